@@ -1,0 +1,38 @@
+# The targets that people and CI use; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := install
+.PHONY: install help check fix test bench clean
+
+install: $(INSTALLED)  ## build .venv with the pinned versions of constraints.txt (plain `make` does this)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[all]'
+	@touch $@
+	@echo "Installed. Activate it with: source $(VENV)/bin/activate"
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## /\1\t/' | expand -t 10
+
+check: $(INSTALLED)  ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(INSTALLED)  ## format, and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)  ## measure scan, gradients, extraction and start-up; print a table
+	$(BIN)/python benchmarks/bench.py
+
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
