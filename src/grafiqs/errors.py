@@ -1,0 +1,15 @@
+"""How a command ends when it cannot go on, and the exit code of each ending."""
+
+from __future__ import annotations
+
+
+class RequestError(ValueError):
+    """What was asked for cannot be done, and nothing was written (exit code 2)."""
+
+    exit_code = 2
+
+
+class StoppedError(RuntimeError):
+    """The run stopped before its end; what was done is kept and can be resumed (exit code 3)."""
+
+    exit_code = 3

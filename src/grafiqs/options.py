@@ -1,0 +1,190 @@
+"""Every option, once: its name, its default, its help. Command line, API and manifest read this list."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grafiqs.backbones.catalogue import DEPTHS, LAYERS
+from grafiqs.errors import RequestError
+
+MAX_SEED = 2**32 - 1
+"""The largest seed that NumPy takes."""
+
+
+def path(text: str) -> Path:
+    """A path that is not empty. Raises ValueError when it is."""
+    if not text:
+        raise ValueError("a path cannot be empty")
+    return Path(text)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a comma-separated list."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _option(
+    group: str,
+    help: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    parse: Callable[[str], Any] = str,
+    metavar: str | None = None,
+    choices: tuple[str, ...] | None = None,
+    decides: bool = True,
+) -> Any:
+    """One option. `decides` says whether it changes what a run writes, so that a run is bound to its value."""
+    metadata = {
+        "group": group,
+        "help": help,
+        "parse": parse,
+        "metavar": metavar,
+        "choices": choices,
+        "decides": decides,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to extract, from what, into what. Raises RequestError when the values do not fit together."""
+
+    # fmt: off
+    image_path: Path = _option(
+        "data set", "the data set: a folder of identity folders, or of images", parse=path, metavar="DIR")
+    image_extension: tuple[str, ...] = _option(
+        "data set", "take only files with these extensions, e.g. jpg or png,jpg (default: every known image format)",
+        default=(), parse=words, metavar="EXT")
+    flat_structure: bool = _option(
+        "data set", "the folders are no identities: take all images below the data set's folder as one", default=False)
+
+    num_identities: int | None = _option(
+        "subset", "take at most N identities: the first N by name, or N drawn (default: all)",
+        default=None, parse=int, metavar="N")
+    samples_per_identity: int | None = _option(
+        "subset", "draw M samples of each identity (default: all); identities with fewer are left out and listed",
+        default=None, parse=int, metavar="M")
+    random_seed: int = _option(
+        "subset", "seed of the sample draw and of the random, NumPy and PyTorch generators",
+        default=42, parse=int, metavar="SEED")
+    identity_selection_seed: int | None = _option(
+        "subset", "seed of the identity draw (default: the value of --random-seed)",
+        default=None, parse=int, metavar="SEED")
+    random_identity_selection: bool = _option(
+        "subset", "draw the N identities at random instead of taking the first N", default=False)
+    allow_insufficient_samples: bool = _option(
+        "subset", "keep identities with fewer than M samples, with what they have", default=False)
+    strict: bool = _option(
+        "subset", "choose only among identities with at least M samples, and stop unless there are exactly N x M",
+        default=False)
+
+    weights: Path | None = _option(
+        "backbone", "the checkpoint: .pth, .pt, .ckpt or .safetensors; nothing in it is executed",
+        default=None, parse=path, metavar="FILE", decides=False)
+    backbone: str | None = _option(
+        "backbone", "the network (default: the checkpoint tells)", default=None, choices=tuple(DEPTHS), decides=False)
+    channel_order: str = _option(
+        "backbone", "the colour order fed to the network; published networks expect rgb",
+        default="rgb", choices=("rgb", "bgr"))
+    bgr2rgb: bool = _option(
+        "backbone", "feed RGB: accepted for older scripts, it is the default here", default=False, decides=False)
+
+    layers: tuple[str, ...] = _option(
+        "gradients", f"where to take gradients, comma-separated, any of {','.join(LAYERS)}; "
+        "only what they need is computed", default=LAYERS, parse=words, metavar="LAYERS")
+    dump_gradients: bool = _option(
+        "gradients", "write the gradients as .npy files; without them only the scores are written", default=True)
+    gradient_dtype: str = _option(
+        "gradients", "number format of the gradient files; float16 halves them, scores stay exact",
+        default="float32", choices=("float32", "float16"))
+
+    output_dir: Path = _option(
+        "output", "the run folder; a run that was stopped there goes on",
+        default=Path("grafiqs_output"), parse=path, metavar="DIR", decides=False)
+    path_replace: str | None = _option(
+        "output", "replace this text in the image paths of GraFIQs_<layer>.txt", default=None, metavar="TEXT")
+    path_replace_with: str | None = _option(
+        "output", "... by this text", default=None, metavar="TEXT")
+    overwrite: bool = _option(
+        "output", "if the run folder holds a run with other options, remove that run first",
+        default=False, decides=False)
+    dry_run: bool = _option(
+        "output", "say how many images, how many gigabytes and how long, and write nothing",
+        default=False, decides=False)
+    quiet: bool = _option(
+        "output", "print warnings and errors only", default=False, decides=False)
+
+    device: str = _option(
+        "device", "auto (a GPU when there is one), cpu, cuda, or cuda:N",
+        default="auto", metavar="DEVICE", decides=False)
+    gpu: int | None = _option(
+        "device", "the same as --device cuda:N", default=None, parse=int, metavar="N", decides=False)
+    batch_size: int | None = _option(
+        "device", "images computed at once (default: 8 on a CPU, 64 on a GPU)", default=None, parse=int,
+        metavar="B", decides=False)
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for name in ("num_identities", "samples_per_identity", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"{flag(name)} is {value}: it must be at least 1")
+        for name in ("random_seed", "identity_selection_seed"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= MAX_SEED:
+                raise RequestError(f"{flag(name)} is {value}: a seed lies between 0 and {MAX_SEED}")
+        if self.gpu is not None and self.gpu < 0:
+            raise RequestError(f"--gpu is {self.gpu}: GPUs are counted from 0")
+        if self.gpu is not None and self.device not in ("auto", f"cuda:{self.gpu}"):
+            raise RequestError(f"--gpu {self.gpu} and --device {self.device} contradict each other: give one of them")
+        unknown = [layer for layer in self.layers if layer not in LAYERS]
+        if unknown or not self.layers:
+            raise RequestError(
+                f"--layers names {', '.join(unknown) or 'no layer'}: it takes any of {', '.join(LAYERS)}"
+            )
+        if self.bgr2rgb and self.channel_order == "bgr":
+            raise RequestError("--bgr2rgb and --channel-order bgr contradict each other: give one of them")
+        if self.path_replace_with is not None and not self.path_replace:
+            raise RequestError("--path-replace-with needs --path-replace, the text to be replaced")
+        if self.strict and (self.num_identities is None or self.samples_per_identity is None):
+            raise RequestError(
+                "--strict needs --num-identities and --samples-per-identity, the numbers it holds you to"
+            )
+        if self.strict and self.allow_insufficient_samples:
+            raise RequestError("--strict and --allow-insufficient-samples contradict each other: give one of them")
+        normalised = {
+            "image_path": Path(self.image_path),
+            "output_dir": Path(self.output_dir),
+            "image_extension": tuple(sorted({word.lower().lstrip(".*") for word in self.image_extension})),
+            "layers": tuple(layer for layer in LAYERS if layer in self.layers),
+        }
+        for name, value in normalised.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def identity_seed(self) -> int:
+        """The seed of the identity draw: its own where one is given, otherwise the random seed."""
+        return self.random_seed if self.identity_selection_seed is None else self.identity_selection_seed
+
+    def deciding(self) -> dict[str, Any]:
+        """The options that decide what a run writes, as JSON values."""
+        values = {field.name: getattr(self, field.name) for field in OPTIONS if field.metadata["decides"]}
+        return {name: _plain(value) for name, value in values.items()}
+
+
+OPTIONS = dataclasses.fields(Options)
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return value.as_posix() if isinstance(value, Path) else value

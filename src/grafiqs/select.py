@@ -1,0 +1,234 @@
+"""The subset fixed by seeds: which identities, which samples in each.
+
+Draws rank by a keyed hash, so that they depend on nothing but names and seed (docs/selection.md): subsets
+nest, and an identity keeps its samples whichever other identities are drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from grafiqs.errors import RequestError
+from grafiqs.names import encoded, key, shown, without_extension
+from grafiqs.options import Options
+from grafiqs.scan import Dataset, scan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image: its identity, its path inside the identity, and its name, unique within the identity."""
+
+    identity: str
+    path: str
+    name: str
+
+    @property
+    def location(self) -> str:
+        """POSIX path relative to the data set's root."""
+        return _join(self.identity, self.path)
+
+    @property
+    def output(self) -> str:
+        """POSIX path of its gradient relative to the layer's folder."""
+        return _join(self.identity, f"{self.name}_grad.npy")
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The samples to process, in order, and what was met on the way to them."""
+
+    samples: tuple[Sample, ...]
+    identities: int
+    """Identities that have samples in the subset."""
+    chosen: int
+    """Identities chosen before those with too few samples were dropped."""
+    available: int
+    """Identities in the data set."""
+    insufficient: tuple[tuple[str, int], ...]
+    """Chosen identities with too few samples, and how many they have."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over identity NUL name NUL of every sample, in order, names in NFC: what a paper can quote."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            digest.update(encoded(f"{key(sample.identity)}\0{key(sample.name)}\0"))
+        return digest.hexdigest()
+
+
+def select_subset(options: Options) -> Subset:
+    """Scan the data set of `options`, choose the subset, and log how, in the words of the seeding guide.
+
+    Raises RequestError when the data set cannot be listed or nothing in it meets the request.
+    """
+    dataset = scan(options.image_path, options.image_extension, options.flat_structure)
+    if dataset.ignored:
+        log.warning(
+            "%d images directly in %s belong to no identity and are left out (--flat-structure takes them)",
+            *(dataset.ignored, shown(dataset.root)),
+        )
+    subset = select(dataset, options)
+    for line in report(subset, options):
+        log.info("%s", line)
+    if not subset.samples:
+        raise RequestError(_why_empty(dataset, options))
+    return subset
+
+
+def select(dataset: Dataset, options: Options) -> Subset:
+    """Choose the subset that `options` describe.
+
+    The rules in their order: choose identities (the first N, or N drawn with the identity seed); drop those
+    with fewer than M samples, unless they are allowed; draw M samples in each with the sample seed.
+    With `strict`, identities with fewer than M samples are passed over instead of dropped.
+    Raises RequestError when `strict` cannot have exactly N x M samples. The subset may be empty.
+    """
+    listed = _listed_strictly(dataset, options) if options.strict else _listed(dataset, options)
+    enough = options.samples_per_identity or 1
+    required = 1 if options.allow_insufficient_samples else enough
+    kept = [(identity, paths) for identity, paths in listed if len(paths) >= required]
+    return Subset(
+        samples=tuple(
+            Sample(identity, path, name)
+            for identity, paths in kept
+            for path, name in _drawn(identity, paths, options.samples_per_identity, options.random_seed)
+        ),
+        identities=len(kept),
+        chosen=len(listed),
+        available=len(dataset.identities),
+        insufficient=tuple((identity, len(paths)) for identity, paths in listed if len(paths) < enough),
+    )
+
+
+def report(subset: Subset, options: Options) -> Iterator[str]:
+    """How the subset came about, in the log lines of the seeding guide."""
+    yield f"Using random seed: {options.random_seed} for reproducible results"
+    strictly = f" with at least {options.samples_per_identity} samples" if options.strict else ""
+    if options.random_identity_selection:
+        yield f"Using identity selection seed: {options.identity_seed}"
+        yield (
+            f"Randomly selected {subset.chosen} identities{strictly} from {subset.available} available "
+            f"(seed: {options.identity_seed})"
+        )
+    elif options.num_identities is not None:
+        yield f"Selected the first {subset.chosen} identities{strictly} from {subset.available} available"
+    if subset.insufficient:
+        yield f"Found {len(subset.insufficient)} identities with insufficient samples:"
+        for identity, count in subset.insufficient:
+            yield f"  - {shown(identity) or '(the whole folder)'}: {count} samples"
+        if options.allow_insufficient_samples:
+            yield f"Processing {subset.identities} identities, those with insufficient samples among them."
+        else:
+            yield f"Processing {subset.identities} identities that meet the sample requirement."
+    yield f"Dataset loaded: {subset.identities} identities, {len(subset.samples)} total images"
+
+
+def rank_identities(identities: Iterable[str], seed: int) -> list[str]:
+    """The identities in the order in which `seed` draws them."""
+    return sorted(identities, key=lambda identity: (_hash("identity", seed, identity), key(identity), identity))
+
+
+def draw_samples(identity: str, paths: Sequence[str], count: int, seed: int) -> list[str]:
+    """The `count` samples of `identity` that `seed` draws (all, if it has fewer), in sorted order.
+
+    `paths` are relative to the identity. The draw ignores file extensions, so that an aligned or re-encoded
+    copy of a data set gives the same subset; equal keys are ordered by full name.
+    """
+    drawn = heapq.nsmallest(
+        count,
+        paths,
+        key=lambda path: (_hash("sample", seed, identity, without_extension(path)), key(path), path),
+    )
+    return sorted(drawn, key=lambda path: (key(path), path))
+
+
+def _hash(*parts: object) -> bytes:
+    return hashlib.sha256(encoded("\0".join(key(str(part)) for part in parts))).digest()
+
+
+def _candidates(dataset: Dataset, options: Options) -> Sequence[str]:
+    """The identities in the order in which they are chosen."""
+    if options.random_identity_selection:
+        return rank_identities(dataset.identities, options.identity_seed)
+    return dataset.identities
+
+
+_Listed = list[tuple[str, tuple[str, ...]]]
+"""Identities with all their sample paths, sorted by identity."""
+
+
+def _listed(dataset: Dataset, options: Options) -> _Listed:
+    chosen = set(_candidates(dataset, options)[: options.num_identities])
+    return [(identity, dataset.samples(identity)) for identity in dataset.identities if identity in chosen]
+
+
+def _listed_strictly(dataset: Dataset, options: Options) -> _Listed:
+    count, each = options.num_identities or 0, options.samples_per_identity or 0  # strict options have both
+    found: dict[str, tuple[str, ...]] = {}
+    counts: Counter[str] = Counter()
+    for identity in _candidates(dataset, options):
+        paths = dataset.samples(identity)
+        if len(paths) >= each:
+            found[identity] = paths
+            if len(found) == count:
+                return [(identity, found[identity]) for identity in dataset.identities if identity in found]
+        else:
+            counts[identity] = len(paths)
+    closest = ", ".join(f"{shown(identity or dataset.root)} ({count})" for identity, count in counts.most_common(5))
+    raise RequestError(
+        f"--strict asks for {count} identities with {each} samples each: "
+        f"{len(found)} have them, {count - len(found)} are missing"
+        + (f"; the closest: {closest}" if closest else f"; the data set has {len(dataset.identities)} identities")
+    )
+
+
+def _drawn(identity: str, paths: tuple[str, ...], count: int | None, seed: int) -> Iterator[tuple[str, str]]:
+    """The drawn paths with their names."""
+    drawn = paths if count is None else draw_samples(identity, paths, count, seed)
+    names = _names(paths)
+    return ((path, names[path]) for path in drawn)
+
+
+def _names(paths: Sequence[str]) -> dict[str, str]:
+    """The name of each sample of an identity: its path without extension, or its whole path where that is taken.
+
+    Told from all samples of the identity, not from the drawn ones, so that nested subsets agree.
+    """
+    stems = Counter(without_extension(path) for path in paths)
+    taken = set(paths)
+    folders = {parent for path in paths for parent in _parents(path)}
+
+    def name(path: str) -> str:
+        stem = without_extension(path)
+        free = stems[stem] == 1 and (stem == path or stem not in taken) and f"{stem}_grad.npy" not in folders
+        return stem if free else path
+
+    return {path: name(path) for path in paths}
+
+
+def _parents(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _join(identity: str, path: str) -> str:
+    return f"{identity}/{path}" if identity else path
+
+
+def _why_empty(dataset: Dataset, options: Options) -> str:
+    root = shown(dataset.root)
+    if (options.samples_per_identity or 1) == 1 or options.allow_insufficient_samples:
+        kinds = ", ".join(sorted(dataset.extensions))
+        return f"no identity chosen from {root} holds an image ({kinds})"
+    return (
+        f"no identity chosen from {root} has {options.samples_per_identity} samples: lower --samples-per-identity, "
+        "or take what there is with --allow-insufficient-samples"
+    )
