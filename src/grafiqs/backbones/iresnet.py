@@ -1,0 +1,84 @@
+"""The ArcFace residual network (iresnet), with the state-dict names of published checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from grafiqs.backbones.catalogue import WIDTHS
+
+EPSILON = 1e-5
+
+
+class ResidualBlock(nn.Module):
+    """BN, conv, BN, PReLU, conv(stride), BN, plus the shortcut (1x1 conv, BN where the shape changes)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels_in, eps=EPSILON)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out, eps=EPSILON)
+        self.prelu = nn.PReLU(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, stride, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels_out, eps=EPSILON)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels_out:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False),
+                nn.BatchNorm2d(channels_out, eps=EPSILON),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H/stride, W/stride)."""
+        y = self.conv1(self.bn1(x))
+        y = self.conv2(self.prelu(self.bn2(y)))
+        return self.bn3(y) + self.downsample(x)  # type: ignore[no-any-return]
+
+
+class IResNet(nn.Module):
+    """An iresnet for 112x112 faces.
+
+    `depths` are the residual blocks and `widths` the channels of the four stages.
+    Source: Deng et al., "ArcFace", CVPR 2019; Duta et al., "Improved Residual Networks", ICPR 2020.
+    """
+
+    def __init__(
+        self,
+        depths: tuple[int, int, int, int],
+        widths: tuple[int, int, int, int] = WIDTHS,
+        embedding_size: int = 512,
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0], eps=EPSILON)
+        self.prelu = nn.PReLU(widths[0])
+        inputs = (widths[0], *widths[:3])
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(
+                ResidualBlock(before, width, stride=2),
+                *(ResidualBlock(width, width, stride=1) for _ in range(depth - 1)),
+            )
+            for before, width, depth in zip(inputs, widths, depths, strict=True)
+        )
+        self.bn2 = nn.BatchNorm2d(widths[3], eps=EPSILON)
+        self.fc = nn.Linear(widths[3] * 7 * 7, embedding_size)
+        self.features = nn.BatchNorm1d(embedding_size, eps=EPSILON)
+
+    def stem(self, image: Tensor) -> Tensor:
+        """(B, 3, 112, 112) -> (B, widths[0], 112, 112): what comes before the first stage."""
+        return self.prelu(self.bn1(self.conv1(image)))  # type: ignore[no-any-return]
+
+    def steps(self) -> tuple[Callable[[Tensor], Tensor], ...]:
+        """The five steps of the forward pass that end at a layer or at the last BatchNorm2d.
+
+        image -> block1 -> block2 -> block3 -> block4 -> bn2; what follows (fc, features) holds no BatchNorm2d.
+        """
+        return (lambda image: self.layer1(self.stem(image)), self.layer2, self.layer3, self.layer4, self.bn2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, 112, 112) -> embeddings (B, embedding_size)."""
+        x = image
+        for step in self.steps():
+            x = step(x)
+        return self.features(self.fc(x.flatten(1)))  # type: ignore[no-any-return]

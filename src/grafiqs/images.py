@@ -1,0 +1,140 @@
+"""From an image file to the network's input; the only module that knows the image decoder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from torch import Tensor
+
+SIZE = 112
+"""Height and width of the network's input, pixels."""
+
+MEAN = STD = 0.5
+"""The networks expect (x/255 - MEAN) / STD in every channel: values in [-1, 1]."""
+
+MAX_PIXELS = 89_478_485
+"""A picture with more pixels is refused before it is decoded (a quarter of a gigabyte of RGB; Pillow's own limit)."""
+
+MAX_BYTES = 2**28
+"""A file larger than this is refused before it is read."""
+
+_READERS = (
+    *(AvifImagePlugin.AvifImageFile, BmpImagePlugin.BmpImageFile, GifImagePlugin.GifImageFile),
+    *(Jpeg2KImagePlugin.Jpeg2KImageFile, JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile),
+    *(PpmImagePlugin.PpmImageFile, TiffImagePlugin.TiffImageFile, WebPImagePlugin.WebPImageFile),
+)
+"""The decoders that may see a file: none of them runs another program, as Pillow's EPS reader does."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImageError(Exception):
+    """An image file that cannot be read; the message is the reason, in one line."""
+
+
+def read(path: Path) -> tuple[Tensor, str]:
+    """Read an image file: (uint8 RGB tensor (3, SIZE, SIZE), SHA-256 of the file's bytes).
+
+    Raises UnreadableImageError when the file is missing, no regular file, too large, or no whole image.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImageError("not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableImageError(f"the file has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
+    return resized(decode(data)), hashlib.sha256(data).hexdigest()
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """Decode an encoded image to RGB uint8 (H, W, 3), turned upright as its EXIF orientation says.
+
+    Grey becomes three equal channels, alpha is dropped, 16 bits keep their upper 8, CMYK is converted without
+    a colour profile, and of an animation the first frame counts.
+    Raises UnreadableImageError for data that are no whole image, or an image above MAX_PIXELS.
+    """
+    if not data:
+        raise UnreadableImageError("the file is empty")
+    try:
+        with Image.open(io.BytesIO(data), formats=[reader.format for reader in _READERS]) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImageError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
+            image.load()
+            return _rgb(_upright(image))
+    except UnreadableImageError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImageError("not an image in a known format") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from error
+    except Exception as error:  # hostile data make decoders fail in every way there is
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"cannot be decoded: {reason}") from error
+
+
+def resized(pixels: NDArray[np.uint8]) -> Tensor:
+    """RGB uint8 (H, W, 3) -> uint8 tensor (3, SIZE, SIZE).
+
+    Bilinear with antialiasing, still in uint8: bit for bit what torchvision's v2 resize gives on the CPU.
+    """
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    if image.shape[1:] == (SIZE, SIZE):
+        return image.contiguous()
+    batch = torch.nn.functional.interpolate(image[None], (SIZE, SIZE), mode="bilinear", antialias=True)
+    return batch[0].contiguous()
+
+
+def normalise(images: Tensor, channel_order: str = "rgb", dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 RGB (B, 3, SIZE, SIZE) -> the network's input of the same shape, in [-1, 1] and `channel_order`."""
+    if channel_order == "bgr":
+        images = images.flip(1)
+    return images.to(dtype).div(255).sub(MEAN).div(STD)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # noqa: BLE001 - broken EXIF data, however broken, do not spoil the picture
+        orientation = 1
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise UnreadableImageError("32-bit pixels have no known range")
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
