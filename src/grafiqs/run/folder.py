@@ -1,0 +1,285 @@
+"""A run folder open for writing: one run at a time, resumed where it stopped, never mixed with another."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import filelock
+from numpy.typing import NDArray
+
+from grafiqs.errors import RequestError
+from grafiqs.names import shown
+from grafiqs.run import files, tables
+from grafiqs.run import journal as journals
+from grafiqs.run import manifest as manifests
+from grafiqs.run.journal import Failed, Journal, Outcome
+from grafiqs.run.manifest import Manifest
+from grafiqs.select import Sample
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+"""An empty file that stays: what holds it open and locked is the run at work."""
+
+_BYTES_PER_ROW = 1024
+"""Room that one sample takes in the tables and the journal, generously."""
+
+_BLOCK = 4096
+"""Files take whole blocks on the disk."""
+
+_NAME_ERRORS = frozenset((errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL))
+"""What the file system says when one name is the trouble and others will do."""
+
+
+class UnwritableNameError(Exception):
+    """The file system takes no file of this name; the message is the reason."""
+
+
+class RunFolder:
+    """A run folder under this process's lock, as `open_run_folder` yields it."""
+
+    def __init__(self, root: Path, manifest: Manifest, journal: Journal) -> None:
+        self.root = root
+        self.manifest = manifest
+        self.journal = journal
+        self._folders: set[Path] = set()
+
+    def pending(self) -> list[int]:
+        """The indices of the samples that are not done, in order."""
+        return [index for index in range(len(self.manifest.subset.samples)) if index not in self.journal]
+
+    def forget_incomplete(self) -> None:
+        """Count as not done every sample whose gradient files are not all there, in their full size."""
+        sizes = {
+            layer: files.npy_size(tuple(self.manifest.layers[layer]), self.manifest.dtype)
+            for layer in self.manifest.dumps
+        }
+        for index, sample in enumerate(self.manifest.subset.samples):
+            if index in self.journal and not all(
+                _has_size(self.root / layer / sample.output, size) for layer, size in sizes.items()
+            ):
+                self.journal.forget(index)
+
+    def write(self, sample: Sample, gradients: dict[str, NDArray[Any]]) -> list[str]:
+        """Write the gradient files of one sample, each whole or not at all; may run on any thread.
+
+        Returns their SHA-256. Raises UnwritableNameError when the file system does not take the name, and
+        OSError when it takes no file at all.
+        """
+        checksums: list[str] = []
+        try:
+            for layer, gradient in gradients.items():
+                path = self.root / layer / sample.output
+                if path.parent not in self._folders:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self._folders.add(path.parent)
+                data = files.npy(gradient)
+                with files.whole(path) as file:
+                    file.write(data)
+                checksums.append(hashlib.sha256(data).hexdigest())
+        except OSError as error:
+            if error.errno in _NAME_ERRORS:
+                raise UnwritableNameError(f"its gradient cannot be written: {error.strerror}") from error
+            raise
+        return checksums
+
+    def record(self, outcome: Outcome) -> None:
+        """Count a sample as done, or as failed; what a failed sample left behind is removed."""
+        if isinstance(outcome, Failed):
+            _remove_gradients(self.root, self.manifest, self.manifest.subset.samples[outcome.index])
+        self.journal.append(outcome)
+
+    def finish(self) -> tables.Counts:
+        """Write the tables and close the books; the run is finished when this returns."""
+        counts = tables.write(self.root, self.manifest, self.journal.outcomes())
+        self.journal.remove()
+        return counts
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return os.stat(path).st_size == size
+    except OSError:
+        return False
+
+
+@contextmanager
+def open_run_folder(root: Path, manifest: Manifest, overwrite: bool = False) -> Iterator[RunFolder]:
+    """Open the run folder of `manifest`: a new one, or the same run to go on with.
+
+    With `overwrite`, the run that the folder holds is removed first, whatever its options.
+    Raises RequestError, with nothing written, when the folder holds another run or anything else, when another
+    process is at work in it, when there is no permission, or no room on the disk.
+    """
+    refuse_foreign(root)
+    with _locked(root):
+        try:
+            run = _opened(root, manifest, overwrite)
+        except OSError as error:
+            raise _unwritable(root, error) from error
+        with run.journal:
+            yield run
+
+
+def refuse_foreign(root: Path) -> None:
+    """Raise RequestError when the folder exists and is neither empty nor a run folder."""
+    try:
+        if not root.exists() or (root / manifests.NAME).exists():
+            return
+        if any(entry.name not in (LOCK, manifests.NAME + files.PART) for entry in root.iterdir()):
+            raise RequestError(
+                f"{shown(root)} is not empty and holds no run: give another --output-dir (nothing there was touched)"
+            )
+    except OSError as error:
+        raise _unwritable(root, error) from error
+
+
+def _opened(root: Path, manifest: Manifest, overwrite: bool) -> RunFolder:
+    """The run folder with its manifest and journal in place, under this process's lock."""
+    refuse_foreign(root)  # again: now nobody else can fill it
+    count = len(manifest.subset.samples)
+    if not (root / manifests.NAME).exists():
+        _require_room(root, _bytes_to_write(manifest, count))
+        _write_manifest(root, manifest)
+        return RunFolder(root, manifest, Journal(root, count))
+    existing = manifests.read(root)
+    if overwrite:
+        _require_room(root, _bytes_to_write(manifest, count) - _bytes_written(root, existing))
+        _remove_run(root, existing)
+        _write_manifest(root, manifest)
+        return RunFolder(root, manifest, Journal(root, count))
+    _refuse_other(root, existing, manifest)
+    _reopen_finished(root, existing)
+    run = RunFolder(root, existing, Journal(root, count))
+    run.forget_incomplete()
+    pending = run.pending()
+    _require_room(root, _bytes_to_write(existing, len(pending)))
+    here = manifest.environments[0]
+    if pending and here not in existing.environments:
+        log.warning(
+            "this run began in another environment (%s); its numbers may differ from those in their last digits",
+            _environment_differences(existing.environments[-1], here),
+        )
+        run.manifest = existing.continued_in(here)
+        _write_manifest(root, run.manifest)
+    return run
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the folder against other processes; a folder made for nothing is removed again."""
+    lock = filelock.FileLock(root / LOCK, timeout=0)
+    try:
+        missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise RequestError(
+            f"another run is at work in {shown(root)}: wait until it ends, or give another --output-dir"
+        ) from error
+    except OSError as error:
+        raise _unwritable(root, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        if missing and not (root / manifests.NAME).exists():
+            (root / LOCK).unlink(missing_ok=True)
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()  # fails, as it should, where anything was written
+
+
+def _unwritable(root: Path, error: OSError) -> RequestError:
+    return RequestError(f"cannot write to {shown(root)}: {error.strerror or error}: give another --output-dir")
+
+
+def _write_manifest(root: Path, manifest: Manifest) -> None:
+    with files.whole(root / manifests.NAME) as file:
+        for piece in manifest.to_json():
+            file.write(piece.encode())
+
+
+def _refuse_other(root: Path, existing: Manifest, wanted: Manifest) -> None:
+    differences = existing.differences(wanted)
+    if differences:
+        raise RequestError(
+            f"{shown(root)} holds another run, and nothing is mixed. What differs:\n"
+            + "".join(f"  - {line}\n" for line in differences)
+            + "Give another --output-dir, or remove that run with --overwrite."
+        )
+
+
+def _reopen_finished(root: Path, manifest: Manifest) -> None:
+    """Turn a finished run back into one under way, so that missing and failed samples can be done again."""
+    if (root / journals.NAME).exists() or not (root / tables.SUMS).exists():
+        return
+    try:
+        changed = tables.changed(root, manifest)
+        if changed:
+            raise ValueError(f"{changed[0]} was changed since")
+        with files.whole(root / journals.NAME) as file:
+            for outcome in tables.read(root, manifest):
+                file.write(journals.line(outcome))
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"the finished run in {shown(root)} is damaged ({error}): look with 'grafiqs verify', "
+            "or begin anew with --overwrite"
+        ) from error
+
+
+def _remove_run(root: Path, manifest: Manifest) -> None:
+    """Remove the files of a run, and nothing else; the manifest goes last, so that this can be stopped too."""
+    for name in (*reversed(tables.names(manifest)), journals.NAME):
+        (root / name).unlink(missing_ok=True)
+        (root / (name + files.PART)).unlink(missing_ok=True)
+    for sample in manifest.subset.samples:
+        _remove_gradients(root, manifest, sample)
+    for layer in manifest.dumps:
+        for folder, _, _ in os.walk(root / layer, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
+    (root / manifests.NAME).unlink()
+
+
+def _remove_gradients(root: Path, manifest: Manifest, sample: Sample) -> None:
+    for layer in manifest.dumps:
+        path = root / layer / sample.output
+        for name in (path, path.with_name(path.name + files.PART)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                name.unlink()
+
+
+def _bytes_to_write(manifest: Manifest, samples: int) -> int:
+    sizes = (files.npy_size(tuple(manifest.layers[layer]), manifest.dtype) for layer in manifest.dumps)
+    return samples * (_BYTES_PER_ROW + sum(size + _BLOCK for size in sizes))
+
+
+def _bytes_written(root: Path, manifest: Manifest) -> int:
+    total = 0
+    for sample in manifest.subset.samples:
+        for layer in manifest.dumps:
+            with suppress(OSError):
+                total += os.stat(root / layer / sample.output).st_size
+    return total
+
+
+def _require_room(root: Path, needed: int) -> None:
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise RequestError(
+            f"the disk of {shown(root)} has {free / 1e9:.1f} GB free, and this run needs {needed / 1e9:.1f} GB: "
+            "make room, give another --output-dir, halve it with --gradient-dtype float16, or name fewer --layers"
+        )
+
+
+def _environment_differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {there.get(key)} then, {here[key]} now" for key in here if there.get(key) != here[key])

@@ -1,0 +1,158 @@
+"""manifest.json: everything needed to do a run again and to check it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from grafiqs.errors import RequestError
+from grafiqs.names import shown
+from grafiqs.options import Options
+from grafiqs.select import Sample, Subset
+
+NAME = "manifest.json"
+FORMAT = 1
+"""Version of the run folder's layout."""
+
+METHOD = {
+    "name": "GraFIQs",
+    "source": "Kolf, Damer, Boutros, CVPRW 2024, arXiv 2404.12203",
+    "loss": "1/K sum_k [mean_c (mu-M)^2 + mean_c (v-V)^2] over the K BatchNorm2d layers",
+    "score": "sum |gradient|",
+    "direction": "lower score = higher quality",
+}
+
+_COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers", "preprocessing", "computation")
+"""The sections that two commands must share to belong to one run. Where the weights lie does not matter."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One run. Every section is plain JSON; `subset` is kept whole, with its hash.
+
+    `environments` names the versions and machines that the run was computed on, in order; one, unless a
+    stopped run went on elsewhere.
+    """
+
+    method: dict[str, str]
+    options: dict[str, Any]
+    seeds: dict[str, int]
+    weights: str
+    weights_sha256: str
+    backbone: dict[str, Any]
+    layers: dict[str, list[int]]
+    preprocessing: dict[str, Any]
+    computation: dict[str, Any]
+    subset: Subset
+    environments: list[dict[str, Any]]
+
+    @property
+    def dumps(self) -> tuple[str, ...]:
+        """The layers whose gradients are written to files."""
+        return tuple(self.layers) if self.options["dump_gradients"] else ()
+
+    @property
+    def dtype(self) -> str:
+        """The NumPy type of the gradient files."""
+        return str(self.options["gradient_dtype"])
+
+    def to_options(self, **others: Any) -> Options:
+        """The options that made this run, with `others` that do not decide what it writes."""
+        lists = {name: tuple(value) for name, value in self.options.items() if isinstance(value, list)}
+        return Options(**{**self.options, **lists, **others})
+
+    def differences(self, other: Manifest) -> list[str]:
+        """What differs between this run and the `other` asked for, a line each."""
+        found: list[str] = []
+        for section in _COMPARED:
+            found += _compare(section, getattr(self, section), getattr(other, section))
+        return found + self.subset_differences(other.subset)
+
+    def subset_differences(self, other: Subset) -> list[str]:
+        """How the `other` subset differs from this run's: one line, or none."""
+        if self.subset.samples == other.samples:
+            return []
+        gone = sorted(sample.location for sample in set(self.subset.samples) - set(other.samples))
+        new = sorted(sample.location for sample in set(other.samples) - set(self.subset.samples))
+        examples = [f"{shown(path)} is no longer in it" for path in gone[:3]]
+        examples += [f"{shown(path)} is new in it" for path in new[:3]]
+        return [f"subset: {len(gone)} samples gone, {len(new)} new ({'; '.join(examples)})"]
+
+    def continued_in(self, environment: dict[str, Any]) -> Manifest:
+        """The same run, with `environment` among those it was computed in."""
+        if environment in self.environments:
+            return self
+        return replace(self, environments=[*self.environments, environment])
+
+    def to_json(self) -> Iterator[str]:
+        """The text of manifest.json, in pieces."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "subset"}
+        subset = {
+            "sha256": self.subset.sha256,
+            "identities": self.subset.identities,
+            "chosen": self.subset.chosen,
+            "available": self.subset.available,
+            "insufficient": dict(self.subset.insufficient),
+            "count": len(self.subset.samples),
+            "samples": _by_identity(self.subset),
+        }
+        document = {"format": FORMAT, **plain, "subset": subset}
+        yield from json.JSONEncoder(indent=1).iterencode(document)
+        yield "\n"
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of the run in `folder`. Raises RequestError when there is none that can be trusted."""
+    path = folder / NAME
+    try:
+        document = json.loads(path.read_bytes())
+        if document["format"] != FORMAT:
+            raise RequestError(f"{shown(path)} has format {document['format']}; this version of grafiqs reads {FORMAT}")
+        listed = document.pop("subset")
+        samples = tuple(
+            Sample(identity and _inside(identity), _inside(path), _inside(name))
+            for identity, paths in listed["samples"].items()
+            for name, path in paths.items()
+        )
+        counts = {name: int(listed[name]) for name in ("identities", "chosen", "available")}
+        subset = Subset(samples, insufficient=tuple(listed["insufficient"].items()), **counts)
+        if subset.sha256 != listed["sha256"] or len(samples) != listed["count"]:
+            raise RequestError(f"{shown(path)} was changed: its list of samples does not have the hash it states")
+        del document["format"]
+        manifest = Manifest(**document, subset=subset)
+        if tuple(manifest.layers) != manifest.to_options().layers:
+            raise RequestError(f"{shown(path)} was changed: its layers are not those of its options")
+        return manifest
+    except FileNotFoundError as error:
+        raise RequestError(f"{shown(folder)} is no run folder: it has no {NAME}") from error
+    except OSError as error:
+        raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
+    except RequestError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RequestError(f"{shown(path)} is damaged: it is no manifest of a run ({error})") from error
+
+
+def _by_identity(subset: Subset) -> dict[str, dict[str, str]]:
+    listed: dict[str, dict[str, str]] = {}
+    for sample in subset.samples:
+        listed.setdefault(sample.identity, {})[sample.name] = sample.path
+    return listed
+
+
+def _inside(path: str) -> str:
+    """The path, if it stays inside the folder it is relative to."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path:
+        raise ValueError(f"the path {shown(path)} leads out of its folder")
+    return path
+
+
+def _compare(name: str, there: Any, here: Any) -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = sorted(there.keys() | here.keys())
+        return [line for key in keys for line in _compare(f"{name}.{key}", there.get(key), here.get(key))]
+    return [] if there == here else [f"{name}: {shown(there)} in the folder, {shown(here)} asked for"]

@@ -1,0 +1,183 @@
+"""The tables of a finished run, all in the order of the subset, written and read a row at a time.
+
+scores.csv, failures.csv, GraFIQs_<layer>.txt (the field's "path score"), and two lists that `sha256sum -c`
+checks: SHA256SUMS (the run folder) and SHA256SUMS.images (the images that were read).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from grafiqs.names import encoded
+from grafiqs.run import files
+from grafiqs.run.journal import Failed, Outcome, Scored
+from grafiqs.run.manifest import NAME as MANIFEST
+from grafiqs.run.manifest import Manifest
+from grafiqs.select import Sample, Subset
+
+SCORES = "scores.csv"
+FAILURES = "failures.csv"
+SUMS = "SHA256SUMS"
+IMAGE_SUMS = "SHA256SUMS.images"
+
+_SAMPLE = ("identity", "sample", "path")
+
+
+def field_format(layer: str) -> str:
+    """The name of a layer's table in the format of the field."""
+    return f"GraFIQs_{layer}.txt"
+
+
+def names(manifest: Manifest) -> tuple[str, ...]:
+    """The tables of a finished run; SUMS, the last to be written, makes it finished."""
+    return (SCORES, FAILURES, *map(field_format, manifest.layers), IMAGE_SUMS, SUMS)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many samples of a run were scored, and how many could not be."""
+
+    scored: int
+    failed: int
+
+
+def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome]) -> Counts:
+    """Write all tables from the outcomes, which come in the order of the samples."""
+    counts = {Scored: 0, Failed: 0}
+    with ExitStack() as stack:
+        sums = stack.enter_context(files.whole(folder / SUMS))
+        with ExitStack() as tables:
+            scores, failures, image_sums = (
+                tables.enter_context(files.whole(folder / name)) for name in (SCORES, FAILURES, IMAGE_SUMS)
+            )
+            texts = {
+                layer: tables.enter_context(files.whole(folder / field_format(layer))) for layer in manifest.layers
+            }
+            scores.write(_csv_row(*_SAMPLE, *manifest.layers))
+            failures.write(_csv_row(*_SAMPLE, "reason"))
+            for outcome in outcomes:
+                counts[type(outcome)] += 1
+                sample = manifest.subset.samples[outcome.index]
+                columns = _columns(sample)
+                if isinstance(outcome, Failed):
+                    failures.write(_csv_row(*columns, outcome.reason))
+                    continue
+                scores.write(_csv_row(*columns, *outcome.scores))
+                image_sums.write(_sum_row(outcome.image_sha256, sample.location))
+                for layer, score in zip(manifest.layers, outcome.scores, strict=True):
+                    texts[layer].write(text_row(manifest, sample.location, score))
+                for layer, checksum in zip(manifest.dumps, outcome.files_sha256, strict=True):
+                    sums.write(_sum_row(checksum, f"{layer}/{sample.output}"))
+        for name in sorted((MANIFEST, *names(manifest))):
+            if name != SUMS:
+                sums.write(_sum_row(files.sha256(folder / name), name))
+    return Counts(counts[Scored], counts[Failed])
+
+
+def read(folder: Path, manifest: Manifest) -> Iterator[Scored]:
+    """The scored samples of a finished run, from its tables.
+
+    Raises ValueError when the tables do not fit the manifest or each other, OSError when one cannot be read.
+    """
+    indices = {(sample.identity, sample.name): index for index, sample in enumerate(manifest.subset.samples)}
+    with (
+        (folder / SCORES).open(encoding="utf-8", errors="surrogateescape", newline="") as scores,
+        (folder / IMAGE_SUMS).open("rb") as image_sums,
+        (folder / SUMS).open("rb") as sums,
+    ):
+        rows = csv.reader(scores, strict=True)
+        if next(rows, None) != [*_SAMPLE, *manifest.layers]:
+            raise ValueError(f"{SCORES} has other columns than {', '.join([*_SAMPLE, *manifest.layers])}")
+        for row in rows:
+            index = indices.pop((row[0], row[1]), None)
+            if index is None or len(row) != 3 + len(manifest.layers):
+                raise ValueError(f"{SCORES} line {rows.line_num} is no sample of the subset, or stands twice")
+            sample = manifest.subset.samples[index]
+            yield Scored(
+                index,
+                _checksum(image_sums, IMAGE_SUMS, sample.location),
+                [float(score) for score in row[3:]],
+                [_checksum(sums, SUMS, f"{layer}/{sample.output}") for layer in manifest.dumps],
+            )
+
+
+def read_failures(folder: Path) -> Iterator[tuple[str, str]]:
+    """The (identity, sample) of every row of failures.csv."""
+    with (folder / FAILURES).open(encoding="utf-8", errors="surrogateescape", newline="") as failures:
+        rows = csv.reader(failures, strict=True)
+        if next(rows, None) != [*_SAMPLE, "reason"]:
+            raise ValueError(f"{FAILURES} has other columns than {', '.join([*_SAMPLE, 'reason'])}")
+        for row in rows:
+            yield row[0], row[1]
+
+
+def read_sums(path: Path) -> Iterator[tuple[str, str]]:
+    """The (checksum, path) of every line of a list of checksums."""
+    with path.open("rb") as lines:
+        for line in lines:
+            yield _parsed(line)
+
+
+def changed(folder: Path, manifest: Manifest) -> list[str]:
+    """The tables that no longer have the checksum they had when the run was finished."""
+    own = {MANIFEST, *names(manifest)} - {SUMS}
+    stated = {path: checksum for checksum, path in read_sums(folder / SUMS) if path in own}
+    return [name for name in sorted(own) if stated.get(name) != files.sha256(folder / name)]
+
+
+def subset_csv(subset: Subset) -> Iterator[bytes]:
+    """A subset as CSV, in pieces: identity, sample, path."""
+    yield _csv_row(*_SAMPLE)
+    for sample in subset.samples:
+        yield _csv_row(*_columns(sample))
+
+
+def text_row(manifest: Manifest, location: str, score: float) -> bytes:
+    """A line of GraFIQs_<layer>.txt: path and score; a line break in the path becomes an escape."""
+    path = f"{manifest.options['image_path']}/{location}"
+    if manifest.options["path_replace"]:
+        path = path.replace(manifest.options["path_replace"], manifest.options["path_replace_with"] or "")
+    path = path.replace("\r", "\\r").replace("\n", "\\n")
+    return encoded(f"{path} {score}\n")
+
+
+def _columns(sample: Sample) -> tuple[str, str, str]:
+    return sample.identity, sample.name, sample.location
+
+
+def _csv_row(*values: object) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return encoded(text.getvalue())
+
+
+# The format of GNU sha256sum: two spaces, and a leading backslash where the name is escaped.
+_ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"))
+
+
+def _sum_row(checksum: str, path: str) -> bytes:
+    escaped = path
+    for plain, escape in _ESCAPES:
+        escaped = escaped.replace(plain, escape)
+    return encoded(f"{'' if escaped == path else chr(92)}{checksum}  {escaped}\n")
+
+
+def _parsed(line: bytes) -> tuple[str, str]:
+    text = line.decode("utf-8", "surrogateescape").removesuffix("\n")
+    checksum, _, path = text.removeprefix("\\").partition("  ")
+    if text.startswith("\\"):
+        path = path.replace("\\\\", "\0").replace("\\n", "\n").replace("\\r", "\r").replace("\0", "\\")
+    return checksum, path
+
+
+def _checksum(lines: IO[bytes], name: str, path: str) -> str:
+    checksum, found = _parsed(lines.readline())
+    if found != path:
+        raise ValueError(f"{name} does not list the samples of {SCORES} in their order")
+    return checksum
