@@ -1,0 +1,44 @@
+"""Face image quality by gradient magnitudes (GraFIQs), for seeded subsets of whole data sets.
+
+Importing the package loads neither torch nor NumPy and changes no global state.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from grafiqs.backbones.checkpoint import load_checkpoint
+    from grafiqs.errors import RequestError, StoppedError
+    from grafiqs.extract import extract_gradients
+    from grafiqs.gradients import gradient_scores, image_gradients
+    from grafiqs.options import Options
+    from grafiqs.select import select_subset
+    from grafiqs.verify import verify_run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Options",
+    "RequestError",
+    "StoppedError",
+    "extract_gradients",
+    "gradient_scores",
+    "image_gradients",
+    "load_checkpoint",
+    "select_subset",
+    "verify_run",
+]
+
+_MODULES = ("errors", "options", "select", "gradients", "backbones.checkpoint", "verify", "extract")
+"""Where the public names live, lightest first: those that need torch come last."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            loaded = import_module(f"grafiqs.{module}")
+            if hasattr(loaded, name):
+                return getattr(loaded, name)
+    raise AttributeError(f"module 'grafiqs' has no attribute {name!r}")

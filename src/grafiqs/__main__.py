@@ -1,0 +1,7 @@
+"""`python -m grafiqs`."""
+
+import sys
+
+from grafiqs.cli import main
+
+sys.exit(main())

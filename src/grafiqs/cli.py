@@ -1,0 +1,251 @@
+"""The command line: verbs, help, messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+from grafiqs import __version__
+from grafiqs.errors import RequestError, StoppedError
+from grafiqs.names import shown
+from grafiqs.options import OPTIONS, Options, flag, path
+
+log = logging.getLogger("grafiqs")
+
+_CODES = """
+exit codes:
+  0    all done
+  1    done, but some images could not be scored (failures.csv), or 'verify' found something wrong
+  2    the request is wrong; nothing was written
+  3    stopped by trouble on the way; what was done is kept, and the same command goes on
+  130  stopped by Ctrl-C (143: by SIGTERM); the same command goes on
+"""
+
+_ABOUT = """
+Face image quality by gradient magnitudes (GraFIQs, CVPRW 2024): picks a subset of a face data set that is fixed
+by seeds, runs every image through a pretrained face recognition network, and writes the gradients of the
+batch-normalisation-statistics loss at the image and at blocks 1 to 4, with their absolute sums, the scores.
+A lower score means higher quality.
+"""
+
+_EXTRACT = """
+examples:
+  # 40 samples of each of the first 24 identities
+  {prog} --image-path faces --weights backbone.pth --num-identities 24 --samples-per-identity 40
+
+  # 24 identities drawn with one seed, their samples with another
+  {prog} --image-path faces --weights backbone.pth --num-identities 24 --samples-per-identity 40 \\
+      --random-identity-selection --identity-selection-seed 123 --random-seed 456 --output-dir run_123_456
+
+  # how many images, how many gigabytes, how long?
+  {prog} --image-path faces --weights backbone.pth --dry-run
+
+  # scores only, of every image
+  {prog} --image-path faces --weights backbone.pth --no-dump-gradients
+"""
+
+_SELECT = """
+examples:
+  {prog} --image-path faces --num-identities 24 --samples-per-identity 40 --output subset.csv
+  {prog} --image-path faces --samples-per-identity 5 --strict --num-identities 100 | cut -d, -f3
+"""
+
+_VERIFY = """
+The subset is derived again from the manifest (where the data set is at hand), and every file is checked against
+it: there or not, shape, dtype, checksum, finite values, and score = sum of |gradient|. The images are checked against
+the checksums they had when they were read.
+
+examples:
+  {prog} grafiqs_output
+  {prog} grafiqs_output --image-path /elsewhere/faces
+"""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a run as cleanly as Ctrl-C does."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `grafiqs`: parse the arguments, run the verb, return its exit code."""
+    parser = _Parser(prog="grafiqs", description=_ABOUT, epilog=_CODES)
+    parser.add_argument("--version", action="version", version=f"grafiqs {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for name, (help, fill) in _VERBS.items():
+        fill(verbs.add_parser(name, help=help))
+    return _run(parser, arguments)
+
+
+def extract_main() -> int:
+    """The guide's `extract_grafiqs.py`: the verb `extract` by itself."""
+    parser = _Parser(prog="extract_grafiqs.py")
+    _fill_extract(parser)
+    return _run(parser, None)
+
+
+def _run(parser: _Parser, arguments: Sequence[str] | None) -> int:
+    signal.signal(signal.SIGTERM, _terminate)
+    log_to(sys.stdout)
+    try:
+        command = parser.parse_args(arguments)
+        log.setLevel(logging.WARNING if command.quiet else logging.INFO)
+        return int(command.verb(command))
+    except (RequestError, StoppedError) as error:
+        log.error("%s", error)
+        return error.exit_code
+    except _Terminated:
+        return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        log.error("stopped by Ctrl-C")
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        sys.stdout = None  # nobody reads any more: keep Python from writing to it at exit
+        return 128 + signal.SIGPIPE
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+# -- verbs -------------------------------------------------------------------------------------------------
+
+
+def _fill_extract(parser: _Parser) -> None:
+    parser.describe(_ABOUT, _EXTRACT + _CODES)
+    _add_options(parser, OPTIONS)
+    parser.set_defaults(verb=_extract)
+
+
+def _extract(command: argparse.Namespace) -> int:
+    from grafiqs.extract import extract_gradients  # loads torch
+
+    summary = extract_gradients(_options(command))
+    return 1 if summary and summary.failed else 0
+
+
+def _fill_select(parser: _Parser) -> None:
+    parser.describe("Write the chosen subset as CSV (identity, sample, path); no image is opened.", _SELECT)
+    _add_options(parser, [field for field in OPTIONS if field.metadata["group"] in ("data set", "subset")])
+    parser.add_argument("--output", metavar="FILE", type=path, help="the CSV file (default: standard output)")
+    parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+    parser.set_defaults(verb=_select)
+
+
+def _select(command: argparse.Namespace) -> int:
+    from grafiqs.run.files import whole
+    from grafiqs.run.tables import subset_csv
+    from grafiqs.select import select_subset
+
+    if command.output is None:
+        log_to(sys.stderr)
+    subset = select_subset(_options(command))
+    log.info("Subset SHA-256: %s", subset.sha256)
+    if command.output is None:
+        for piece in subset_csv(subset):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return 0
+    try:
+        with whole(command.output) as file:
+            file.writelines(subset_csv(subset))
+    except OSError as error:
+        raise RequestError(f"cannot write {shown(command.output)}: {error.strerror}") from error
+    return 0
+
+
+def _fill_verify(parser: _Parser) -> None:
+    parser.describe("Check a finished run.", _VERIFY)
+    parser.add_argument("run", metavar="RUN", type=path, help="the run folder")
+    parser.add_argument("--image-path", metavar="DIR", type=path, help="where the data set is now")
+    parser.add_argument("--quiet", action="store_true", help="print what is wrong only")
+    parser.set_defaults(verb=_verify)
+
+
+def _verify(command: argparse.Namespace) -> int:
+    from grafiqs.verify import verify_run
+
+    return 1 if verify_run(command.run, command.image_path, quiet=command.quiet) else 0
+
+
+_VERBS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
+    "extract": ("select a subset and write its gradients and scores", _fill_extract),
+    "select": ("write the chosen subset as CSV", _fill_select),
+    "verify": ("check a finished run", _fill_verify),
+}
+
+
+# -- from the list of options to arguments, and back -------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with its examples left as they are laid out, and errors without the whole usage."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def describe(self, description: str, epilog: str) -> None:
+        self.description = description.strip()
+        self.epilog = epilog.replace("{prog}", self.prog)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+
+
+def _add_options(parser: _Parser, options: Iterable[dataclasses.Field[Any]]) -> None:
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for field in options:
+        group = field.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        default = None if field.default is dataclasses.MISSING else field.default
+        settings: dict[str, Any] = {"help": field.metadata["help"], "default": default}
+        if isinstance(default, bool):
+            settings["action"] = argparse.BooleanOptionalAction if default else "store_true"
+        else:
+            settings |= {name: field.metadata[name] for name in ("metavar", "choices")}
+            settings["type"] = field.metadata["parse"]
+            settings["required"] = field.default is dataclasses.MISSING
+            if default:
+                settings["help"] += f" (default: {','.join(default) if isinstance(default, tuple) else default})"
+        groups[group].add_argument(flag(field.name), **settings)
+
+
+def _options(command: argparse.Namespace) -> Options:
+    given = vars(command)
+    return Options(**{field.name: given[field.name] for field in OPTIONS if field.name in given})
+
+
+# -- messages ----------------------------------------------------------------------------------------------
+
+
+class _Terminal(logging.Handler):
+    """What a run says: to one stream; warnings and errors: to standard error."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING:
+            print(record.getMessage(), file=self._stream, flush=True)
+        else:
+            print(f"grafiqs: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+def log_to(stream: TextIO | None) -> None:
+    """Send what the package logs to `stream`, and its warnings and errors to standard error."""
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
+    log.handlers = [_Terminal(stream)]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    # The decoder warns on standard error of what the failures table says better.
+    warnings.filterwarnings("ignore", module="PIL")
