@@ -1,0 +1,24 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from making import make_faces, random_network
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a narrow iresnet18."""
+    path = tmp_path_factory.mktemp("weights") / "narrow18.pth"
+    torch.save(random_network().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of four identities with 6, 5, 2 and 6 samples; read only."""
+    counts = {"ann": 6, "bob": 5, "cyd": 2, "dee": 6}
+    return make_faces(tmp_path_factory.mktemp("faces"), counts)

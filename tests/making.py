@@ -1,0 +1,71 @@
+"""What the tests make for themselves: pictures, data sets, checkpoints, command lines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from grafiqs import images
+from grafiqs.backbones.catalogue import DEPTHS
+from grafiqs.backbones.iresnet import IResNet
+
+NARROW = (8, 16, 32, 64)
+"""Stage widths of the networks that tests run: fast, and every code path of the wide ones."""
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+"""Real faces and weights, where they lie beside the checkout."""
+
+
+def picture(seed: int, size: tuple[int, int] = (112, 112)) -> NDArray[np.uint8]:
+    """A smooth random RGB picture (H, W, 3), different for every seed."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (7, 7, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def make_faces(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:
+    """A data set of `counts[identity]` pictures in each identity's folder, named 0, 1, 2, ..."""
+    for place, (identity, count) in enumerate(counts.items()):
+        (root / identity).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(picture(1000 * place + number)).save(root / identity / f"{number}{suffix}")
+    return root
+
+
+def random_network(
+    backbone: str = "iresnet18", widths: tuple[int, int, int, int] = NARROW, seed: int = 0, embedding_size: int = 32
+) -> IResNet:
+    """A network of random weights whose BatchNorm statistics are recorded from pictures, in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = IResNet(DEPTHS[backbone], widths, embedding_size)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, 0.25)
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+                module.momentum = None
+                if module.affine:
+                    nn.init.uniform_(module.weight, 0.5, 1.5)
+                    nn.init.normal_(module.bias, std=0.1)
+        pixels = torch.stack([images.resized(picture(seed)) for seed in range(16)])
+        with torch.no_grad():
+            network.train()(images.normalise(pixels))
+    return network.eval().requires_grad_(False)
+
+
+def grafiqs(*arguments: object, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "grafiqs", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path inside it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
