@@ -92,10 +92,9 @@ def extract_main() -> int:
 
 def _run(parser: _Parser, arguments: Sequence[str] | None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
-    log_to(sys.stdout)
     try:
         command = parser.parse_args(arguments)
-        log.setLevel(logging.WARNING if command.quiet else logging.INFO)
+        log_to(sys.stdout, command.quiet)
         return int(command.verb(command))
     except (RequestError, StoppedError) as error:
         log.error("%s", error)
@@ -144,7 +143,7 @@ def _select(command: argparse.Namespace) -> int:
     from grafiqs.select import select_subset
 
     if command.output is None:
-        log_to(sys.stderr)
+        log_to(sys.stderr, command.quiet)
     subset = select_subset(_options(command))
     log.info("Subset SHA-256: %s", subset.sha256)
     if command.output is None:
@@ -239,13 +238,13 @@ class _Terminal(logging.Handler):
             print(f"grafiqs: {record.getMessage()}", file=sys.stderr, flush=True)
 
 
-def log_to(stream: TextIO | None) -> None:
-    """Send what the package logs to `stream`, and its warnings and errors to standard error."""
+def log_to(stream: TextIO | None, quiet: bool) -> None:
+    """Send what the package logs to `stream`, or nowhere if `quiet`; its warnings and errors to standard error."""
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
     log.handlers = [_Terminal(stream)]
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.propagate = False
     # The decoder warns on standard error of what the failures table says better.
     warnings.filterwarnings("ignore", module="PIL")

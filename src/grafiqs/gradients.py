@@ -34,8 +34,9 @@ def statistics_loss(u: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     u (B, C, H, W) is the input of `norm`. Returns (B,):
     mean_c (mu - M)^2 + mean_c (v - V)^2, with mu and the biased variance v taken over H, W of each image.
     """
+    learned_mean, learned_variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     variance, mean = torch.var_mean(u, dim=(2, 3), correction=0)
-    return (mean - norm.running_mean).square().mean(1) + (variance - norm.running_var).square().mean(1)
+    return (mean - learned_mean).square().mean(1) + (variance - learned_variance).square().mean(1)
 
 
 @contextmanager

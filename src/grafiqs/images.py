@@ -21,6 +21,7 @@ from PIL import (
     PngImagePlugin,
     PpmImagePlugin,
     TiffImagePlugin,
+    UnidentifiedImageError,
     WebPImagePlugin,
 )
 from torch import Tensor
@@ -95,7 +96,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
             return _rgb(_upright(image))
     except UnreadableImageError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image in a known format") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from error
