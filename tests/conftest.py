@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from making import make_faces, random_network
 
 

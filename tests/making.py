@@ -27,7 +27,7 @@ def picture(seed: int, size: tuple[int, int] = (112, 112)) -> NDArray[np.uint8]:
     """A smooth random RGB picture (H, W, 3), different for every seed."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (7, 7, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def make_faces(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:
@@ -40,9 +40,16 @@ def make_faces(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path
 
 
 def random_network(
-    backbone: str = "iresnet18", widths: tuple[int, int, int, int] = NARROW, seed: int = 0, embedding_size: int = 32
+    backbone: str = "iresnet18",
+    widths: tuple[int, int, int, int] = NARROW,
+    seed: int = 0,
+    embedding_size: int = 32,
+    pixels: torch.Tensor | None = None,
 ) -> IResNet:
-    """A network of random weights whose BatchNorm statistics are recorded from pictures, in eval mode."""
+    """A network of random weights whose BatchNorm statistics are recorded from pictures, in eval mode.
+
+    `pixels` (B, 3, 112, 112) uint8 are those pictures; made-up ones where there are none.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = IResNet(DEPTHS[backbone], widths, embedding_size)
@@ -54,7 +61,8 @@ def random_network(
                 if module.affine:
                     nn.init.uniform_(module.weight, 0.5, 1.5)
                     nn.init.normal_(module.bias, std=0.1)
-        pixels = torch.stack([images.resized(picture(seed)) for seed in range(16)])
+        if pixels is None:
+            pixels = torch.stack([images.resized(picture(number)) for number in range(16)])
         with torch.no_grad():
             network.train()(images.normalise(pixels))
     return network.eval().requires_grad_(False)

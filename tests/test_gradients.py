@@ -1,0 +1,192 @@
+"""The fast gradients against the oracle, layer by layer and image by image."""
+
+from __future__ import annotations
+
+import copy
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import grafiqs.gradients
+from grafiqs import images
+from grafiqs.backbones.catalogue import DEPTHS, LAYERS, WIDTHS, layer_shapes
+from grafiqs.backbones.iresnet import IResNet
+from grafiqs.gradients import gradient_scores, image_gradients, statistics_loss
+from making import NARROW, picture, random_network
+from oracle import oracle_gradients, recorded_branches
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+"""Largest relative L2 difference of any image's gradient at any layer."""
+
+
+def faces(count: int) -> Tensor:
+    pixels = torch.stack([images.resized(picture(100 + number)) for number in range(count)])
+    return images.normalise(pixels, dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def network() -> IResNet:
+    return random_network()
+
+
+def largest_difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The largest relative L2 difference over all layers and images; each is compared by itself."""
+    return max(
+        float((one.double() - other).norm() / other.norm())
+        for layer in found
+        for one, other in zip(found[layer], expected[layer], strict=True)
+    )
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_batch_agrees_with_one_image_at_a_time(network: IResNet, count: int, dtype: torch.dtype) -> None:
+    expected = oracle_gradients(network, faces(count))
+    found = image_gradients(copy.deepcopy(network).to(dtype), faces(count).to(dtype))
+    assert tuple(found) == LAYERS
+    assert {layer: tuple(gradient.shape[1:]) for layer, gradient in found.items()} == layer_shapes(NARROW)
+    assert largest_difference(found, expected) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_permuted_batch_and_a_partial_last_one_agree(network: IResNet, dtype: torch.dtype) -> None:
+    seven = faces(7)
+    expected = oracle_gradients(network, seven)
+    typed = copy.deepcopy(network).to(dtype)
+    order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
+    permuted = image_gradients(typed, seven[order].to(dtype))
+    assert largest_difference(permuted, {layer: g[order] for layer, g in expected.items()}) < TOLERANCE[dtype]
+    padded = torch.cat([seven[4:], torch.zeros(1, 3, 112, 112, dtype=torch.float64)]).to(dtype)
+    last = {layer: gradient[:3] for layer, gradient in image_gradients(typed, padded).items()}
+    assert largest_difference(last, {layer: g[4:] for layer, g in expected.items()}) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("backbone", DEPTHS)
+def test_every_depth_agrees(backbone: str, dtype: torch.dtype) -> None:
+    deep = random_network(backbone)
+    typed = copy.deepcopy(deep).to(dtype)
+    with recorded_branches(typed) as branches:
+        found = image_gradients(typed, faces(2).to(dtype))
+    assert largest_difference(found, oracle_gradients(deep, faces(2), branches)) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_published_widths_agree(dtype: torch.dtype) -> None:
+    wide = random_network("iresnet50", WIDTHS, embedding_size=512)
+    typed = copy.deepcopy(wide).to(dtype)
+    with recorded_branches(typed) as branches:
+        found = image_gradients(typed, faces(2).to(dtype))
+    assert largest_difference(found, oracle_gradients(wide, faces(2), branches)) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("layers", [c for size in (1, 2, 3) for c in combinations(LAYERS, size)])
+def test_a_choice_of_layers_gives_the_same_gradients(network: IResNet, layers: tuple[str, ...]) -> None:
+    two = faces(2).float()
+    every = image_gradients(network, two)
+    some = image_gradients(network, two, layers)
+    assert tuple(some) == layers
+    assert all(torch.equal(some[layer], every[layer]) for layer in layers)
+
+
+@pytest.mark.parametrize(
+    ("layer", "norms"), [("image", 30), ("block1", 22), ("block2", 15), ("block3", 8), ("block4", 1)]
+)
+def test_a_layer_needs_only_what_comes_after_it(
+    network: IResNet, layer: str, norms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Tensor] = []
+
+    def counted(u: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        taken.append(u)
+        return statistics_loss(u, norm)
+
+    monkeypatch.setattr(grafiqs.gradients, "statistics_loss", counted)
+    image_gradients(network, faces(1).float(), (layer,))
+    assert len(taken) == norms
+    assert all(u.requires_grad for u in taken)
+
+
+def test_what_follows_the_last_statistics_does_not_run() -> None:
+    cut = random_network()
+    expected = image_gradients(cut, faces(1).float())
+    del cut.fc, cut.features
+    found = image_gradients(cut, faces(1).float())
+    assert all(torch.equal(found[layer], expected[layer]) for layer in LAYERS)
+
+
+def test_block4_follows_its_closed_form(network: IResNet) -> None:
+    double = copy.deepcopy(network).double()
+    three = faces(3)
+    x = double.stem(three)
+    for stage in (double.layer1, double.layer2, double.layer3, double.layer4):
+        x = stage(x)
+    norm, count = double.bn2, 7 * 7
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    mu = x.mean((2, 3), keepdim=True)
+    v = ((x - mu) ** 2).mean((2, 3), keepdim=True)
+    mean, variance = norm.running_mean.view(-1, 1, 1), norm.running_var.view(-1, 1, 1)
+    slope = 2 * (mu - mean) / count + 4 * (v - variance) * (x - mu) / count
+    expected = slope / norm.num_features / 30  # an iresnet18 has 30 BatchNorm2d
+    found = image_gradients(double, three, ("block4",))["block4"]
+    assert float((found - expected).norm() / expected.norm()) < 1e-12
+
+
+def test_the_gradient_is_the_slope_of_the_loss(network: IResNet) -> None:
+    """Central differences of the loss itself, which autograd has no part in."""
+    double = copy.deepcopy(network).double()
+    image = faces(1)
+    direction = torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def loss(x: Tensor) -> float:
+        terms: list[float] = []
+
+        def collect(norm: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            assert isinstance(norm, nn.BatchNorm2d)
+            terms.append(float(statistics_loss(arguments[0], norm)))
+
+        handles = [m.register_forward_pre_hook(collect) for m in double.modules() if isinstance(m, nn.BatchNorm2d)]
+        double(x)
+        for handle in handles:
+            handle.remove()
+        return sum(terms) / len(terms)
+
+    step = 1e-7
+    slope = (loss(image + step * direction) - loss(image - step * direction)) / (2 * step)
+    found = float((image_gradients(double, image)["image"] * direction).sum())
+    assert found == pytest.approx(slope, rel=1e-4)
+
+
+def test_neighbours_and_position_do_not_change_a_bit(network: IResNet) -> None:
+    eight = faces(8).float()
+    alone = {layer: gradient[0] for layer, gradient in image_gradients(network, eight).items()}
+    for place in range(8):
+        others = torch.rand(8, 3, 112, 112, generator=torch.Generator().manual_seed(place)) * 2 - 1
+        others[place] = eight[0]
+        found = image_gradients(network, others)
+        assert all(torch.equal(found[layer][place], alone[layer]) for layer in LAYERS)
+
+
+def test_the_score_is_the_sum_of_absolute_values_in_float64() -> None:
+    gradient = torch.randn(3, 8, 56, 56, generator=torch.Generator().manual_seed(0))
+    found = gradient_scores(gradient)
+    assert found.dtype == torch.float64
+    expected = [sum(abs(value) for value in image.flatten().tolist()) for image in gradient]
+    assert found.tolist() == pytest.approx(expected, rel=1e-13)
+
+
+def test_no_hook_and_no_graph_stay_behind(network: IResNet) -> None:
+    found = image_gradients(network, faces(1).float())
+    assert not any(module._forward_pre_hooks for module in network.modules())
+    assert not any(gradient.requires_grad for gradient in found.values())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_gradients_are_computed_under_no_grad_too(network: IResNet) -> None:
+    one = faces(1).float()
+    with torch.no_grad():
+        found = image_gradients(network, one)
+    assert torch.equal(found["image"], image_gradients(network, one)["image"])

@@ -1,0 +1,73 @@
+"""The documented job on real faces, where they lie beside the checkout."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from grafiqs import images
+from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.cli import main
+from making import REAL, random_network
+
+pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real faces in {REAL}")
+
+ALIGNED = REAL / "faces" / "glint24"
+PHOTOS = REAL / "faces" / "lfw158_raw250"
+
+
+@pytest.fixture(scope="module")
+def crops() -> torch.Tensor:
+    """Real aligned crops (48, 3, 112, 112), uint8."""
+    return torch.stack([images.read(path)[0] for path in sorted(ALIGNED.glob("*/*.png"))[::24][:48]])
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory, crops: torch.Tensor) -> Path:
+    """A checkpoint of random weights whose BatchNorm statistics are those of real faces."""
+    path = tmp_path_factory.mktemp("weights") / "recorded.pth"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in random_network(pixels=crops).state_dict().items()}}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("faces", "asked", "identities", "samples", "short"),
+    [(ALIGNED, (24, 40), 23, 920, ["  - Lindsay_Lohan: 22 samples"]), (PHOTOS, (158, 5), 158, 790, [])],
+    ids=["glint24", "lfw158"],
+)
+def test_a_subset_of_real_faces_goes_in_and_its_gradient_tree_comes_out(
+    faces: Path,
+    asked: tuple[int, int],
+    identities: int,
+    samples: int,
+    short: list[str],
+    recorded: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    subset = ["--num-identities", str(asked[0]), "--samples-per-identity", str(asked[1])]
+    options = ["--image-path", str(faces), "--weights", str(recorded), "--output-dir", str(run)]
+    assert main(["extract", *options, *subset]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("  - ")] == short
+    assert f"Dataset loaded: {identities} identities, {samples} total images" in lines
+
+    gradients = sorted(run.rglob("*.npy"))
+    assert len(gradients) == 5 * samples
+    mirrored = {path.relative_to(run / "block3") for path in (run / "block3").rglob("*.npy")}
+    images_there = {path.relative_to(faces).with_suffix("") for path in faces.rglob("*.*g")}
+    assert {path.with_name(path.name.removesuffix("_grad.npy")) for path in mirrored} <= images_there
+    rows = list(csv.DictReader((run / "scores.csv").read_text().splitlines()))
+    assert (len(rows), len({row["identity"] for row in rows})) == (samples, identities)
+    for row in rows[:: len(rows) // 7]:
+        for layer in LAYERS:
+            gradient = np.load(run / layer / row["identity"] / f"{row['sample']}_grad.npy")
+            assert float(row[layer]) == pytest.approx(np.abs(gradient.astype(np.float64)).sum(), rel=1e-12)
+
+    assert main(["verify", str(run)]) == 0
+    assert f"{samples} images, {samples} scored, 0 failed, {5 * samples} gradient files" in capsys.readouterr().out

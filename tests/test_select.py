@@ -1,0 +1,325 @@
+"""The selection rule: what it depends on, and what it does not."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import unicodedata
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grafiqs.errors import RequestError
+from grafiqs.options import Options
+from grafiqs.scan import Dataset, scan
+from grafiqs.select import Subset, draw_samples, rank_identities, report, select, select_subset
+
+NAMES = st.text(
+    st.characters(exclude_characters="/\0.", exclude_categories=["Cs"]) | st.sampled_from("éÅñ각\u0301\u030a"),
+    min_size=1,
+    max_size=8,
+)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class Listing(Dataset):
+    """A data set that exists as names only, listed in whatever order it is given."""
+
+    listing: dict[str, list[str]] = field(default_factory=dict)
+
+    def samples(self, identity: str) -> tuple[str, ...]:
+        return tuple(sorted(self.listing[identity], key=lambda path: (unicodedata.normalize("NFC", path), path)))
+
+
+def listing(identities: dict[str, list[str]]) -> Listing:
+    names = sorted(identities, key=lambda name: (unicodedata.normalize("NFC", name), name))
+    return Listing(Path("faces"), frozenset(("jpg",)), tuple(names), listing=identities)
+
+
+def options(**values: object) -> Options:
+    return Options(image_path=Path("faces"), **values)  # type: ignore[arg-type]
+
+
+def places(subset: Subset) -> list[str]:
+    return [sample.location for sample in subset.samples]
+
+
+DATASETS = st.dictionaries(
+    NAMES, st.lists(NAMES.map("{}.jpg".format), max_size=12, unique=True), min_size=1, max_size=8
+)
+
+
+@given(names=st.lists(NAMES, unique=True), seed=SEEDS, shuffle=st.randoms())
+def test_the_order_of_a_listing_does_not_matter(names: list[str], seed: int, shuffle: random.Random) -> None:
+    shuffled = list(names)
+    shuffle.shuffle(shuffled)
+    assert rank_identities(shuffled, seed) == rank_identities(names, seed)
+    for count in (0, 1, len(names) // 2, len(names) + 1):
+        assert draw_samples("ann", shuffled, count, seed) == draw_samples("ann", names, count, seed)
+
+
+@given(names=st.lists(NAMES, unique_by=lambda name: unicodedata.normalize("NFC", name)), seed=SEEDS)
+def test_unicode_forms_do_not_matter(names: list[str], seed: int) -> None:
+    composed = [unicodedata.normalize("NFC", name) for name in names]
+    split = [unicodedata.normalize("NFD", name) for name in names]
+    assert [unicodedata.normalize("NFC", name) for name in rank_identities(split, seed)] == rank_identities(
+        composed, seed
+    )
+    drawn = draw_samples("cafe\u0301", [f"{name}.png" for name in split], 3, seed)
+    expected = draw_samples("caf\u00e9", [f"{name}.png" for name in composed], 3, seed)
+    assert [unicodedata.normalize("NFC", path) for path in drawn] == expected
+
+
+@given(data=DATASETS, seed=SEEDS, identity_seed=SEEDS, small=st.integers(1, 4), more=st.integers(0, 4))
+def test_subsets_nest(data: dict[str, list[str]], seed: int, identity_seed: int, small: int, more: int) -> None:
+    dataset = listing(data)
+    chosen = options(
+        random_identity_selection=True,
+        identity_selection_seed=identity_seed,
+        random_seed=seed,
+        num_identities=small,
+        samples_per_identity=small,
+        allow_insufficient_samples=True,
+    )
+    inner = set(places(select(dataset, chosen)))
+    assert inner <= set(places(select(dataset, replace(chosen, num_identities=small + more))))
+    assert inner <= set(places(select(dataset, replace(chosen, samples_per_identity=small + more))))
+
+
+@given(data=DATASETS, seed=SEEDS, first=SEEDS, second=SEEDS)
+def test_the_two_seeds_are_independent(data: dict[str, list[str]], seed: int, first: int, second: int) -> None:
+    """An identity keeps its samples whichever others are drawn; the sample seed does not move the identities."""
+    dataset = listing(data)
+    base = options(
+        random_identity_selection=True, num_identities=3, samples_per_identity=2, allow_insufficient_samples=True
+    )
+
+    def by_identity(random_seed: int, identity_seed: int) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for sample in select(
+            dataset, replace(base, random_seed=random_seed, identity_selection_seed=identity_seed)
+        ).samples:
+            found.setdefault(sample.identity, []).append(sample.path)
+        return found
+
+    one, other = by_identity(seed, first), by_identity(seed, second)
+    assert all(one[identity] == other[identity] for identity in one.keys() & other.keys())
+    assert by_identity(second, first).keys() == one.keys()
+
+
+@given(data=DATASETS, seed=SEEDS, other=NAMES)
+def test_files_elsewhere_change_nothing_here(data: dict[str, list[str]], seed: int, other: str) -> None:
+    chosen = options(random_seed=seed, samples_per_identity=2, allow_insufficient_samples=True)
+    before = select(listing(data), chosen).samples
+    after = select(listing({**data, f"{other}+": ["a.jpg", "b.jpg"]}), chosen).samples
+    assert [sample for sample in after if sample.identity in data] == list(before)
+
+
+@given(data=DATASETS, seed=SEEDS)
+def test_a_reencoded_copy_gives_the_same_subset(data: dict[str, list[str]], seed: int) -> None:
+    chosen = options(random_seed=seed, samples_per_identity=2, allow_insufficient_samples=True)
+    copied = {identity: [path.removesuffix("jpg") + "png" for path in paths] for identity, paths in data.items()}
+    original, copy = select(listing(data), chosen), select(listing(copied), chosen)
+    assert [(s.identity, s.name) for s in copy.samples] == [(s.identity, s.name) for s in original.samples]
+    assert copy.sha256 == original.sha256
+
+
+@given(data=DATASETS, seed=SEEDS)
+def test_the_result_is_sorted_and_every_output_has_a_name_of_its_own(data: dict[str, list[str]], seed: int) -> None:
+    mixed = {
+        identity: [*paths, *(f"{path}.png" for path in paths), *(f"{path.removesuffix('jpg')}png" for path in paths)]
+        for identity, paths in data.items()
+    }
+    samples = select(listing(mixed), options(random_seed=seed)).samples
+    order = [
+        (unicodedata.normalize("NFC", s.identity), s.identity, unicodedata.normalize("NFC", s.path)) for s in samples
+    ]
+    assert order == sorted(order)
+    assert len({sample.output for sample in samples}) == len(samples)
+
+
+def test_the_draw_is_the_documented_hash() -> None:
+    """The rule of docs/selection.md, spelled out a second time."""
+
+    def rank(*parts: str) -> str:
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    names = [f"person_{number:03d}" for number in range(50)]
+    assert rank_identities(names, 123) == sorted(names, key=lambda name: rank("identity", "123", name))
+    paths = [f"folder/{number}.jpg" for number in range(50)]
+    expected = sorted(paths, key=lambda path: rank("sample", "7", "ann", path.removesuffix(".jpg")))[:9]
+    assert draw_samples("ann", paths, 9, 7) == sorted(expected)
+
+
+def test_a_name_that_is_not_utf8_is_hashed_as_its_bytes() -> None:
+    names = [b"caf\xe9", b"caf\xc3\xa9", b"\xff\xfe"]
+    decoded = [name.decode("utf-8", "surrogateescape") for name in names]
+    expected = sorted(names, key=lambda name: hashlib.sha256(b"identity\x0042\x00" + name).digest())
+    assert rank_identities(decoded, 42) == [name.decode("utf-8", "surrogateescape") for name in expected]
+
+
+GOLDEN = {
+    f"person_{identity:03d}": [f"{number:04d}.jpg" for number in range(10 + identity % 7)] for identity in range(40)
+}
+
+
+def test_golden_identities_never_change() -> None:
+    assert rank_identities(GOLDEN, 42)[:8] == [
+        "person_006",
+        "person_021",
+        "person_032",
+        "person_030",
+        "person_033",
+        "person_011",
+        "person_025",
+        "person_017",
+    ]
+
+
+def test_golden_samples_never_change() -> None:
+    assert draw_samples("person_003", GOLDEN["person_003"], 5, 42) == [
+        "0000.jpg",
+        "0001.jpg",
+        "0002.jpg",
+        "0003.jpg",
+        "0012.jpg",
+    ]
+    assert draw_samples("Zoë/Müller", ["a/ä.png", "a/b.png", "c.png", "d.jpg"], 2, 7) == ["c.png", "d.jpg"]
+
+
+def test_golden_subsets_never_change() -> None:
+    drawn = options(
+        num_identities=10,
+        samples_per_identity=12,
+        random_identity_selection=True,
+        identity_selection_seed=123,
+        random_seed=456,
+    )
+    subset = select(listing(GOLDEN), drawn)
+    assert (subset.identities, len(subset.samples)) == (9, 108)
+    assert subset.sha256 == "9174c4929101f2e9b1c555c9a17385dce0cfea1fa5d43c6b1fad09bd6c3fc272"
+    first = select(listing(GOLDEN), options(num_identities=5, samples_per_identity=10))
+    assert first.sha256 == "ee3cb45da26a297bff2df062d66cba2e0d2af7238d4799eec802fc86639c7b62"
+
+
+def test_short_identities_are_dropped_listed_and_not_replaced() -> None:
+    data = {
+        "ann": ["1.jpg", "2.jpg"],
+        "bob": ["1.jpg"],
+        "cyd": [],
+        "dee": ["1.jpg", "2.jpg", "3.jpg"],
+    }
+    subset = select(listing(data), options(num_identities=3, samples_per_identity=2))
+    assert {sample.identity for sample in subset.samples} == {"ann"}
+    assert subset.insufficient == (("bob", 1), ("cyd", 0))
+    allowed = select(listing(data), options(num_identities=3, samples_per_identity=2, allow_insufficient_samples=True))
+    assert places(allowed) == ["ann/1.jpg", "ann/2.jpg", "bob/1.jpg"]
+    assert allowed.insufficient == (("bob", 1), ("cyd", 0))
+
+
+def test_the_identity_seed_defaults_to_the_random_seed() -> None:
+    drawn = options(num_identities=5, random_identity_selection=True, random_seed=9)
+    given_too = replace(drawn, identity_selection_seed=9)
+    assert select(listing(GOLDEN), drawn) == select(listing(GOLDEN), given_too)
+    assert select(listing(GOLDEN), drawn) != select(listing(GOLDEN), replace(drawn, identity_selection_seed=10))
+
+
+def test_without_the_random_flag_the_first_identities_are_taken() -> None:
+    for seed in (1, 2):
+        subset = select(listing(GOLDEN), options(num_identities=3, identity_selection_seed=seed))
+        assert sorted({sample.identity for sample in subset.samples}) == ["person_000", "person_001", "person_002"]
+
+
+def test_strict_replaces_short_identities() -> None:
+    strict = options(num_identities=10, samples_per_identity=14, random_identity_selection=True, strict=True)
+    subset = select(listing(GOLDEN), strict)
+    assert (subset.identities, len(subset.samples), subset.insufficient) == (10, 140, ())
+    enough = [identity for identity in rank_identities(GOLDEN, 42) if len(GOLDEN[identity]) >= 14]
+    assert {sample.identity for sample in subset.samples} == set(enough[:10])
+
+
+def test_strict_lists_no_more_identities_than_it_needs() -> None:
+    listed: list[str] = []
+
+    class Watched(Listing):
+        def samples(self, identity: str) -> tuple[str, ...]:
+            listed.append(identity)
+            return super().samples(identity)
+
+    watched = Watched(Path("faces"), frozenset(("jpg",)), tuple(GOLDEN), listing=GOLDEN)
+    select(watched, options(num_identities=3, samples_per_identity=10, strict=True))
+    assert listed == ["person_000", "person_001", "person_002"]
+    listed.clear()
+    select(watched, options(num_identities=4))
+    assert len(listed) == 4
+
+
+def test_strict_fails_with_what_is_missing_and_who_comes_closest() -> None:
+    with pytest.raises(
+        RequestError, match=r"10 identities with 16 samples.*5 have them, 5 are missing.*person_005 \(15\)"
+    ):
+        select(listing(GOLDEN), options(num_identities=10, samples_per_identity=16, strict=True))
+
+
+def test_the_report_speaks_the_words_of_the_guide() -> None:
+    data = {f"person_{number:03d}": ["a.jpg"] if number == 1 else ["a.jpg", "b.jpg"] for number in range(5)}
+    chosen = options(
+        num_identities=5,
+        samples_per_identity=2,
+        random_seed=456,
+        identity_selection_seed=123,
+        random_identity_selection=True,
+    )
+    assert list(report(select(listing(data), chosen), chosen)) == [
+        "Using random seed: 456 for reproducible results",
+        "Using identity selection seed: 123",
+        "Randomly selected 5 identities from 5 available (seed: 123)",
+        "Found 1 identities with insufficient samples:",
+        "  - person_001: 1 samples",
+        "Processing 4 identities that meet the sample requirement.",
+        "Dataset loaded: 4 identities, 8 total images",
+    ]
+
+
+def test_nothing_left_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "ann" / "a.jpg").touch()
+    with pytest.raises(RequestError, match="lower --samples-per-identity"):
+        select_subset(Options(image_path=tmp_path, samples_per_identity=2))
+    (tmp_path / "ann" / "a.jpg").unlink()
+    with pytest.raises(RequestError, match="holds an image"):
+        select_subset(Options(image_path=tmp_path))
+
+
+def test_names_are_told_from_the_whole_identity() -> None:
+    data = {"ann": ["a.jpg", "a.png", "b.jpg", "a.jpg.png", "c.jpg", "c_grad.npy/d.jpg", "deep/a.jpg"]}
+    names = {sample.path: sample.name for sample in select(listing(data), options()).samples}
+    assert names == {
+        "a.jpg": "a.jpg",
+        "a.png": "a.png",
+        "b.jpg": "b",
+        "a.jpg.png": "a.jpg.png",
+        "c.jpg": "c.jpg",
+        "c_grad.npy/d.jpg": "c_grad.npy/d",
+        "deep/a.jpg": "deep/a",
+    }
+    one = select(listing(data), options(samples_per_identity=1)).samples[0]
+    assert one.name == names[one.path]
+
+
+def test_the_file_system_gives_the_same_subset_as_the_names(tmp_path: Path) -> None:
+    for identity, paths in GOLDEN.items():
+        (tmp_path / identity / "deep").mkdir(parents=True)
+        (tmp_path / identity / ".hidden").mkdir()
+        (tmp_path / identity / ".hidden" / "a.jpg").touch()
+        (tmp_path / identity / "notes.txt").touch()
+        for path in paths:
+            (tmp_path / identity / path).touch()
+    (tmp_path / ".git").mkdir()
+    chosen = Options(image_path=tmp_path, num_identities=7, samples_per_identity=11, random_identity_selection=True)
+    found = select(scan(tmp_path), chosen)
+    assert found.samples == select(listing(GOLDEN), chosen).samples
