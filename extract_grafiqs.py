@@ -2,6 +2,10 @@
 
 import sys
 
-from grafiqs.cli import extract_main
+try:
+    from grafiqs.cli import extract_main
+except ModuleNotFoundError:
+    print("grafiqs is not installed in this Python: run 'make', then 'source .venv/bin/activate'", file=sys.stderr)
+    sys.exit(2)
 
 sys.exit(extract_main())

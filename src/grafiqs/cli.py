@@ -99,11 +99,9 @@ def _run(parser: _Parser, arguments: Sequence[str] | None) -> int:
     except (RequestError, StoppedError) as error:
         log.error("%s", error)
         return error.exit_code
-    except _Terminated:
-        return 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        log.error("stopped by Ctrl-C")
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as stop:
+        log.error("%s", stop.args[0] if stop.args else "stopped")
+        return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
     except BrokenPipeError:
         sys.stdout = None  # nobody reads any more: keep Python from writing to it at exit
         return 128 + signal.SIGPIPE

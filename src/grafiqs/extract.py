@@ -31,7 +31,6 @@ from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.images import UnreadableImageError
 from grafiqs.names import shown
 from grafiqs.options import Options
-from grafiqs.run import files
 from grafiqs.run.folder import RunFolder, UnwritableNameError, open_run_folder, refuse_foreign
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import METHOD, Manifest
@@ -84,7 +83,7 @@ def extract_gradients(options: Options) -> Summary | None:
 
 def _check_output(options: Options) -> None:
     """Raise RequestError for an output folder that cannot be the run's, before the long work begins."""
-    output, dataset = options.output_dir.resolve(), options.image_path.resolve()
+    output, dataset = (Path(os.path.realpath(path)) for path in (options.output_dir, options.image_path))
     if output.is_relative_to(dataset):
         raise RequestError(
             f"the output folder {shown(options.output_dir)} lies inside the data set {shown(options.image_path)}, "
@@ -179,8 +178,8 @@ def _run(run: RunFolder, computer: Computer, options: Options) -> Summary:
             f"cannot write to {shown(run.root)}: {error.strerror or error}. {_kept(run)}: "
             "mend that, and the same command goes on from there"
         ) from error
-    except KeyboardInterrupt:
-        log.warning("stopped. %s: the same command goes on from there", _kept(run))
+    except KeyboardInterrupt as stop:
+        stop.args = (f"stopped. {_kept(run)}: the same command goes on from there",)
         raise
     if pending:
         seconds = time.monotonic() - started
@@ -295,13 +294,12 @@ def _log_estimate(manifest: Manifest, computer: Computer, options: Options) -> N
         computer.warm_up()
         batches += 1
     rate = batches * computer.batch_size / (time.monotonic() - started)
-    layers = manifest.dumps
-    size = sum(files.npy_size(tuple(manifest.layers[layer]), manifest.dtype) for layer in layers) * len(samples)
-    output = options.output_dir.resolve()
+    size = sum(manifest.file_sizes.values()) * len(samples)
+    output = Path(os.path.realpath(options.output_dir))
     free = shutil.disk_usage(next(folder for folder in (output, *output.parents) if folder.exists())).free
     log.info(
         "Dry run: %d images of %d identities; %d gradient files, %.2f GB (%.1f GB are free)",
-        *(len(samples), manifest.subset.identities, len(layers) * len(samples), size / 1e9, free / 1e9),
+        *(len(samples), manifest.subset.identities, len(manifest.dumps) * len(samples), size / 1e9, free / 1e9),
     )
     log.info(
         "It would take about %s, at %.1f images a second. Nothing was written.", _duration(len(samples) / rate), rate

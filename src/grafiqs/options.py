@@ -108,7 +108,7 @@ class Options:
     path_replace: str | None = _option(
         "output", "replace this text in the image paths of GraFIQs_<layer>.txt", default=None, metavar="TEXT")
     path_replace_with: str | None = _option(
-        "output", "... by this text", default=None, metavar="TEXT")
+        "output", "... by this text (default: by nothing)", default=None, metavar="TEXT")
     overwrite: bool = _option(
         "output", "if the run folder holds a run with other options, remove that run first",
         default=False, decides=False)

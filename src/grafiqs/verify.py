@@ -117,13 +117,14 @@ def _file_problems(folder: Path, manifest: Manifest, scored: Scored) -> Iterator
     """Check the gradient files of one sample."""
     output = manifest.subset.samples[scored.index].output
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
+    sizes = manifest.file_sizes
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):
         shape = tuple(manifest.layers[layer])
         path = folder / layer / output
         name = shown(f"{layer}/{output}")
         try:
             size = os.stat(path).st_size
-            if size != files.npy_size(shape, manifest.dtype):
+            if size != sizes[layer]:
                 yield f"{name} has {size} bytes: it is not whole, or no gradient of this run"
                 continue
             data = path.read_bytes()

@@ -58,10 +58,7 @@ class RunFolder:
 
     def forget_incomplete(self) -> None:
         """Count as not done every sample whose gradient files are not all there, in their full size."""
-        sizes = {
-            layer: files.npy_size(tuple(self.manifest.layers[layer]), self.manifest.dtype)
-            for layer in self.manifest.dumps
-        }
+        sizes = self.manifest.file_sizes
         for index, sample in enumerate(self.manifest.subset.samples):
             if index in self.journal and not all(
                 _has_size(self.root / layer / sample.output, size) for layer, size in sizes.items()
@@ -259,8 +256,7 @@ def _remove_gradients(root: Path, manifest: Manifest, sample: Sample) -> None:
 
 
 def _bytes_to_write(manifest: Manifest, samples: int) -> int:
-    sizes = (files.npy_size(tuple(manifest.layers[layer]), manifest.dtype) for layer in manifest.dumps)
-    return samples * (_BYTES_PER_ROW + sum(size + _BLOCK for size in sizes))
+    return samples * (_BYTES_PER_ROW + sum(size + _BLOCK for size in manifest.file_sizes.values()))
 
 
 def _bytes_written(root: Path, manifest: Manifest) -> int:

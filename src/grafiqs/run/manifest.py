@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 from grafiqs.options import Options
+from grafiqs.run import files
 from grafiqs.select import Sample, Subset
 
 NAME = "manifest.json"
@@ -58,6 +60,11 @@ class Manifest:
     def dtype(self) -> str:
         """The NumPy type of the gradient files."""
         return str(self.options["gradient_dtype"])
+
+    @cached_property
+    def file_sizes(self) -> dict[str, int]:
+        """The size in bytes of one gradient file of each dumped layer."""
+        return {layer: files.npy_size(tuple(self.layers[layer]), self.dtype) for layer in self.dumps}
 
     def to_options(self, **others: Any) -> Options:
         """The options that made this run, with `others` that do not decide what it writes."""
