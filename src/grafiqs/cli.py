@@ -192,7 +192,7 @@ class _Parser(argparse.ArgumentParser):
         self.epilog = epilog.replace("{prog}", self.prog)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+        self.exit(2, f"{self.prog}: {shown(message)}\nTry '{self.prog} --help'.\n")
 
 
 def _add_options(parser: _Parser, options: Iterable[dataclasses.Field[Any]]) -> None:

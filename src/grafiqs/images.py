@@ -45,6 +45,9 @@ _READERS = (
 )
 """The decoders that may see a file: none of them runs another program, as Pillow's EPS reader does."""
 
+# The markers that begin and end a JPEG 2000 codestream; inside it none of them can occur.
+_J2K_START, _J2K_END = b"\xff\x4f\xff\x51", b"\xff\xd9"
+
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -93,6 +96,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
             if width * height > MAX_PIXELS:
                 raise UnreadableImageError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
             image.load()
+            if image.format == "JPEG2000" and data.rfind(_J2K_END) < data.rfind(_J2K_START):
+                raise UnreadableImageError("image file is truncated")  # its decoder makes do with any beginning
             return _rgb(_upright(image))
     except UnreadableImageError:
         raise

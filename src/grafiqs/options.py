@@ -10,6 +10,10 @@ from typing import Any
 
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.errors import RequestError
+from grafiqs.names import shown
+
+MAX_BATCH = 1024
+"""The largest batch: beyond it no device gains, and memory runs out."""
 
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy takes."""
@@ -133,6 +137,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RequestError(f"{flag(name)} is {value}: it must be at least 1")
+        if self.batch_size is not None and self.batch_size > MAX_BATCH:
+            raise RequestError(f"--batch-size is {self.batch_size}: it is at most {MAX_BATCH}")
         for name in ("random_seed", "identity_selection_seed"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= MAX_SEED:
@@ -144,7 +150,7 @@ class Options:
         unknown = [layer for layer in self.layers if layer not in LAYERS]
         if unknown or not self.layers:
             raise RequestError(
-                f"--layers names {', '.join(unknown) or 'no layer'}: it takes any of {', '.join(LAYERS)}"
+                f"--layers names {shown(', '.join(unknown)) or 'no layer'}: it takes any of {', '.join(LAYERS)}"
             )
         if self.bgr2rgb and self.channel_order == "bgr":
             raise RequestError("--bgr2rgb and --channel-order bgr contradict each other: give one of them")

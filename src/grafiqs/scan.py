@@ -38,18 +38,21 @@ class Dataset:
         Hidden files and folders are left out; a link that leads back to a folder it lies in is not followed.
         Raises RequestError when a folder cannot be listed.
         """
-        return tuple(sorted(self._walk(self.root / identity), key=lambda path: (key(path), path)))
+        return tuple(sorted(self._walk(identity), key=lambda path: (key(path), path)))
 
-    def _walk(self, top: Path) -> Iterator[str]:
-        waiting = [(str(top), "")]
+    def _walk(self, identity: str) -> Iterator[str]:
+        top = os.path.join(self.root, identity)
+        waiting: list[tuple[str, str, tuple[str, ...]]] = [(top, "", (os.path.realpath(top),))]
         while waiting:
-            folder, inside = waiting.pop()
+            folder, inside, above = waiting.pop()
             for entry in _entries(folder):
                 if _is_folder(entry):
-                    if entry.is_symlink() and _leads_back(entry.path):
-                        log.warning("not following %s: the link leads back to a folder it lies in", shown(entry.path))
-                    else:
-                        waiting.append((entry.path, f"{inside}{entry.name}/"))
+                    real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)
+                    if entry.is_symlink() and _leads_back(real, above):
+                        _log_link(entry.path)
+                        continue
+                    inner = (*above, real) if entry.is_symlink() else (*above[:-1], real)
+                    waiting.append((entry.path, f"{inside}{entry.name}/", inner))
                 elif _extension(entry.name) in self.extensions:
                     yield inside + entry.name
 
@@ -70,11 +73,14 @@ def scan(root: Path, extensions: tuple[str, ...] = (), flat: bool = False) -> Da
     images = 0
     for entry in _entries(str(root)):
         if _is_folder(entry):
-            identities.append(entry.name)
+            if entry.is_symlink() and _leads_back(os.path.realpath(entry.path), (os.path.realpath(root),)):
+                _log_link(entry.path)
+            else:
+                identities.append(entry.name)
         elif _extension(entry.name) in wanted:
             images += 1
     if not identities and not images:
-        kinds = ", ".join(sorted(wanted))
+        kinds = shown(", ".join(sorted(wanted)))
         raise RequestError(f"the data set {shown(root)} holds no identity folder and no image ({kinds})")
     if flat or not identities:
         return Dataset(root, wanted, ("",))
@@ -103,8 +109,10 @@ def _extension(name: str) -> str:
     return os.path.splitext(name)[1][1:].lower()
 
 
-def _leads_back(link: str) -> bool:
-    """Whether a link to a folder points at a folder that the link lies in."""
-    target = os.path.realpath(link)
-    home = os.path.realpath(os.path.dirname(link))
-    return os.path.commonpath((target, home)) == target
+def _leads_back(target: str, above: tuple[str, ...]) -> bool:
+    """Whether a link to `target` leads to one of the folders that it was reached through, or around one of them."""
+    return any(os.path.commonpath((target, folder)) == target for folder in above)
+
+
+def _log_link(link: str) -> None:
+    log.warning("not following %s: the link leads back to a folder it lies in", shown(link))

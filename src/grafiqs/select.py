@@ -202,15 +202,24 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
     Told from all samples of the identity, not from the drawn ones, so that nested subsets agree.
     """
     stems = Counter(without_extension(path) for path in paths)
-    taken = set(paths)
     folders = {parent for path in paths for parent in _parents(path)}
+    whole = set(paths)
+    taken = whole | stems.keys()
+    names: dict[str, str] = {}
+    for path in paths:
+        name = without_extension(path)
+        if stems[name] > 1 or (name != path and name in whole) or _is_blocked(name, folders):
+            name = path
+            while _is_blocked(name, folders) or (name != path and name in taken):
+                name += "_"
+            taken.add(name)
+        names[path] = name
+    return names
 
-    def name(path: str) -> str:
-        stem = without_extension(path)
-        free = stems[stem] == 1 and (stem == path or stem not in taken) and f"{stem}_grad.npy" not in folders
-        return stem if free else path
 
-    return {path: name(path) for path in paths}
+def _is_blocked(name: str, folders: set[str]) -> bool:
+    """Whether a folder stands where the gradient file of this name, or its unfinished form, would be written."""
+    return any(f"{name}_grad.npy{suffix}" in folders for suffix in ("", ".part"))
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -226,7 +235,7 @@ def _join(identity: str, path: str) -> str:
 def _why_empty(dataset: Dataset, options: Options) -> str:
     root = shown(dataset.root)
     if (options.samples_per_identity or 1) == 1 or options.allow_insufficient_samples:
-        kinds = ", ".join(sorted(dataset.extensions))
+        kinds = shown(", ".join(sorted(dataset.extensions)))
         return f"no identity chosen from {root} holds an image ({kinds})"
     return (
         f"no identity chosen from {root} has {options.samples_per_identity} samples: lower --samples-per-identity, "

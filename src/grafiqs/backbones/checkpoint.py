@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
-from collections.abc import Mapping
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,11 @@ from grafiqs.names import shown
 
 log = logging.getLogger(__name__)
 
-_NESTS = ("state_dict", "model_state_dict", "net_state_dict", "model", "net", "backbone")
-"""Where training scripts put the network's state dict inside what they save."""
-
 _ANCHOR = "layer1.0.bn1.weight"
 """A key that every iresnet has: what stands before it is the prefix of the whole network."""
+
+_DEEPEST = 8
+"""Mappings nested deeper than this are not searched."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ class Checkpoint:
 def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     """Load an iresnet from a .pth, .pt, .ckpt (PyTorch, `weights_only`) or .safetensors file.
 
-    The state dict may be nested (`state_dict`, `model`, ...) and its keys may carry a prefix (`module.`,
-    `backbone.`, ...); depth, widths and embedding size are told from its keys. Keys beside the network, such
-    as training heads, are ignored with a log line.
+    The state dict may be nested (in `state_dict`, `model`, ...) and its keys may carry a prefix (`module.`,
+    `backbone.`, ...), whatever their names; depth, widths and embedding size are told from the keys. Keys
+    beside the network, such as training heads, are ignored with a log line.
     Raises RequestError when the file cannot be read without executing it, holds no iresnet, holds another one
     than `backbone`, or when keys are missing, misshapen or not finite.
     """
@@ -66,7 +69,7 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     with torch.device("meta"):
         network = IResNet(DEPTHS[name], widths, embedding_size)
     expected = network.state_dict()
-    _check_keys(state, expected, path)
+    _check_shapes(state, expected, path)
     for key, value in expected.items():  # older checkpoints lack the batch counters, which nothing here reads
         if key.endswith("num_batches_tracked"):
             state.setdefault(key, torch.zeros_like(value, device="cpu"))
@@ -74,6 +77,7 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     if extra:
         log.info("Ignoring %d keys of %s beside the backbone: %s", len(extra), shown(path.name), _first(extra))
     weights = {key: _as(state[key], value) for key, value in expected.items()}
+    _check_values(weights, path)
     network.load_state_dict(weights, assign=True)
     network.eval().requires_grad_(False)
     return Checkpoint(path, _sha256(path), name, widths, embedding_size, network)
@@ -90,12 +94,18 @@ def check_file(path: Path | None) -> Path:
     return path
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> Mapping[Any, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"cannot read the weights {shown(path)}: {error.strerror}") from error
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers fail on hostile files in every way there is
+            return safetensors.torch.load(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of, the error says
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # hostile data make the readers fail in every way there is
         raise RequestError(_why_unread(path, error)) from error
     if not isinstance(content, Mapping):
         raise RequestError(f"{shown(path)} holds a {type(content).__name__}, not a state dict")
@@ -103,20 +113,20 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _why_unread(path: Path, error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot read the weights {shown(path)}: {error.strerror}"
-    if "weights_only" in str(error) or "Unsupported" in str(error):
+    text = str(error)
+    refused = isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in text
+    if refused or "TorchScript" in text:
         return (
             f"the weights {shown(path)} hold more than tensors, and opening them could run code, so they were not "
             "opened: on a machine where you trust the file, save its state_dict alone, best as .safetensors"
         )
-    reason = shown(str(error).strip().splitlines()[0][:200]) if str(error).strip() else type(error).__name__
+    reason = shown(text.strip().partition("\n")[0][:200]) or type(error).__name__
     return f"the weights {shown(path)} are no whole PyTorch or safetensors checkpoint ({reason})"
 
 
-def _network_keys(content: Mapping[str, Any], path: Path) -> tuple[dict[str, Tensor], list[str]]:
+def _network_keys(content: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], list[str]]:
     """The network's own keys without their prefix, and the keys of everything else."""
-    found = _tensors(content)
+    found = dict(_tensors(content))
     prefixes = [key.removesuffix(_ANCHOR) for key in found if key.endswith(_ANCHOR)]
     prefixes = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
     if not prefixes:
@@ -130,18 +140,13 @@ def _network_keys(content: Mapping[str, Any], path: Path) -> tuple[dict[str, Ten
     return state, [key for key in found if not key.startswith(prefix)]
 
 
-def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The first mapping, from the outside in, that names tensors."""
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    if any(key.endswith(_ANCHOR) for key in tensors):
-        return tensors
-    for nest in _NESTS:
-        inner = content.get(nest)
-        if isinstance(inner, Mapping):
-            found = _tensors(inner)
-            if found:
-                return found
-    return tensors
+def _tensors(content: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that is reached by names alone, with those names joined by dots."""
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, Tensor):
+            yield prefix + key, value
+        elif isinstance(key, str) and isinstance(value, Mapping) and depth < _DEEPEST:
+            yield from _tensors(value, f"{prefix}{key}.", depth + 1)
 
 
 def _depths(state: dict[str, Tensor], path: Path) -> tuple[str, tuple[int, ...]]:
@@ -164,7 +169,7 @@ def _widths(state: dict[str, Tensor]) -> tuple[int, int, int, int]:
     return first, second, third, fourth
 
 
-def _check_keys(state: dict[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
     expected = {key: value for key, value in expected.items() if not key.endswith("num_batches_tracked")}
     missing = [key for key in expected if key not in state]
     if missing:
@@ -176,10 +181,17 @@ def _check_keys(state: dict[str, Tensor], expected: Mapping[str, Tensor], path: 
     ]
     if wrong:
         raise RequestError(f"{shown(path)} has {len(wrong)} keys of another shape: {_first(wrong)}")
-    strange = [key for key in expected if not state[key].is_floating_point() or state[key].layout != torch.strided]
+    strange = [key for key in expected if not _is_plain(state[key])]
     if strange:
         raise RequestError(f"{shown(path)} has {len(strange)} keys that are no plain float tensors: {_first(strange)}")
-    broken = [key for key in expected if not torch.isfinite(state[key]).all()]
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.is_floating_point() and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _check_values(weights: Mapping[str, Tensor], path: Path) -> None:
+    broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
         raise RequestError(f"{shown(path)} has {len(broken)} keys with values that are not finite: {_first(broken)}")
 

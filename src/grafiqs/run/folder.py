@@ -174,22 +174,24 @@ def _opened(root: Path, manifest: Manifest, overwrite: bool) -> RunFolder:
 def _locked(root: Path) -> Iterator[None]:
     """Hold the folder against other processes; a folder made for nothing is removed again."""
     lock = filelock.FileLock(root / LOCK, timeout=0)
+    missing: list[Path] = []
     try:
-        missing = [folder for folder in (root, *root.parents) if not folder.exists()]
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise RequestError(
-            f"another run is at work in {shown(root)}: wait until it ends, or give another --output-dir"
-        ) from error
-    except OSError as error:
-        raise _unwritable(root, error) from error
-    try:
+        try:
+            missing += [folder for folder in (root, *root.parents) if not folder.exists()]
+            root.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise RequestError(
+                f"another run is at work in {shown(root)}: wait until it ends, or give another --output-dir"
+            ) from error
+        except OSError as error:
+            raise _unwritable(root, error) from error
         yield
     finally:
         lock.release()
-        if missing and not (root / manifests.NAME).exists():
-            (root / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):
+            if missing and not (root / manifests.NAME).exists():
+                (root / LOCK).unlink(missing_ok=True)
         for folder in missing:
             with suppress(OSError):
                 folder.rmdir()  # fails, as it should, where anything was written
@@ -251,8 +253,11 @@ def _remove_gradients(root: Path, manifest: Manifest, sample: Sample) -> None:
     for layer in manifest.dumps:
         path = root / layer / sample.output
         for name in (path, path.with_name(path.name + files.PART)):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                name.unlink()
+            try:
+                name.unlink(missing_ok=True)
+            except OSError as error:
+                if error.errno not in _NAME_ERRORS:  # under such a name nothing was ever written
+                    raise
 
 
 def _bytes_to_write(manifest: Manifest, samples: int) -> int:

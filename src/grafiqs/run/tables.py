@@ -153,8 +153,8 @@ def _columns(sample: Sample) -> tuple[str, str, str]:
 
 def _csv_row(*values: object) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return encoded(text.getvalue())
+    csv.writer(text, lineterminator="\r\n").writerow(values)  # so that a name with either character is quoted
+    return encoded(text.getvalue().removesuffix("\r\n") + "\n")
 
 
 # The format of GNU sha256sum: two spaces, and a leading backslash where the name is escaped.
