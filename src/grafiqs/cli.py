@@ -6,12 +6,13 @@ import argparse
 import dataclasses
 import io
 import logging
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from grafiqs import __version__
 from grafiqs.errors import RequestError, StoppedError
@@ -93,8 +94,18 @@ def extract_main() -> int:
 def _run(parser: _Parser, arguments: Sequence[str] | None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        return _exit_code(parser, arguments)
+    except BrokenPipeError:  # nobody reads what is said any more: keep Python from trying again at its exit
+        with open(os.devnull, "w") as nowhere:
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(nowhere.fileno(), stream.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _exit_code(parser: _Parser, arguments: Sequence[str] | None) -> int:
+    try:
         command = parser.parse_args(arguments)
-        log_to(sys.stdout, command.quiet)
+        log_to_terminal(command.quiet)
         return int(command.verb(command))
     except (RequestError, StoppedError) as error:
         log.error("%s", error)
@@ -102,9 +113,6 @@ def _run(parser: _Parser, arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt as stop:
         log.error("%s", stop.args[0] if stop.args else "stopped")
         return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
-    except BrokenPipeError:
-        sys.stdout = None  # nobody reads any more: keep Python from writing to it at exit
-        return 128 + signal.SIGPIPE
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -141,7 +149,7 @@ def _select(command: argparse.Namespace) -> int:
     from grafiqs.select import select_subset
 
     if command.output is None:
-        log_to(sys.stderr, command.quiet)
+        log_to_terminal(command.quiet, results_on_stdout=True)
     subset = select_subset(_options(command))
     log.info("Subset SHA-256: %s", subset.sha256)
     if command.output is None:
@@ -223,25 +231,25 @@ def _options(command: argparse.Namespace) -> Options:
 
 
 class _Terminal(logging.Handler):
-    """What a run says: to one stream; warnings and errors: to standard error."""
+    """What a run says: to standard output, or where results go there, to standard error; warnings always there."""
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, results_on_stdout: bool) -> None:
         super().__init__()
-        self._stream = stream
+        self._results_on_stdout = results_on_stdout
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING:
-            print(record.getMessage(), file=self._stream, flush=True)
-        else:
+        if record.levelno >= logging.WARNING:
             print(f"grafiqs: {record.getMessage()}", file=sys.stderr, flush=True)
+        else:
+            print(record.getMessage(), file=sys.stderr if self._results_on_stdout else sys.stdout, flush=True)
 
 
-def log_to(stream: TextIO | None, quiet: bool) -> None:
-    """Send what the package logs to `stream`, or nowhere if `quiet`; its warnings and errors to standard error."""
+def log_to_terminal(quiet: bool, results_on_stdout: bool = False) -> None:
+    """Let the package's log speak on the terminal; if `quiet`, its warnings and errors alone."""
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
-    log.handlers = [_Terminal(stream)]
+    log.handlers = [_Terminal(results_on_stdout)]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.propagate = False
     # The decoder warns on standard error of what the failures table says better.

@@ -173,6 +173,8 @@ def _run(run: RunFolder, computer: Computer, options: Options) -> Summary:
                 run.record(outcome)
                 bar.update()
         counts = run.finish()
+    except BrokenPipeError:  # of the progress bar, not of the run folder
+        raise
     except OSError as error:
         raise StoppedError(
             f"cannot write to {shown(run.root)}: {error.strerror or error}. {_kept(run)}: "
@@ -245,13 +247,17 @@ def _computed(
     """Compute batch by batch; an image that could not be read leaves its place in the batch empty."""
     for batch in batches:
         found = list(zip(batch, islice(read, len(batch)), strict=True))
-        yield from (Failed(index, str(image)) for index, image in found if isinstance(image, UnreadableImageError))
-        readable = [(index, image) for index, image in found if not isinstance(image, UnreadableImageError)]
+        readable = []
+        for index, image in found:
+            if not isinstance(image, UnreadableImageError):
+                readable.append((index, image))
+            elif index in pending:
+                yield Failed(index, str(image))
         if not readable:
             continue
         pixels = torch.zeros((computer.batch_size, 3, images.SIZE, images.SIZE), dtype=torch.uint8)
-        for index, (image, _) in readable:
-            pixels[index - batch.start] = image
+        for index, (tensor, _) in readable:
+            pixels[index - batch.start] = tensor
         found_gradients, found_scores = computer(pixels)
         for index, (_, checksum) in readable:
             if index in pending:

@@ -84,7 +84,7 @@ def read(path: Path) -> tuple[Tensor, str]:
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode an encoded image to RGB uint8 (H, W, 3), turned upright as its EXIF orientation says.
 
-    Grey becomes three equal channels, alpha is dropped, 16 bits keep their upper 8, CMYK is converted without
+    Grey becomes three equal channels, alpha is dropped, 16 bits become their upper 8, CMYK is converted without
     a colour profile, and of an animation the first frame counts.
     Raises UnreadableImageError for data that are no whole image, or an image above MAX_PIXELS.
     """

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.errors import RequestError
@@ -133,6 +133,13 @@ class Options:
     # fmt: on
 
     def __post_init__(self) -> None:
+        types = get_type_hints(Options)
+        for field in OPTIONS:
+            choices, value = field.metadata["choices"], getattr(self, field.name)
+            if not _is_of(value, types[field.name]):
+                raise RequestError(f"{flag(field.name)} is {shown(repr(value))}: that is no {field.type}")
+            if choices and value is not None and value not in choices:
+                raise RequestError(f"{flag(field.name)} is {shown(value)}: it is one of {', '.join(choices)}")
         for name in ("num_identities", "samples_per_identity", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -164,6 +171,7 @@ class Options:
             raise RequestError("--strict and --allow-insufficient-samples contradict each other: give one of them")
         normalised = {
             "image_path": Path(self.image_path),
+            "weights": None if self.weights is None else Path(self.weights),
             "output_dir": Path(self.output_dir),
             "image_extension": tuple(sorted({word.lower().lstrip(".*") for word in self.image_extension})),
             "layers": tuple(layer for layer in LAYERS if layer in self.layers),
@@ -178,8 +186,7 @@ class Options:
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide what a run writes, as JSON values."""
-        values = {field.name: getattr(self, field.name) for field in OPTIONS if field.metadata["decides"]}
-        return {name: _plain(value) for name, value in values.items()}
+        return {field.name: _plain(getattr(self, field.name)) for field in OPTIONS if field.name in DECIDING}
 
 
 OPTIONS = dataclasses.fields(Options)
@@ -188,6 +195,19 @@ OPTIONS = dataclasses.fields(Options)
 def flag(name: str) -> str:
     """The command line's spelling of an option."""
     return "--" + name.replace("_", "-")
+
+
+DECIDING = frozenset(field.name for field in OPTIONS if field.metadata["decides"])
+"""The options that decide what a run writes."""
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value has the type of its option; a path may be given as text, and no truth value is a number."""
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(isinstance(word, str) for word in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) or (isinstance(value, str) and kind in (Path, Path | None))
 
 
 def _plain(value: Any) -> Any:

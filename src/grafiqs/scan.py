@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,26 +36,32 @@ class Dataset:
     def samples(self, identity: str) -> tuple[str, ...]:
         """The image files of one identity: POSIX paths inside it, at any depth, in code-point order (NFC).
 
-        Hidden files and folders are left out; a link that leads back to a folder it lies in is not followed.
+        Hidden files and folders are left out. Links to folders are followed, but not back to a folder that
+        they lie in, nor to one that was entered already.
         Raises RequestError when a folder cannot be listed.
         """
-        return tuple(sorted(self._walk(identity), key=lambda path: (key(path), path)))
+        return tuple(sorted(self._walk(identity), key=_order))
 
     def _walk(self, identity: str) -> Iterator[str]:
         top = os.path.join(self.root, identity)
-        waiting: list[tuple[str, str, tuple[str, ...]]] = [(top, "", (os.path.realpath(top),))]
+        entered = {os.path.realpath(top)}
+        waiting: deque[tuple[str, str, tuple[str, ...]]] = deque([(top, "", tuple(entered))])
         while waiting:
-            folder, inside, above = waiting.pop()
+            folder, inside, above = waiting.popleft()
+            folders: list[os.DirEntry[str]] = []
             for entry in _entries(folder):
                 if _is_folder(entry):
-                    real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)
-                    if entry.is_symlink() and _leads_back(real, above):
-                        _log_link(entry.path)
-                        continue
-                    inner = (*above, real) if entry.is_symlink() else (*above[:-1], real)
-                    waiting.append((entry.path, f"{inside}{entry.name}/", inner))
+                    folders.append(entry)
                 elif _extension(entry.name) in self.extensions:
                     yield inside + entry.name
+            for entry in sorted(folders, key=lambda entry: (entry.is_symlink(), *_order(entry.name))):
+                link = entry.is_symlink()
+                real = os.path.realpath(entry.path) if link else os.path.join(above[-1], entry.name)
+                if real in entered or (link and _leads_back(real, above)):
+                    _log_link(entry.path)
+                    continue
+                entered.add(real)
+                waiting.append((entry.path, f"{inside}{entry.name}/", (*above, real) if link else (*above[:-1], real)))
 
 
 def scan(root: Path, extensions: tuple[str, ...] = (), flat: bool = False) -> Dataset:
@@ -84,7 +91,11 @@ def scan(root: Path, extensions: tuple[str, ...] = (), flat: bool = False) -> Da
         raise RequestError(f"the data set {shown(root)} holds no identity folder and no image ({kinds})")
     if flat or not identities:
         return Dataset(root, wanted, ("",))
-    return Dataset(root, wanted, tuple(sorted(identities, key=lambda name: (key(name), name))), ignored=images)
+    return Dataset(root, wanted, tuple(sorted(identities, key=_order)), ignored=images)
+
+
+def _order(name: str) -> tuple[str, str]:
+    return key(name), name
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
@@ -95,7 +106,7 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
                 if not entry.name.startswith("."):
                     yield entry
     except OSError as error:
-        raise RequestError(f"cannot list {shown(folder)}: {error.strerror}") from error
+        raise RequestError(f"cannot list {shown(folder)}: {error.strerror}; mend that, or move it away") from error
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -115,4 +126,4 @@ def _leads_back(target: str, above: tuple[str, ...]) -> bool:
 
 
 def _log_link(link: str) -> None:
-    log.warning("not following %s: the link leads back to a folder it lies in", shown(link))
+    log.warning("not following %s: it leads back to a folder that is listed already", shown(link))

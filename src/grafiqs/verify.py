@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
-import io
 import logging
 import os
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from grafiqs.run import files, tables
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
 from grafiqs.run.folder import LOCK
-from grafiqs.run.journal import Scored
+from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.scan import scan
 from grafiqs.select import select
@@ -36,44 +38,57 @@ def verify_run(folder: Path, image_path: Path | None = None, quiet: bool = False
     logged as warnings. Raises RequestError when `folder` is no run folder.
     """
     manifest = manifests.read(folder)
-    dataset = image_path or Path(manifest.options["image_path"])
-    at_hand = dataset.is_dir()
-    if image_path is not None and not at_hand:
+    place = image_path or Path(manifest.options["image_path"])
+    dataset = place if os.path.isdir(place) else None
+    if image_path is not None and dataset is None:
         raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
-    problems = list(_problems(folder, manifest, dataset if at_hand else None, quiet))
+    counts: Counter[type[Outcome]] = Counter()
+    problems = list(_problems(folder, manifest, dataset, counts, quiet))
     for problem in problems[:_SHOWN]:
         log.warning("%s", problem)
-    if len(problems) > _SHOWN:
-        log.warning("... and %d more", len(problems) - _SHOWN)
-    subset = manifest.subset
     if problems:
+        if len(problems) > _SHOWN:
+            log.warning("... and %d more", len(problems) - _SHOWN)
         log.warning("%s is not what its manifest says: %d problems", shown(folder), len(problems))
         return problems
-    if at_hand:
-        log.info("The subset derived again from %s is the same: SHA-256 %s", shown(dataset), subset.sha256)
+    if dataset is None:
+        log.info("The data set %s is not at hand: the subset was not derived again (--image-path)", shown(place))
     else:
-        log.info("The data set %s is not at hand: the subset was not derived again", shown(dataset))
-    failed = sum(1 for _ in tables.read_failures(folder))
+        log.info("The subset derived again from %s is the same: SHA-256 %s", shown(dataset), manifest.subset.sha256)
     log.info(
         "Verified: %d identities, %d images, %d scored, %d failed, %d gradient files: all as the manifest says",
-        *(subset.identities, len(subset.samples), len(subset.samples) - failed, failed),
-        (len(subset.samples) - failed) * len(manifest.dumps),
+        *(manifest.subset.identities, len(manifest.subset.samples)),
+        *(counts[Scored], counts[Failed], counts[Scored] * len(manifest.dumps)),
     )
     return []
 
 
-def _problems(folder: Path, manifest: Manifest, dataset: Path | None, quiet: bool) -> Iterator[str]:
+def _problems(
+    folder: Path, manifest: Manifest, dataset: Path | None, counts: Counter[type[Outcome]], quiet: bool
+) -> Iterator[str]:
     if (folder / journals.NAME).exists() or not (folder / tables.SUMS).exists():
         yield "the run is not finished: the command that began it goes on with it"
         return
     if dataset is not None:
         yield from _subset_problems(manifest, dataset)
+    outputs: set[str] = set()
     try:
-        yield from (f"{name} was changed since the run finished" for name in tables.changed(folder, manifest))
-        yield from _table_problems(folder, manifest, dataset, quiet)
+        changed = tables.changed(folder, manifest)
+        yield from (f"{name} was changed since the run finished" for name in changed)
+        with tqdm(total=len(manifest.subset.samples), unit=" images", disable=quiet, dynamic_ncols=True) as bar:
+            for outcome in tables.read(folder, manifest):
+                bar.update()
+                counts[type(outcome)] += 1
+                if isinstance(outcome, Scored):
+                    outputs.add(manifest.subset.samples[outcome.index].output)
+                    yield from _file_problems(folder, manifest, outcome)
+                    yield from _image_problems(manifest, outcome, dataset)
+        if not changed:
+            yield from _rendering_problems(folder, manifest)
     except (OSError, ValueError) as error:
         yield f"the tables cannot be followed further: {error}"
-    yield from _strangers(folder, manifest)
+        return
+    yield from _strangers(folder, manifest, outputs)
 
 
 def _subset_problems(manifest: Manifest, dataset: Path) -> Iterator[str]:
@@ -86,59 +101,37 @@ def _subset_problems(manifest: Manifest, dataset: Path) -> Iterator[str]:
     yield from manifest.subset_differences(subset)
 
 
-def _table_problems(folder: Path, manifest: Manifest, dataset: Path | None, quiet: bool) -> Iterator[str]:
-    """Check the rows of the tables against the subset, and the files and images of each row."""
-    samples = manifest.subset.samples
-    missing = {(sample.identity, sample.name) for sample in samples}
-    texts = {layer: hashlib.sha256() for layer in manifest.layers}
-    for scored in tqdm(
-        tables.read(folder, manifest), total=len(samples), unit=" images", disable=quiet, dynamic_ncols=True
-    ):
-        sample = samples[scored.index]
-        missing.discard((sample.identity, sample.name))
-        yield from _file_problems(folder, manifest, scored)
-        if dataset is not None:
-            yield from _image_problems(dataset / sample.location, scored.image_sha256)
-        for layer, score in zip(manifest.layers, scored.scores, strict=True):
-            texts[layer].update(tables.text_row(manifest, sample.location, score))
-    for layer, digest in texts.items():
-        name = tables.field_format(layer)
-        if digest.hexdigest() != files.sha256(folder / name):
-            yield f"{name} does not say what {tables.SCORES} says"
-    for failure in tables.read_failures(folder):
-        if failure not in missing:
-            yield f"{tables.FAILURES} lists {shown('/'.join(failure))}, which has a score or is not in the subset"
-        missing.discard(failure)
-    for identity, name in sorted(missing):
-        yield f"{shown(f'{identity}/{name}')} is in the subset, but in no table"
+def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Write all tables once more, elsewhere, from what they say, and compare."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        tables.write(folder, manifest, tables.read(folder, manifest), into=Path(elsewhere))
+        for name in tables.names(manifest):
+            if not filecmp.cmp(folder / name, Path(elsewhere) / name, shallow=False):
+                yield f"{name} does not say what {tables.SCORES} and {tables.FAILURES} say"
 
 
 def _file_problems(folder: Path, manifest: Manifest, scored: Scored) -> Iterator[str]:
     """Check the gradient files of one sample."""
     output = manifest.subset.samples[scored.index].output
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
-    sizes = manifest.file_sizes
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):
         shape = tuple(manifest.layers[layer])
         path = folder / layer / output
         name = shown(f"{layer}/{output}")
         try:
             size = os.stat(path).st_size
-            if size != sizes[layer]:
-                yield f"{name} has {size} bytes: it is not whole, or no gradient of this run"
-                continue
-            data = path.read_bytes()
-            gradient = np.load(io.BytesIO(data), allow_pickle=False)
+            data = path.read_bytes() if size == manifest.file_sizes[layer] else b""
         except OSError as error:
             yield f"{name}: {error.strerror}"
             continue
-        except (ValueError, EOFError) as error:
-            yield f"{name} is no .npy file: {error}"
+        if not data:
+            yield f"{name} has {size} bytes instead of {manifest.file_sizes[layer]}"
             continue
         if hashlib.sha256(data).hexdigest() != checksum:
             yield f"{name} does not have its checksum: its bytes were changed"
-        if gradient.shape != shape or gradient.dtype != manifest.dtype:
-            yield f"{name} is {gradient.dtype} {gradient.shape} instead of {manifest.dtype} {shape}"
+        gradient = files.from_npy(data, shape, manifest.dtype)
+        if gradient is None:
+            yield f"{name} is no .npy file of {manifest.dtype} {shape}"
         elif not np.isfinite(gradient).all():
             yield f"{name} holds values that are not finite"
         else:
@@ -153,21 +146,25 @@ def _tolerance(total: float, size: int, dtype: str) -> float:
     return total * 1e-12 + rounding
 
 
-def _image_problems(path: Path, checksum: str) -> Iterator[str]:
+def _image_problems(manifest: Manifest, scored: Scored, dataset: Path | None) -> Iterator[str]:
+    """Check that the image of one sample is still the one that was read, where the data set is at hand."""
+    if dataset is None:
+        return
+    path = dataset / manifest.subset.samples[scored.index].location
     try:
-        if files.sha256(path) != checksum:
+        if files.sha256(path) != scored.image_sha256:
             yield f"the image {shown(path)} is no longer the one that was scored"
     except OSError as error:
         yield f"the image {shown(path)} cannot be read: {error.strerror}"
 
 
-def _strangers(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """Files in the run folder that are not of the run."""
-    outputs = {sample.output for sample in manifest.subset.samples}
+def _strangers(folder: Path, manifest: Manifest, outputs: set[str]) -> Iterator[str]:
+    """Files and links in the run folder that are not of the run, whose gradient files are `outputs`."""
     own = {LOCK, manifests.NAME, *tables.names(manifest)}
-    for place, _, names in os.walk(folder):
+    for place, folders, names in os.walk(folder):
         inside = Path(place).relative_to(folder).as_posix()
-        for name in names:
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in names + links:
             path = name if inside == "." else f"{inside}/{name}"
             layer, _, output = path.partition("/")
             if path not in own and not (layer in manifest.dumps and output in outputs):

@@ -27,9 +27,6 @@ log = logging.getLogger(__name__)
 _ANCHOR = "layer1.0.bn1.weight"
 """A key that every iresnet has: what stands before it is the prefix of the whole network."""
 
-_DEEPEST = 8
-"""Mappings nested deeper than this are not searched."""
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -140,13 +137,20 @@ def _network_keys(content: Mapping[Any, Any], path: Path) -> tuple[dict[str, Ten
     return state, [key for key in found if not key.startswith(prefix)]
 
 
-def _tensors(content: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor that is reached by names alone, with those names joined by dots."""
-    for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, Tensor):
-            yield prefix + key, value
-        elif isinstance(key, str) and isinstance(value, Mapping) and depth < _DEEPEST:
-            yield from _tensors(value, f"{prefix}{key}.", depth + 1)
+def _tensors(content: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that is reached by names alone, with those names joined by dots; each mapping is entered once."""
+    entered: set[int] = set()
+    waiting: list[tuple[str, Mapping[Any, Any]]] = [("", content)]
+    while waiting:
+        prefix, mapping = waiting.pop()
+        if id(mapping) in entered:
+            continue
+        entered.add(id(mapping))
+        for key, value in mapping.items():
+            if isinstance(key, str) and isinstance(value, Tensor):
+                yield prefix + key, value
+            elif isinstance(key, str) and isinstance(value, Mapping):
+                waiting.append((f"{prefix}{key}.", value))
 
 
 def _depths(state: dict[str, Tensor], path: Path) -> tuple[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def open_run_folder(root: Path, manifest: Manifest, overwrite: bool = False) -> 
             run = _opened(root, manifest, overwrite)
         except OSError as error:
             raise _unwritable(root, error) from error
-        with run.journal:
+        with closing(run.journal):
             yield run
 
 
@@ -142,31 +142,43 @@ def refuse_foreign(root: Path) -> None:
 def _opened(root: Path, manifest: Manifest, overwrite: bool) -> RunFolder:
     """The run folder with its manifest and journal in place, under this process's lock."""
     refuse_foreign(root)  # again: now nobody else can fill it
+    (root / (manifests.NAME + files.PART)).unlink(missing_ok=True)
     count = len(manifest.subset.samples)
+    needed = _bytes_to_write(manifest, count)
     if not (root / manifests.NAME).exists():
-        _require_room(root, _bytes_to_write(manifest, count))
+        _require_room(root, needed)
         _write_manifest(root, manifest)
         return RunFolder(root, manifest, Journal(root, count))
     existing = manifests.read(root)
     if overwrite:
-        _require_room(root, _bytes_to_write(manifest, count) - _bytes_written(root, existing))
+        _require_room(root, needed - _bytes_written(root, existing))
         _remove_run(root, existing)
         _write_manifest(root, manifest)
         return RunFolder(root, manifest, Journal(root, count))
     _refuse_other(root, existing, manifest)
-    _reopen_finished(root, existing)
-    run = RunFolder(root, existing, Journal(root, count))
-    run.forget_incomplete()
-    pending = run.pending()
-    _require_room(root, _bytes_to_write(existing, len(pending)))
-    here = manifest.environments[0]
-    if pending and here not in existing.environments:
-        log.warning(
-            "this run began in another environment (%s); its numbers may differ from those in their last digits",
-            _environment_differences(existing.environments[-1], here),
-        )
-        run.manifest = existing.continued_in(here)
-        _write_manifest(root, run.manifest)
+    return _resumed(root, existing, manifest.environments[0])
+
+
+def _resumed(root: Path, manifest: Manifest, here: dict[str, Any]) -> RunFolder:
+    """The run that the folder holds, to go on with in the environment `here`."""
+    reopened = _reopen_finished(root, manifest)
+    run = RunFolder(root, manifest, Journal(root, len(manifest.subset.samples)))
+    try:
+        run.forget_incomplete()
+        pending = run.pending()
+        _require_room(root, _bytes_to_write(manifest, len(pending)))
+        if pending and here not in manifest.environments:
+            log.warning(
+                "this run began in another environment (%s); its numbers may differ from those in their last digits",
+                _environment_differences(manifest.environments[-1], here),
+            )
+            run.manifest = manifest.continued_in(here)
+            _write_manifest(root, run.manifest)
+    except BaseException:
+        run.journal.close()
+        if reopened:
+            run.journal.remove()  # the run stays finished
+        raise
     return run
 
 
@@ -190,7 +202,7 @@ def _locked(root: Path) -> Iterator[None]:
     finally:
         lock.release()
         with suppress(OSError):
-            if missing and not (root / manifests.NAME).exists():
+            if not (root / manifests.NAME).exists():
                 (root / LOCK).unlink(missing_ok=True)
         for folder in missing:
             with suppress(OSError):
@@ -217,26 +229,29 @@ def _refuse_other(root: Path, existing: Manifest, wanted: Manifest) -> None:
         )
 
 
-def _reopen_finished(root: Path, manifest: Manifest) -> None:
-    """Turn a finished run back into one under way, so that missing and failed samples can be done again."""
+def _reopen_finished(root: Path, manifest: Manifest) -> bool:
+    """Write the journal of a finished run again, so that what is missing or failed can be done.
+
+    Returns False for a run that is not finished. Raises RequestError when the tables were changed since.
+    """
     if (root / journals.NAME).exists() or not (root / tables.SUMS).exists():
-        return
+        return False
     try:
         changed = tables.changed(root, manifest)
         if changed:
             raise ValueError(f"{changed[0]} was changed since")
         with files.whole(root / journals.NAME) as file:
-            for outcome in tables.read(root, manifest):
-                file.write(journals.line(outcome))
-    except (OSError, ValueError) as error:
+            file.writelines(map(journals.line, tables.read(root, manifest)))
+    except (FileNotFoundError, ValueError) as error:
         raise RequestError(
             f"the finished run in {shown(root)} is damaged ({error}): look with 'grafiqs verify', "
             "or begin anew with --overwrite"
         ) from error
+    return True
 
 
 def _remove_run(root: Path, manifest: Manifest) -> None:
-    """Remove the files of a run, and nothing else; the manifest goes last, so that this can be stopped too."""
+    """Remove the files of a run, and nothing else; the manifest stays, so that this can be stopped and done again."""
     for name in (*reversed(tables.names(manifest)), journals.NAME):
         (root / name).unlink(missing_ok=True)
         (root / (name + files.PART)).unlink(missing_ok=True)
@@ -245,8 +260,7 @@ def _remove_run(root: Path, manifest: Manifest) -> None:
     for layer in manifest.dumps:
         for folder, _, _ in os.walk(root / layer, topdown=False):
             with suppress(OSError):
-                os.rmdir(folder)
-    (root / manifests.NAME).unlink()
+                os.rmdir(folder)  # fails, as it should, where something else lies in it
 
 
 def _remove_gradients(root: Path, manifest: Manifest, sample: Sample) -> None:

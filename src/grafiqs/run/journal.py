@@ -9,11 +9,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -50,14 +49,6 @@ class Journal:
         self._file = self._path.open("a+b", buffering=0)
         self._load()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
     def __contains__(self, index: int) -> bool:
         return bool(self._places[index] >= 0)
 
@@ -79,7 +70,13 @@ class Journal:
         with self._path.open("rb") as file:
             for place in self._places[self._places >= 0]:
                 file.seek(place)
-                yield _from_list(json.loads(file.readline()))
+                outcome = _parsed(file.readline())
+                if outcome is not None:
+                    yield outcome
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
 
     def remove(self) -> None:
         """The run is finished: its tables say it all."""
@@ -89,25 +86,26 @@ class Journal:
         """Find the lines of scored samples; a torn last line is cut off, a failure is left to be tried again."""
         place = 0
         with self._path.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
+            for text in file:
+                if not text.endswith(b"\n"):
                     break
-                try:
-                    outcome = _from_list(json.loads(line))
-                    if isinstance(outcome, Scored) and 0 <= outcome.index < len(self._places):
-                        self._places[outcome.index] = place
-                except (ValueError, TypeError):
-                    pass  # a damaged line: its sample is done again
-                place += len(line)
+                outcome = _parsed(text)
+                if isinstance(outcome, Scored):
+                    self._places[outcome.index] = place
+                place += len(text)
         self._file.truncate(place)
 
 
 def line(outcome: Outcome) -> bytes:
-    """An outcome as a line of the journal."""
-    return json.dumps(list(vars(outcome).values())).encode() + b"\n"
+    """An outcome as a line of the journal: the CRC-32 of its JSON, then the JSON."""
+    text = json.dumps(list(vars(outcome).values())).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _from_list(values: list[object]) -> Outcome:
-    if len(values) == 2:
-        return Failed(*values)  # type: ignore[arg-type]
-    return Scored(*values)  # type: ignore[arg-type]
+def _parsed(text: bytes) -> Outcome | None:
+    """The outcome that a line states, or None where the line is damaged: then its sample is done again."""
+    checksum, _, content = text.rstrip(b"\n").partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(content):
+        return None
+    values = json.loads(content)
+    return Failed(*values) if len(values) == 2 else Scored(*values)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
-from grafiqs.options import Options
+from grafiqs.options import DECIDING, Options
 from grafiqs.run import files
 from grafiqs.select import Sample, Subset
 
@@ -115,32 +115,47 @@ def read(folder: Path) -> Manifest:
     """The manifest of the run in `folder`. Raises RequestError when there is none that can be trusted."""
     path = folder / NAME
     try:
-        document = json.loads(path.read_bytes())
-        if document["format"] != FORMAT:
-            raise RequestError(f"{shown(path)} has format {document['format']}; this version of grafiqs reads {FORMAT}")
-        listed = document.pop("subset")
-        samples = tuple(
-            Sample(identity and _inside(identity), _inside(path), _inside(name))
-            for identity, paths in listed["samples"].items()
-            for name, path in paths.items()
-        )
-        counts = {name: int(listed[name]) for name in ("identities", "chosen", "available")}
-        subset = Subset(samples, insufficient=tuple(listed["insufficient"].items()), **counts)
-        if subset.sha256 != listed["sha256"] or len(samples) != listed["count"]:
-            raise RequestError(f"{shown(path)} was changed: its list of samples does not have the hash it states")
-        del document["format"]
-        manifest = Manifest(**document, subset=subset)
-        if tuple(manifest.layers) != manifest.to_options().layers:
-            raise RequestError(f"{shown(path)} was changed: its layers are not those of its options")
-        return manifest
+        return _parsed(json.loads(path.read_bytes()))
     except FileNotFoundError as error:
         raise RequestError(f"{shown(folder)} is no run folder: it has no {NAME}") from error
     except OSError as error:
         raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
-    except RequestError:
-        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RequestError(f"{shown(path)} is damaged: it is no manifest of a run ({error})") from error
+        raise RequestError(f"{shown(path)} is damaged, and no manifest of a run: {shown(error)}") from error
+
+
+def _parsed(document: dict[str, Any]) -> Manifest:
+    """The manifest that a JSON document states. Raises ValueError, TypeError, KeyError, AttributeError otherwise."""
+    if document.pop("format") != FORMAT:
+        raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
+    listed = document.pop("subset")
+    samples = tuple(
+        Sample(identity and _inside(identity), _inside(path), _inside(name))
+        for identity, paths in listed["samples"].items()
+        for name, path in paths.items()
+    )
+    insufficient = tuple((identity, _count(count)) for identity, count in listed["insufficient"].items())
+    counts = {name: _count(listed[name]) for name in ("identities", "chosen", "available")}
+    subset = Subset(samples, insufficient=insufficient, **counts)
+    if subset.sha256 != listed["sha256"] or len(samples) != listed["count"]:
+        raise ValueError("its list of samples does not have the hash it states")
+    manifest = Manifest(**document, subset=subset)
+    for name, kind in get_type_hints(Manifest).items():
+        if not isinstance(getattr(manifest, name), get_origin(kind) or kind):
+            raise ValueError(f"its {name} is no {kind}")
+    if manifest.options.keys() != DECIDING or tuple(manifest.layers) != manifest.to_options().layers:
+        raise ValueError("its options are not those of a run")
+    if any(len(shape) != 3 or not all(map(_count, shape)) for shape in manifest.layers.values()):
+        raise ValueError("its layers have no shapes")
+    if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
+        raise ValueError("it names no environment")
+    return manifest
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def _by_identity(subset: Subset) -> dict[str, dict[str, str]]:

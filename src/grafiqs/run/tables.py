@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from grafiqs.names import encoded
+from grafiqs.names import encoded, shown
 from grafiqs.run import files
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST
@@ -47,18 +47,20 @@ class Counts:
     failed: int
 
 
-def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome]) -> Counts:
-    """Write all tables from the outcomes, which come in the order of the samples."""
+def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: Path | None = None) -> Counts:
+    """Write all tables of the run in `folder` from its outcomes, which come in the order of the samples.
+
+    They go `into` the run folder, unless another folder is named.
+    """
+    into = into or folder
     counts = {Scored: 0, Failed: 0}
     with ExitStack() as stack:
-        sums = stack.enter_context(files.whole(folder / SUMS))
+        sums = stack.enter_context(files.whole(into / SUMS))
         with ExitStack() as tables:
             scores, failures, image_sums = (
-                tables.enter_context(files.whole(folder / name)) for name in (SCORES, FAILURES, IMAGE_SUMS)
+                tables.enter_context(files.whole(into / name)) for name in (SCORES, FAILURES, IMAGE_SUMS)
             )
-            texts = {
-                layer: tables.enter_context(files.whole(folder / field_format(layer))) for layer in manifest.layers
-            }
+            texts = {layer: tables.enter_context(files.whole(into / field_format(layer))) for layer in manifest.layers}
             scores.write(_csv_row(*_SAMPLE, *manifest.layers))
             failures.write(_csv_row(*_SAMPLE, "reason"))
             for outcome in outcomes:
@@ -76,45 +78,40 @@ def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome]) -> Coun
                     sums.write(_sum_row(checksum, f"{layer}/{sample.output}"))
         for name in sorted((MANIFEST, *names(manifest))):
             if name != SUMS:
-                sums.write(_sum_row(files.sha256(folder / name), name))
+                sums.write(_sum_row(files.sha256((folder if name == MANIFEST else into) / name), name))
     return Counts(counts[Scored], counts[Failed])
 
 
-def read(folder: Path, manifest: Manifest) -> Iterator[Scored]:
-    """The scored samples of a finished run, from its tables.
+def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
+    """The outcomes of a finished run, from its tables, in the order of the samples.
 
-    Raises ValueError when the tables do not fit the manifest or each other, OSError when one cannot be read.
+    Raises ValueError when the tables do not list every sample once and in order, or contradict each other, and
+    OSError when one cannot be read.
     """
-    indices = {(sample.identity, sample.name): index for index, sample in enumerate(manifest.subset.samples)}
-    with (
-        (folder / SCORES).open(encoding="utf-8", errors="surrogateescape", newline="") as scores,
-        (folder / IMAGE_SUMS).open("rb") as image_sums,
-        (folder / SUMS).open("rb") as sums,
-    ):
-        rows = csv.reader(scores, strict=True)
-        if next(rows, None) != [*_SAMPLE, *manifest.layers]:
-            raise ValueError(f"{SCORES} has other columns than {', '.join([*_SAMPLE, *manifest.layers])}")
-        for row in rows:
-            index = indices.pop((row[0], row[1]), None)
-            if index is None or len(row) != 3 + len(manifest.layers):
-                raise ValueError(f"{SCORES} line {rows.line_num} is no sample of the subset, or stands twice")
-            sample = manifest.subset.samples[index]
-            yield Scored(
-                index,
-                _checksum(image_sums, IMAGE_SUMS, sample.location),
-                [float(score) for score in row[3:]],
-                [_checksum(sums, SUMS, f"{layer}/{sample.output}") for layer in manifest.dumps],
-            )
-
-
-def read_failures(folder: Path) -> Iterator[tuple[str, str]]:
-    """The (identity, sample) of every row of failures.csv."""
-    with (folder / FAILURES).open(encoding="utf-8", errors="surrogateescape", newline="") as failures:
-        rows = csv.reader(failures, strict=True)
-        if next(rows, None) != [*_SAMPLE, "reason"]:
-            raise ValueError(f"{FAILURES} has other columns than {', '.join([*_SAMPLE, 'reason'])}")
-        for row in rows:
-            yield row[0], row[1]
+    with ExitStack() as stack:
+        scored = _rows(stack, folder / SCORES, manifest.layers)
+        failed = _rows(stack, folder / FAILURES, ("reason",))
+        image_sums, sums = (stack.enter_context((folder / name).open("rb")) for name in (IMAGE_SUMS, SUMS))
+        score, failure = next(scored, None), next(failed, None)
+        for index, sample in enumerate(manifest.subset.samples):
+            columns = list(_columns(sample))
+            if score is not None and score[:3] == columns:
+                yield Scored(
+                    index,
+                    _checksum(image_sums, IMAGE_SUMS, sample.location),
+                    [float(value) for value in score[3:]],
+                    [_checksum(sums, SUMS, f"{layer}/{sample.output}") for layer in manifest.dumps],
+                )
+                score = next(scored, None)
+            elif failure is not None and failure[:3] == columns:
+                yield Failed(index, failure[3])
+                failure = next(failed, None)
+            else:
+                place = shown(sample.location)
+                raise ValueError(f"neither {SCORES} nor {FAILURES} has the row of {place} where it should stand")
+        for name, row in ((SCORES, score), (FAILURES, failure)):
+            if row is not None:
+                raise ValueError(f"{name} has a row too many: {shown(', '.join(row[:3]))}")
 
 
 def read_sums(path: Path) -> Iterator[tuple[str, str]]:
@@ -174,6 +171,22 @@ def _parsed(line: bytes) -> tuple[str, str]:
     if text.startswith("\\"):
         path = path.replace("\\\\", "\0").replace("\\n", "\n").replace("\\r", "\r").replace("\0", "\\")
     return checksum, path
+
+
+def _rows(stack: ExitStack, path: Path, columns: Iterable[str]) -> Iterator[list[str]]:
+    """The rows of a table, after its header; each has every column."""
+    header = [*_SAMPLE, *columns]
+    file = stack.enter_context(path.open(encoding="utf-8", errors="surrogateescape", newline=""))
+    rows = csv.reader(file, strict=True)
+    try:
+        if next(rows, None) != header:
+            raise ValueError(f"{path.name} has other columns than {', '.join(header)}")
+        for row in rows:
+            if len(row) != len(header):
+                raise ValueError(f"{path.name} line {rows.line_num} has {len(row)} columns")
+            yield row
+    except csv.Error as error:
+        raise ValueError(f"{path.name} line {rows.line_num}: {error}") from error
 
 
 def _checksum(lines: IO[bytes], name: str, path: str) -> str:
