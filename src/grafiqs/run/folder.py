@@ -200,10 +200,10 @@ def _locked(root: Path) -> Iterator[None]:
             raise _unwritable(root, error) from error
         yield
     finally:
+        if lock.is_locked and not (root / manifests.NAME).exists():
+            with suppress(OSError):
+                (root / LOCK).unlink()
         lock.release()
-        with suppress(OSError):
-            if not (root / manifests.NAME).exists():
-                (root / LOCK).unlink(missing_ok=True)
         for folder in missing:
             with suppress(OSError):
                 folder.rmdir()  # fails, as it should, where anything was written
