@@ -54,7 +54,8 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     Raises RequestError when the file cannot be read without executing it, holds no iresnet, holds another one
     than `backbone`, or when keys are missing, misshapen or not finite.
     """
-    state, ignored = _network_keys(_read(path), path)
+    data = _bytes(path)
+    state, ignored = _network_keys(_content(data, path), path)
     name, depths = _depths(state, path)
     if backbone is not None and backbone != name:
         raise RequestError(
@@ -77,7 +78,7 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     _check_values(weights, path)
     network.load_state_dict(weights, assign=True)
     network.eval().requires_grad_(False)
-    return Checkpoint(path, _sha256(path), name, widths, embedding_size, network)
+    return Checkpoint(path, hashlib.sha256(data).hexdigest(), name, widths, embedding_size, network)
 
 
 def check_file(path: Path | None) -> Path:
@@ -91,11 +92,14 @@ def check_file(path: Path | None) -> Path:
     return path
 
 
-def _read(path: Path) -> Mapping[Any, Any]:
+def _bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise RequestError(f"cannot read the weights {shown(path)}: {error.strerror}") from error
+
+
+def _content(data: bytes, path: Path) -> Mapping[Any, Any]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(data)
@@ -207,8 +211,3 @@ def _as(value: Tensor, like: Tensor) -> Tensor:
 
 def _first(keys: list[str]) -> str:
     return ", ".join(shown(key) for key in keys[:3]) + (", ..." if len(keys) > 3 else "")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
