@@ -70,7 +70,7 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     _check_shapes(state, expected, path)
     for key, value in expected.items():  # older checkpoints lack the batch counters, which nothing here reads
         if key.endswith("num_batches_tracked"):
-            state.setdefault(key, torch.zeros_like(value, device="cpu"))
+            state.setdefault(key, torch.zeros(value.shape, dtype=value.dtype))
     extra = ignored + sorted(state.keys() - expected.keys())
     if extra:
         log.info("Ignoring %d keys of %s beside the backbone: %s", len(extra), shown(path.name), _first(extra))
