@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,12 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of four identities with 6, 5, 2 and 6 samples; read only."""
     counts = {"ann": 6, "bob": 5, "cyd": 2, "dee": 6}
     return make_faces(tmp_path_factory.mktemp("faces"), counts)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small networks are fastest on one thread, and a manifest names the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

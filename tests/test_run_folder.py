@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from grafiqs.run import manifest as manifests
 from grafiqs.run.folder import open_run_folder
 from grafiqs.run.journal import Journal, Outcome
 from making import make_faces, picture, random_network, tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes of their own that need not load torch again: one that has loaded it, and nothing else, is forked."""
@@ -66,15 +68,6 @@ def sums_of(path: Path) -> dict[str, str]:
 def torn(path: Path, size: int) -> None:
     """Cut a file as a kill in the middle of its writing leaves it."""
     os.truncate(path, size)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks are fastest on one thread, and a manifest names the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,18 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from grafiqs.cli import main
 from making import make_faces, picture, tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 GRADIENT = "block4/bob/1_grad.npy"
 """The gradient file that is damaged."""
@@ -33,15 +34,6 @@ def command(weights: Path) -> list[str]:
     options = ["--image-path", "faces", "--weights", str(weights), "--output-dir", "run", "--device", "cpu", "--quiet"]
     subset = ["--samples-per-identity", "3", "--allow-insufficient-samples"]
     return ["extract", *options, *subset, "--layers", "block3,block4"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks are fastest on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -124,6 +124,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def _fill_extract(parser: _Parser) -> None:
     parser.describe(_ABOUT, _EXTRACT + _CODES)
+    parser.usage = f"{parser.prog} --image-path DIR --weights FILE [options]"
     _add_options(parser, OPTIONS)
     parser.set_defaults(verb=_extract)
 
@@ -136,6 +137,7 @@ def _extract(command: argparse.Namespace) -> int:
 
 
 def _fill_select(parser: _Parser) -> None:
+    parser.usage = f"{parser.prog} --image-path DIR [options]"
     parser.describe("Write the chosen subset as CSV (identity, sample, path); no image is opened.", _SELECT)
     _add_options(parser, [field for field in OPTIONS if field.metadata["group"] in ("data set", "subset")])
     parser.add_argument("--output", metavar="FILE", type=path, help="the CSV file (default: standard output)")

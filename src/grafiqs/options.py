@@ -87,7 +87,7 @@ class Options:
         default=False)
 
     weights: Path | None = _option(
-        "backbone", "the checkpoint: .pth, .pt, .ckpt or .safetensors; nothing in it is executed",
+        "backbone", "the checkpoint, which a run needs: .pth, .pt, .ckpt or .safetensors; nothing in it is executed",
         default=None, parse=path, metavar="FILE", decides=False)
     backbone: str | None = _option(
         "backbone", "the network (default: the checkpoint tells)", default=None, choices=tuple(DEPTHS), decides=False)
