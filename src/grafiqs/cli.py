@@ -11,6 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -27,7 +28,7 @@ exit codes:
   1    done, but some images could not be scored (failures.csv), or 'verify' found something wrong
   2    the request is wrong; nothing was written
   3    stopped by trouble on the way; what was done is kept, and the same command goes on
-  130  stopped by Ctrl-C (143: by SIGTERM); the same command goes on
+  130  stopped by Ctrl-C (143: by SIGTERM, 141: nobody reads what it says); the same command goes on
 """
 
 _ABOUT = """
@@ -95,10 +96,8 @@ def _run(parser: _Parser, arguments: Sequence[str] | None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         return _exit_code(parser, arguments)
-    except BrokenPipeError:  # nobody reads what is said any more: keep Python from trying again at its exit
-        with open(os.devnull, "w") as nowhere:
-            for stream in (sys.stdout, sys.stderr):
-                os.dup2(nowhere.fileno(), stream.fileno())
+    except BrokenPipeError:  # nobody reads what is said any more
+        _silence(1, 2)
         return 128 + signal.SIGPIPE
 
 
@@ -107,12 +106,27 @@ def _exit_code(parser: _Parser, arguments: Sequence[str] | None) -> int:
         command = parser.parse_args(arguments)
         log_to_terminal(command.quiet)
         return int(command.verb(command))
+    except _UnheardError as error:
+        _silence(1)
+        print(f"grafiqs: {error}", file=sys.stderr)
+        return error.exit_code
     except (RequestError, StoppedError) as error:
         log.error("%s", error)
         return error.exit_code
     except KeyboardInterrupt as stop:
-        log.error("%s", stop.args[0] if stop.args else "stopped")
+        log.error("%s", stop.args[0] if stop.args else "stopped; the same command begins again, or goes on")
         return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
+
+
+class _UnheardError(StoppedError):
+    """Standard output takes no more: its disk is full, say."""
+
+
+def _silence(*outputs: int) -> None:
+    """Keep Python from trying again, at its exit, to write what nobody takes."""
+    with open(os.devnull, "w") as nowhere:
+        for output in outputs:
+            os.dup2(nowhere.fileno(), output)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -155,16 +169,31 @@ def _select(command: argparse.Namespace) -> int:
     subset = select_subset(_options(command))
     log.info("Subset SHA-256: %s", subset.sha256)
     if command.output is None:
-        for piece in subset_csv(subset):
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+        _print_bytes(subset_csv(subset))
         return 0
+    output = Path(os.path.realpath(command.output))
     try:
-        with whole(command.output) as file:
+        # A pipe or a device is written to; anything else appears whole, or not at all.
+        with open(output, "wb") if output.exists() and not output.is_file() else whole(output) as file:
             file.writelines(subset_csv(subset))
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise RequestError(f"cannot write {shown(command.output)}: {error.strerror}") from error
+        place = shown(command.output)
+        raise RequestError(f"cannot write {place}: {error.strerror}; give another --output") from error
     return 0
+
+
+def _print_bytes(pieces: Iterable[bytes]) -> None:
+    if sys.stdout is None:
+        raise RequestError("standard output is closed: give --output FILE")
+    try:
+        sys.stdout.buffer.writelines(pieces)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _UnheardError(f"cannot write to standard output: {error.strerror}; give --output FILE") from error
 
 
 def _fill_verify(parser: _Parser) -> None:
@@ -242,8 +271,16 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
             print(f"grafiqs: {record.getMessage()}", file=sys.stderr, flush=True)
-        else:
-            print(record.getMessage(), file=sys.stderr if self._results_on_stdout else sys.stdout, flush=True)
+            return
+        stream = sys.stderr if self._results_on_stdout else sys.stdout
+        try:
+            print(record.getMessage(), file=stream, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _UnheardError(
+                f"cannot write to standard output: {error.strerror}; mend that, and the same command goes on"
+            ) from error
 
 
 def log_to_terminal(quiet: bool, results_on_stdout: bool = False) -> None:

@@ -87,7 +87,8 @@ def _manifest(options: Options, subset: Subset, checkpoint: Checkpoint, device: 
             "sample_selection": options.random_seed,
             **dict.fromkeys(("random", "numpy", "torch", "torch_cuda"), options.random_seed),
         },
-        weights=options.weights.as_posix() if options.weights else "",
+        data_set=os.path.realpath(options.image_path),
+        weights=os.path.realpath(checkpoint.path),
         weights_sha256=checkpoint.sha256,
         backbone={
             "name": checkpoint.backbone,
@@ -136,6 +137,11 @@ def _run(run: RunFolder, computer: Computer, options: Options) -> Summary:
             f"cannot write to {shown(run.root)}: {error.strerror or error}. {_kept(run)}: "
             "mend that, and the same command goes on from there"
         ) from error
+    except (RuntimeError, MemoryError) as error:  # a GPU out of memory, or gone
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise StoppedError(
+            f"the computation failed ({reason}). {_kept(run)}: the same command goes on from there"
+        ) from error
     except KeyboardInterrupt as stop:
         stop.args = (f"stopped. {_kept(run)}: the same command goes on from there",)
         raise
@@ -162,7 +168,8 @@ def _log_estimate(manifest: Manifest, computer: Computer, options: Options) -> N
         *(len(samples), manifest.subset.identities, len(manifest.dumps) * len(samples), size / 1e9, free / 1e9),
     )
     duration = _duration(len(samples) / rate)
-    log.info("It would take about %s, at %.1f images a second. Nothing was written.", duration, rate)
+    log.info("It would take about %s, at %.1f images a second where the disk keeps up.", duration, rate)
+    log.info("Nothing was written.")
 
 
 def _progress(total: int, pending: int, quiet: bool) -> tqdm[Any]:
@@ -171,8 +178,8 @@ def _progress(total: int, pending: int, quiet: bool) -> tqdm[Any]:
         total=total,
         initial=total - pending,
         unit=" images",
-        disable=quiet or not pending,
-        mininterval=0.2 if sys.stderr.isatty() else 30,
+        disable=quiet or not pending or sys.stderr is None,
+        mininterval=0.2 if sys.stderr is not None and sys.stderr.isatty() else 30,
         dynamic_ncols=True,
     )
 

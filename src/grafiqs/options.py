@@ -114,7 +114,7 @@ class Options:
     path_replace_with: str | None = _option(
         "output", "... by this text (default: by nothing)", default=None, metavar="TEXT")
     overwrite: bool = _option(
-        "output", "if the run folder holds a run with other options, remove that run first",
+        "output", "remove the run that the run folder holds, whatever its options, and begin anew",
         default=False, decides=False)
     dry_run: bool = _option(
         "output", "say how many images, how many gigabytes and how long, and write nothing",
@@ -163,6 +163,8 @@ class Options:
             raise RequestError("--bgr2rgb and --channel-order bgr contradict each other: give one of them")
         if self.path_replace_with is not None and not self.path_replace:
             raise RequestError("--path-replace-with needs --path-replace, the text to be replaced")
+        if self.dry_run and self.quiet:
+            raise RequestError("--dry-run and --quiet contradict each other: what a dry run says is all it does")
         if self.strict and (self.num_identities is None or self.samples_per_identity is None):
             raise RequestError(
                 "--strict needs --num-identities and --samples-per-identity, the numbers it holds you to"
@@ -171,6 +173,7 @@ class Options:
             raise RequestError("--strict and --allow-insufficient-samples contradict each other: give one of them")
         normalised = {
             "image_path": Path(self.image_path),
+            "path_replace": self.path_replace or None,
             "weights": None if self.weights is None else Path(self.weights),
             "output_dir": Path(self.output_dir),
             "image_extension": tuple(sorted({word.lower().lstrip(".*") for word in self.image_extension})),
@@ -186,7 +189,8 @@ class Options:
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide what a run writes, as JSON values."""
-        return {field.name: _plain(getattr(self, field.name)) for field in OPTIONS if field.name in DECIDING}
+        values = {field.name: _plain(getattr(self, field.name)) for field in OPTIONS if field.name in DECIDING}
+        return {**values, "identity_selection_seed": self.identity_seed}
 
 
 OPTIONS = dataclasses.fields(Options)
@@ -204,7 +208,7 @@ DECIDING = frozenset(field.name for field in OPTIONS if field.metadata["decides"
 def _is_of(value: Any, kind: Any) -> bool:
     """Whether a value has the type of its option; a path may be given as text, and no truth value is a number."""
     if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(isinstance(word, str) for word in value)
+        return isinstance(value, tuple | list) and all(isinstance(word, str) for word in value)
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, kind) or (isinstance(value, str) and kind in (Path, Path | None))

@@ -81,7 +81,7 @@ def outcomes(run: RunFolder, computer: Computer, root: Path, pending: Sequence[i
     samples = run.manifest.subset.samples
     size = computer.batch_size
     batches = [range(start, min(start + size, len(samples))) for start in sorted({i - i % size for i in pending})]
-    threads = max(2, (os.cpu_count() or 2) // 2)
+    threads = min(16, max(2, (os.cpu_count() or 2) // 2))
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
         indices = (index for batch in batches for index in batch)
         read = _ahead(readers, lambda index: _read(root / samples[index].location), indices, 2 * size)

@@ -78,7 +78,7 @@ def select_subset(options: Options) -> Subset:
     for line in report(subset, options):
         log.info("%s", line)
     if not subset.samples:
-        raise RequestError(_why_empty(dataset, options))
+        raise RequestError(_why_empty(dataset, subset, options))
     return subset
 
 
@@ -232,9 +232,9 @@ def _join(identity: str, path: str) -> str:
     return f"{identity}/{path}" if identity else path
 
 
-def _why_empty(dataset: Dataset, options: Options) -> str:
+def _why_empty(dataset: Dataset, subset: Subset, options: Options) -> str:
     root = shown(dataset.root)
-    if (options.samples_per_identity or 1) == 1 or options.allow_insufficient_samples:
+    if not any(count for _, count in subset.insufficient):
         kinds = shown(", ".join(sorted(dataset.extensions)))
         return f"no identity chosen from {root} holds an image ({kinds})"
     return (

@@ -6,6 +6,7 @@ import filecmp
 import hashlib
 import logging
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def verify_run(folder: Path, image_path: Path | None = None, quiet: bool = False
     logged as warnings. Raises RequestError when `folder` is no run folder.
     """
     manifest = manifests.read(folder)
-    place = image_path or Path(manifest.options["image_path"])
+    place = image_path or Path(manifest.data_set)
     dataset = place if os.path.isdir(place) else None
     if image_path is not None and dataset is None:
         raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
@@ -75,7 +76,9 @@ def _problems(
     try:
         changed = tables.changed(folder, manifest)
         yield from (f"{name} was changed since the run finished" for name in changed)
-        with tqdm(total=len(manifest.subset.samples), unit=" images", disable=quiet, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=len(manifest.subset.samples), unit=" images", disable=quiet or sys.stderr is None, dynamic_ncols=True
+        ) as bar:
             for outcome in tables.read(folder, manifest):
                 bar.update()
                 counts[type(outcome)] += 1

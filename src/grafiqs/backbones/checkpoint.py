@@ -122,7 +122,12 @@ def _why_unread(path: Path, error: Exception) -> str:
             "opened: on a machine where you trust the file, save its state_dict alone, best as .safetensors"
         )
     reason = shown(text.strip().partition("\n")[0][:200]) or type(error).__name__
-    return f"the weights {shown(path)} are no whole PyTorch or safetensors checkpoint ({reason})"
+    if "weights_only" in text:
+        reason = "its bytes cannot be read as tensors"  # PyTorch's advice at this point is to run what the file holds
+    return (
+        f"the weights {shown(path)} are no whole PyTorch or safetensors checkpoint ({reason}): get the file again, or, "
+        "if it holds more than tensors, save its state_dict alone on a machine where you trust it"
+    )
 
 
 def _network_keys(content: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], list[str]]:

@@ -291,7 +291,7 @@ def _require_room(root: Path, needed: int) -> None:
     free = shutil.disk_usage(root).free
     if needed > free:
         raise RequestError(
-            f"the disk of {shown(root)} has {free / 1e9:.1f} GB free, and this run needs {needed / 1e9:.1f} GB: "
+            f"the disk of {shown(root)} has {free / 1e6:,.0f} MB free, and this run needs {needed / 1e6:,.0f} MB: "
             "make room, give another --output-dir, halve it with --gradient-dtype float16, or name fewer --layers"
         )
 

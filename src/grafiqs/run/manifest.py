@@ -28,7 +28,7 @@ METHOD = {
 }
 
 _COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers", "preprocessing", "computation")
-"""The sections that two commands must share to belong to one run. Where the weights lie does not matter."""
+"""The sections that two commands must share to belong to one run. Where data set and weights lie does not matter."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Manifest:
     method: dict[str, str]
     options: dict[str, Any]
     seeds: dict[str, int]
+    data_set: str
     weights: str
     weights_sha256: str
     backbone: dict[str, Any]
@@ -121,7 +122,10 @@ def read(folder: Path) -> Manifest:
     except OSError as error:
         raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RequestError(f"{shown(path)} is damaged, and no manifest of a run: {shown(error)}") from error
+        raise RequestError(
+            f"{shown(path)} is damaged, and no manifest of a run ({shown(error)}): "
+            "give another --output-dir, or remove that folder by hand"
+        ) from error
 
 
 def _parsed(document: dict[str, Any]) -> Manifest:
