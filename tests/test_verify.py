@@ -91,7 +91,9 @@ def save_as(path: Path, gradient: np.ndarray[Any, Any]) -> None:
 
 
 def verified(run: Path, capsys: pytest.CaptureFixture[str], *more: object) -> tuple[int, str, str]:
-    """The exit code of `verify`, what it said, and its warnings."""
+    """The exit code of `verify`, what it said, and its warnings; a `faces` at hand is the data set."""
+    if not more and Path("faces").is_dir():
+        more = ("--image-path", "faces")
     capsys.readouterr()
     code = main(["verify", str(run), *map(str, more)])
     said = capsys.readouterr()
@@ -119,11 +121,23 @@ def test_the_data_set_may_lie_elsewhere(run: Path, tmp_path: Path, capsys: pytes
     assert "bob/1.png is no longer in it" in problems
 
 
-def test_a_data_set_that_is_absent_is_said_plainly(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree("faces")
-    code, said, problems = verified(run, capsys)
-    assert (code, problems) == (0, "")
-    assert "The data set faces is not at hand: the subset was not derived again" in said
+def test_the_data_set_is_looked_for_where_it_was_and_its_absence_is_said_plainly(
+    original: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was named by a relative path, and `verify` runs in another folder, where another `faces` lies."""
+    shutil.copytree(original / "faces", tmp_path / "faces")
+    monkeypatch.chdir(tmp_path)
+    assert main(command(weights)) == 1
+    (tmp_path / "away" / "faces").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "away")
+    run, place = Path("../run"), tmp_path / "faces"
+    code, said, problems = verified(run, capsys, "--quiet")
+    assert (code, said, problems) == (0, "", "")
+    assert main(["verify", str(run)]) == 0
+    assert f"The subset derived again from {place} is the same" in capsys.readouterr().out
+    shutil.rmtree(place)
+    assert main(["verify", str(run)]) == 0
+    assert f"The data set {place} is not at hand: the subset was not derived again" in capsys.readouterr().out
     code, _, problems = verified(run, capsys, "--image-path", "nowhere")
     assert code == 2
     assert re.fullmatch(r"grafiqs: the data set nowhere .*: check --image-path\n", problems)
