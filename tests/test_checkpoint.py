@@ -512,3 +512,13 @@ def test_a_path_that_is_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bubbliiiing_arcface_mobilefacenet.pth", "foamliu_mobilefacenet.pt"])
 def test_real_networks_of_another_kind_are_refused(name: str) -> None:
     assert "holds no iresnet" in refused(REAL / "weights" / name)
+
+
+def test_no_message_advises_to_run_what_a_file_holds(tmp_path: Path) -> None:
+    """PyTorch's own text does, when it meets a plain pickle."""
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Path("/"), protocol=4))
+    (tmp_path / "random.pt").write_bytes(bytes(range(256)) * 4)
+    for name in ("plain.pt", "random.pt"):
+        message = refused(tmp_path / name)
+        assert "get the file again" in message
+        assert "Re-running" not in message

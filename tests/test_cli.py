@@ -10,12 +10,15 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from grafiqs import pipeline
 from grafiqs.cli import main
+from grafiqs.gradients import image_gradients
 from grafiqs.options import Options, flag
 from making import grafiqs, tree
 
@@ -212,6 +215,100 @@ def test_a_reader_that_goes_away_ends_select_quietly(faces: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """A command line in which `grafiqs` is the command, run by a shell."""
+    grafiqs = f"{sys.executable} -m grafiqs"
+    return subprocess.run(
+        ["bash", "-c", line.replace("grafiqs ", f"{grafiqs} ", 1)], capture_output=True, text=True, check=False
+    )
+
+
+def test_standard_output_that_takes_nothing_is_said_in_a_sentence(faces: Path) -> None:
+    full = shell(f"grafiqs select --image-path {faces} --quiet > /dev/full")
+    assert full.returncode == 3
+    assert full.stderr == "grafiqs: cannot write to standard output: No space left on device; give --output FILE\n"
+    closed = shell(f"grafiqs select --image-path {faces} --quiet >&-")
+    assert (closed.returncode, closed.stderr) == (2, "grafiqs: standard output is closed: give --output FILE\n")
+
+
+def test_messages_that_find_no_room_do_not_blame_the_run_folder(faces: Path, weights: Path, tmp_path: Path) -> None:
+    done = shell(f"grafiqs extract --image-path {faces} --weights {weights} --output-dir {tmp_path}/run > /dev/full")
+    assert done.returncode == 3
+    assert done.stderr.startswith("grafiqs: cannot write to standard output: No space left on device; ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_standard_error_does_not_end_a_run(faces: Path, weights: Path, tmp_path: Path) -> None:
+    run = f"--weights {weights} --output-dir {tmp_path}/run --layers block4"
+    assert shell(f"grafiqs extract --image-path {faces} {run} 2>&-").returncode == 0
+    assert len(table(tmp_path / "run" / "scores.csv")) == 19
+
+
+def test_select_writes_through_links_and_into_pipes(faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    assert main(["select", "--image-path", str(faces), "--quiet", "--output", str(tmp_path / "link.csv")]) == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert len(table(tmp_path / "real.csv")) == 19
+    pipe = tmp_path / "pipe"
+    piped = shell(f"mkfifo {pipe}; cat {pipe} & grafiqs select --image-path {faces} --quiet --output {pipe}; wait")
+    assert len(piped.stdout.splitlines()) == 20
+    assert pipe.is_fifo()
+
+
+def test_a_device_that_fails_on_the_way_stops_the_run_and_keeps_what_is_done(
+    faces: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--image-path", faces, "--weights", weights, "--layers", "block4", "--batch-size", 4, "--quiet"]
+    batches = iter(range(100))
+    compute = image_gradients
+
+    def failing(*arguments: Any) -> Any:
+        if next(batches) == 4:  # the first warms up
+            raise torch.OutOfMemoryError("out of memory")
+        return compute(*arguments)
+
+    monkeypatch.setattr(pipeline, "image_gradients", failing)
+    assert extract(*options, "--output-dir", tmp_path / "run") == 3
+    said = capsys.readouterr().err
+    assert re.search(r"the computation failed \(out of memory\)\. [1-9]\d* of 19 images are done and kept", said)
+    monkeypatch.undo()
+    assert extract(*options, "--output-dir", tmp_path / "run") == 0
+    assert extract(*options, "--output-dir", tmp_path / "whole") == 0
+    assert tree(tmp_path / "run") == tree(tmp_path / "whole")
+
+
+def test_options_that_mean_the_same_are_the_same_run(faces: Path, weights: Path, tmp_path: Path) -> None:
+    options = [
+        "--image-path",
+        faces,
+        "--weights",
+        weights,
+        "--layers",
+        "block4,image",
+        "--quiet",
+        "--num-identities",
+        1,
+    ]
+    assert extract(*options, "--output-dir", tmp_path / "run") == 0
+    before = tree(tmp_path / "run")
+    same = [
+        "--identity-selection-seed",
+        42,
+        "--path-replace",
+        "",
+        "--layers",
+        "image,block4",
+        "--backbone",
+        "iresnet18",
+    ]
+    assert extract(*options, *same, "--output-dir", tmp_path / "run") == 0
+    assert tree(tmp_path / "run") == before
+
+
+def test_a_quiet_dry_run_is_refused(faces: Path, weights: Path) -> None:
+    assert extract("--image-path", faces, "--weights", weights, "--dry-run", "--quiet") == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

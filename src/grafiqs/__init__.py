@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from grafiqs.backbones.checkpoint import load_checkpoint
+    from grafiqs.dataset import create_dataset_with_subset
     from grafiqs.errors import RequestError, StoppedError
     from grafiqs.extract import extract_gradients
     from grafiqs.gradients import gradient_scores, image_gradients
@@ -23,6 +24,7 @@ __all__ = [
     "Options",
     "RequestError",
     "StoppedError",
+    "create_dataset_with_subset",
     "extract_gradients",
     "gradient_scores",
     "image_gradients",
@@ -31,7 +33,7 @@ __all__ = [
     "verify_run",
 ]
 
-_MODULES = ("errors", "options", "select", "gradients", "backbones.checkpoint", "verify", "extract")
+_MODULES = ("errors", "options", "select", "gradients", "dataset", "backbones.checkpoint", "verify", "extract")
 """Where the public names live, lightest first: those that need torch come last."""
 
 

@@ -82,15 +82,17 @@ def select_subset(options: Options) -> Subset:
     return subset
 
 
-def select(dataset: Dataset, options: Options) -> Subset:
+def select(dataset: Dataset, options: Options, order: Sequence[str] | None = None) -> Subset:
     """Choose the subset that `options` describe.
 
     The rules in their order: choose identities (the first N, or N drawn with the identity seed); drop those
     with fewer than M samples, unless they are allowed; draw M samples in each with the sample seed.
     With `strict`, identities with fewer than M samples are passed over instead of dropped.
+    `order` names identities in another order to choose them in.
     Raises RequestError when `strict` cannot have exactly N x M samples. The subset may be empty.
     """
-    listed = _listed_strictly(dataset, options) if options.strict else _listed(dataset, options)
+    candidates = _candidates(dataset, options) if order is None else order
+    listed = (_listed_strictly if options.strict else _listed)(dataset, options, candidates)
     enough = options.samples_per_identity or 1
     required = 1 if options.allow_insufficient_samples else enough
     kept = [(identity, paths) for identity, paths in listed if len(paths) >= required]
@@ -164,16 +166,16 @@ _Listed = list[tuple[str, tuple[str, ...]]]
 """Identities with all their sample paths, sorted by identity."""
 
 
-def _listed(dataset: Dataset, options: Options) -> _Listed:
-    chosen = set(_candidates(dataset, options)[: options.num_identities])
+def _listed(dataset: Dataset, options: Options, candidates: Sequence[str]) -> _Listed:
+    chosen = set(candidates[: options.num_identities])
     return [(identity, dataset.samples(identity)) for identity in dataset.identities if identity in chosen]
 
 
-def _listed_strictly(dataset: Dataset, options: Options) -> _Listed:
+def _listed_strictly(dataset: Dataset, options: Options, candidates: Sequence[str]) -> _Listed:
     count, each = options.num_identities or 0, options.samples_per_identity or 0  # strict options have both
     found: dict[str, tuple[str, ...]] = {}
     counts: Counter[str] = Counter()
-    for identity in _candidates(dataset, options):
+    for identity in candidates:
         paths = dataset.samples(identity)
         if len(paths) >= each:
             found[identity] = paths
