@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from grafiqs import images
+from grafiqs import images, scan
 from grafiqs.errors import RequestError
 from grafiqs.names import key
 from grafiqs.options import Options
-from grafiqs.scan import scan
-from grafiqs.select import Subset, rank_identities, report, select
-
-log = logging.getLogger(__name__)
+from grafiqs.select import Subset, rank_identities, select_subset
 
 DATASET_TYPES = ("CasiaWebFace",)
 """CasiaWebFace: a folder of identity folders."""
@@ -79,18 +75,14 @@ def create_dataset_with_subset(
         identity_selection_seed=identity_selection_seed,
         random_identity_selection=identity_selection_seed is not None,
     )
-    dataset = scan(options.image_path)
-    order: list[str] | None = None
-    if selective:
-        counts = {identity: len(dataset.samples(identity)) for identity in dataset.identities}
-        if identity_selection_seed is None:
-            order = sorted(counts, key=lambda identity: (-counts[identity], key(identity), identity))
-        else:
-            enough = [identity for identity, count in counts.items() if count >= (samples_per_identity or 1)]
-            order = rank_identities(enough, identity_selection_seed)
-    subset = select(dataset, options, order)
-    for line in report(subset, options):
-        log.info("%s", line)
-    if not subset.samples:
-        raise RequestError(f"no identity chosen from {root_dir} has {samples_per_identity or 1} samples")
+    subset = select_subset(options, _by_size if selective else None)
     return FaceDataset(options.image_path, subset, transform)
+
+
+def _by_size(dataset: scan.Dataset, options: Options) -> Sequence[str]:
+    """The identities with most samples first; or, drawn, those that hold enough samples."""
+    counts = {identity: len(dataset.samples(identity)) for identity in dataset.identities}
+    if options.random_identity_selection:
+        enough = [identity for identity, count in counts.items() if count >= (options.samples_per_identity or 1)]
+        return rank_identities(enough, options.identity_seed)
+    return sorted(counts, key=lambda identity: (-counts[identity], key(identity), identity))

@@ -88,7 +88,9 @@ def scan(root: Path, extensions: tuple[str, ...] = (), flat: bool = False) -> Da
             images += 1
     if not identities and not images:
         kinds = shown(", ".join(sorted(wanted)))
-        raise RequestError(f"the data set {shown(root)} holds no identity folder and no image ({kinds})")
+        raise RequestError(
+            f"the data set {shown(root)} holds no identity folder and no image ({kinds}): check --image-path"
+        )
     if flat or not identities:
         return Dataset(root, wanted, ("",))
     return Dataset(root, wanted, tuple(sorted(identities, key=_order)), ignored=images)

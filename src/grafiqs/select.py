@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from grafiqs.errors import RequestError
@@ -63,9 +63,10 @@ class Subset:
         return digest.hexdigest()
 
 
-def select_subset(options: Options) -> Subset:
+def select_subset(options: Options, order: Callable[[Dataset, Options], Sequence[str]] | None = None) -> Subset:
     """Scan the data set of `options`, choose the subset, and log how, in the words of the seeding guide.
 
+    `order` gives the identities in another order to choose them in than the options do.
     Raises RequestError when the data set cannot be listed or nothing in it meets the request.
     """
     dataset = scan(options.image_path, options.image_extension, options.flat_structure)
@@ -74,7 +75,7 @@ def select_subset(options: Options) -> Subset:
             "%d images directly in %s belong to no identity and are left out (--flat-structure takes them)",
             *(dataset.ignored, shown(dataset.root)),
         )
-    subset = select(dataset, options)
+    subset = select(dataset, options, order(dataset, options) if order else None)
     for line in report(subset, options):
         log.info("%s", line)
     if not subset.samples:

@@ -137,7 +137,7 @@ def _network_keys(content: Mapping[Any, Any], path: Path) -> tuple[dict[str, Ten
     prefixes = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
     if not prefixes:
         keys = f"its keys begin with {_first(list(found))}" if found else "it holds no tensors by name"
-        raise RequestError(f"{shown(path)} holds no iresnet (no key {_ANCHOR}): {keys}")
+        raise RequestError(f"{shown(path)} holds no iresnet, which --weights must be (no key {_ANCHOR}): {keys}")
     if len(prefixes) > 1:
         names = ", ".join(repr(prefix) for prefix in prefixes)
         raise RequestError(f"{shown(path)} holds {len(prefixes)} networks ({names}): save the one you want by itself")

@@ -66,13 +66,14 @@ class Journal:
         self._places[index] = -1
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Every outcome recorded, in the order of the samples."""
+        """Every outcome recorded, in the order of the samples. Raises OSError when a line was damaged meanwhile."""
         with self._path.open("rb") as file:
             for place in self._places[self._places >= 0]:
                 file.seek(place)
                 outcome = _parsed(file.readline())
-                if outcome is not None:
-                    yield outcome
+                if outcome is None:
+                    raise OSError(errno.EIO, f"{NAME} was damaged while the run was at work")
+                yield outcome
 
     def close(self) -> None:
         """Let the file go."""
