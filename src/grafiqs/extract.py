@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from grafiqs import devices, images
 from grafiqs.backbones.checkpoint import Checkpoint, check_file, load_checkpoint
@@ -21,6 +18,7 @@ from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
 from grafiqs.options import Options
 from grafiqs.pipeline import Computer, images_per_second, outcomes
+from grafiqs.progress import duration, progress_bar
 from grafiqs.run.folder import RunFolder, open_run_folder, refuse_foreign
 from grafiqs.run.manifest import METHOD, Manifest
 from grafiqs.run.tables import FAILURES, SCORES
@@ -124,7 +122,7 @@ def _run(run: RunFolder, computer: Computer, options: Options) -> Summary:
     try:
         with (
             closing(outcomes(run, computer, options.image_path, pending)) as done,
-            _progress(total, len(pending), options.quiet) as bar,
+            progress_bar(total, total - len(pending), options.quiet) as bar,
         ):
             for outcome in done:
                 run.record(outcome)
@@ -148,7 +146,7 @@ def _run(run: RunFolder, computer: Computer, options: Options) -> Summary:
     if pending:
         seconds = time.monotonic() - started
         rate = len(pending) / seconds
-        log.info("Processed %d images in %s (%.1f a second)", len(pending), _duration(seconds), rate)
+        log.info("Processed %d images in %s (%.1f a second)", len(pending), duration(seconds), rate)
     log.info("%d of %d images have scores: %s", counts.scored, total, shown(run.root / SCORES))
     log.info("A lower score means higher quality.")
     if counts.failed:
@@ -167,29 +165,13 @@ def _log_estimate(manifest: Manifest, computer: Computer, options: Options) -> N
         "Dry run: %d images of %d identities; %d gradient files, %.2f GB (%.1f GB are free)",
         *(len(samples), manifest.subset.identities, len(manifest.dumps) * len(samples), size / 1e9, free / 1e9),
     )
-    duration = _duration(len(samples) / rate)
-    log.info("It would take about %s, at %.1f images a second where the disk keeps up.", duration, rate)
-    log.info("Nothing was written.")
-
-
-def _progress(total: int, pending: int, quiet: bool) -> tqdm[Any]:
-    """The progress bar on standard error; where that is no terminal, a line every half minute."""
-    return tqdm(
-        total=total,
-        initial=total - pending,
-        unit=" images",
-        disable=quiet or not pending or sys.stderr is None,
-        mininterval=0.2 if sys.stderr is not None and sys.stderr.isatty() else 30,
-        dynamic_ncols=True,
+    log.info(
+        "It would take about %s, at %.1f images a second where the disk keeps up.",
+        *(duration(len(samples) / rate), rate),
     )
+    log.info("Nothing was written.")
 
 
 def _kept(run: RunFolder) -> str:
     total = len(run.manifest.subset.samples)
     return f"{total - len(run.pending())} of {total} images are done and kept"
-
-
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, rest = divmod(rest, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

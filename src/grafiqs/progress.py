@@ -1,0 +1,27 @@
+"""How far long work has come, for people who wait: a bar on standard error, and times in words."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(total: int, done: int, quiet: bool) -> tqdm[Any]:
+    """A bar of images with the time left; where standard error is no terminal, a line every half minute."""
+    return tqdm(
+        total=total,
+        initial=done,
+        unit=" images",
+        disable=quiet or done == total or sys.stderr is None,
+        mininterval=0.2 if sys.stderr is not None and sys.stderr.isatty() else 30,
+        dynamic_ncols=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time in words: '1 h 2 min', '3 min 4 s' or '5 s'."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
