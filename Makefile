@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := install
-.PHONY: install help check fix test bench clean
+.PHONY: install demo help check fix test bench clean
 
 install: $(INSTALLED)  ## build .venv with the pinned versions of constraints.txt (plain `make` does this)
 
@@ -14,6 +14,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[all]'
 	@touch $@
 	@echo "Installed. Activate it with: source $(VENV)/bin/activate"
+
+demo: $(INSTALLED)  ## draw faces, extract their gradients, show the best and the worst: demo_output/
+	$(BIN)/grafiqs demo
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## /\1\t/' | expand -t 10

@@ -1,4 +1,4 @@
-"""Measure on this machine: start-up, selection, gradients against one image at a time, and whole runs.
+"""Measure on this machine: start-up, selection, drawing, gradients against one image at a time, and whole runs.
 
     make bench                                          (about two minutes)
     .venv/bin/python benchmarks/bench.py --files 1000000 --json bench.json
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -31,6 +32,7 @@ from PIL import Image
 from grafiqs import devices
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.iresnet import IResNet
+from grafiqs.demo.faces import Identity
 from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.run import files
 
@@ -57,6 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, devices.exact_arithmetic():
         rows += start_up(options.rounds)
         rows += selection(Path(folder) / "names", options.files)
+        rows += drawing(Path(folder))
         network = IResNet(DEPTHS[options.backbone]).eval().requires_grad_(False)
         weights = Path(folder) / "weights.pth"
         torch.save(network.state_dict(), weights)
@@ -95,6 +98,23 @@ def selection(root: Path, count: int) -> list[Row]:
         Row("grafiqs select of all of them", median(lambda: grafiqs(*everything), 3), "s"),
     ]
     return [*rows, Row("... its peak memory", peak_memory(everything), "MiB")]
+
+
+def drawing(folder: Path) -> list[Row]:
+    """Drawn faces on one core, building the identities included, and the whole demo."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+
+    def draw() -> None:
+        for number in range(4):
+            identity = Identity(0, number)
+            for sample in range(30):
+                cv2.imencode(".png", identity.face(sample).image)
+
+    rate = 4 * 30 / median(draw, 3)
+    cv2.setNumThreads(threads)
+    demo = timed(lambda: grafiqs("demo", "--output-dir", str(folder / "demo")))
+    return [Row("drawn faces on one core", rate, "faces/s"), Row("grafiqs demo", demo, "s")]
 
 
 def peak_memory(arguments: list[str]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 from grafiqs import images
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.iresnet import IResNet
+from grafiqs.demo.faces import Identity
 
 NARROW = (8, 16, 32, 64)
 """Stage widths of the networks that tests run: fast, and every code path of the wide ones."""
@@ -23,15 +25,21 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 """Real faces and weights, where they lie beside the checkout."""
 
 
+@cache
+def person(number: int) -> Identity:
+    """A drawn identity."""
+    return Identity(0, number)
+
+
+@cache
 def picture(seed: int, size: tuple[int, int] = (112, 112)) -> NDArray[np.uint8]:
-    """A smooth random RGB picture (H, W, 3), different for every seed."""
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(0, 256, (7, 7, 3), dtype=np.uint8)
-    return np.array(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
+    """A drawn face as RGB picture (H, W, 3), different for every seed: a thousand samples of each identity."""
+    face = Image.fromarray(person(seed // 1000).face(seed % 1000).image)
+    return np.array(face.resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def make_faces(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:
-    """A data set of `counts[identity]` pictures in each identity's folder, named 0, 1, 2, ..."""
+    """A data set of `counts[identity]` drawn faces in each identity's folder, named 0, 1, 2, ..."""
     for place, (identity, count) in enumerate(counts.items()):
         (root / identity).mkdir(parents=True)
         for number in range(count):

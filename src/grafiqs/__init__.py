@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from grafiqs.backbones.checkpoint import load_checkpoint
     from grafiqs.dataset import create_dataset_with_subset
+    from grafiqs.demo.backbone import demo_backbone
+    from grafiqs.demo.draw import draw_faces
     from grafiqs.errors import RequestError, StoppedError
     from grafiqs.extract import extract_gradients
     from grafiqs.gradients import gradient_scores, image_gradients
-    from grafiqs.options import Options
+    from grafiqs.options import DrawOptions, Options
     from grafiqs.select import select_subset
     from grafiqs.verify import verify_run
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DrawOptions",
     "Options",
     "RequestError",
     "StoppedError",
     "create_dataset_with_subset",
+    "demo_backbone",
+    "draw_faces",
     "extract_gradients",
     "gradient_scores",
     "image_gradients",
@@ -33,8 +38,12 @@ __all__ = [
     "verify_run",
 ]
 
-_MODULES = ("errors", "options", "select", "gradients", "dataset", "backbones.checkpoint", "verify", "extract")
-"""Where the public names live, lightest first: those that need torch come last."""
+_MODULES = (
+    *("errors", "options", "select", "demo.backbone"),
+    *("gradients", "dataset", "backbones.checkpoint", "verify", "extract"),
+    "demo.draw",
+)
+"""Where the public names live, lightest first: then those that need torch, last the one that needs OpenCV."""
 
 
 def __getattr__(name: str) -> Any:

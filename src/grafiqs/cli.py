@@ -13,14 +13,16 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from grafiqs import __version__
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
-from grafiqs.options import OPTIONS, Options, flag, path
+from grafiqs.options import OPTIONS, DrawOptions, Options, flag, path
 
 log = logging.getLogger("grafiqs")
+
+_Kind = TypeVar("_Kind", Options, DrawOptions)
 
 _CODES = """
 exit codes:
@@ -68,6 +70,26 @@ the checksums they had when they were read.
 examples:
   {prog} grafiqs_output
   {prog} grafiqs_output --image-path /elsewhere/faces
+"""
+
+
+_DRAW = """
+People who do not exist, in aligned crops of 112x112 pixels, to try things on: OUT/person_0000/0000.png and so on.
+OUT/faces.csv holds every number behind every face, its degradation and strength among them. The same options give
+the same bytes; a drawing that was stopped goes on.
+
+examples:
+  {prog} faces
+  {prog} faces --identities 200 --samples-per-identity 12 --degraded 0 --seed 7 --contact-sheet faces.png
+"""
+
+_DEMO = """
+Draws faces of people who do not exist, chooses a subset by seeds, extracts its gradients with the backbone that comes
+with the package, and shows the best and the worst faces. It takes less than a minute, and needs nothing else.
+
+examples:
+  {prog}
+  {prog} --output-dir elsewhere
 """
 
 
@@ -146,7 +168,7 @@ def _fill_extract(parser: _Parser) -> None:
 def _extract(command: argparse.Namespace) -> int:
     from grafiqs.extract import extract_gradients  # loads torch
 
-    summary = extract_gradients(_options(command))
+    summary = extract_gradients(_options(Options, command))
     return 1 if summary and summary.failed else 0
 
 
@@ -166,7 +188,7 @@ def _select(command: argparse.Namespace) -> int:
 
     if command.output is None:
         log_to_terminal(command.quiet, results_on_stdout=True)
-    subset = select_subset(_options(command))
+    subset = select_subset(_options(Options, command))
     log.info("Subset SHA-256: %s", subset.sha256)
     if command.output is None:
         _print_bytes(subset_csv(subset))
@@ -210,10 +232,50 @@ def _verify(command: argparse.Namespace) -> int:
     return 1 if verify_run(command.run, command.image_path, quiet=command.quiet) else 0
 
 
+def _fill_draw(parser: _Parser) -> None:
+    parser.usage = f"{parser.prog} OUT [options]"
+    parser.describe("Draw a data set of faces.", _DRAW + _CODES)
+    parser.add_argument("output", metavar="OUT", type=path, help="the folder of the data set, new or empty")
+    _add_options(parser, [field for field in dataclasses.fields(DrawOptions) if field.name != "output"])
+    parser.set_defaults(verb=_draw)
+
+
+def _draw(command: argparse.Namespace) -> int:
+    _need_opencv()
+    from grafiqs.demo.draw import draw_faces
+
+    draw_faces(_options(DrawOptions, command))
+    return 0
+
+
+def _fill_demo(parser: _Parser) -> None:
+    parser.describe("Show on drawn faces what the package does.", _DEMO + _CODES)
+    parser.add_argument(
+        "--output-dir", metavar="DIR", type=path, default=Path("demo_output"), help="(default: demo_output)"
+    )
+    parser.set_defaults(verb=_demo, quiet=False)
+
+
+def _demo(command: argparse.Namespace) -> int:
+    _need_opencv()
+    from grafiqs.demo.first_run import first_run
+
+    return 1 if first_run(command.output_dir).failed else 0
+
+
+def _need_opencv() -> None:
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise RequestError(f"drawing faces needs OpenCV ({error}): pip install 'grafiqs[demo]'") from error
+
+
 _VERBS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "extract": ("select a subset and write its gradients and scores", _fill_extract),
     "select": ("write the chosen subset as CSV", _fill_select),
     "verify": ("check a finished run", _fill_verify),
+    "demo": ("show all of it on drawn faces, in less than a minute", _fill_demo),
+    "draw-faces": ("draw a data set of people who do not exist", _fill_draw),
 }
 
 
@@ -253,9 +315,9 @@ def _add_options(parser: _Parser, options: Iterable[dataclasses.Field[Any]]) -> 
         groups[group].add_argument(flag(field.name), **settings)
 
 
-def _options(command: argparse.Namespace) -> Options:
+def _options(kind: type[_Kind], command: argparse.Namespace) -> _Kind:
     given = vars(command)
-    return Options(**{field.name: given[field.name] for field in OPTIONS if field.name in given})
+    return kind(**{field.name: given[field.name] for field in dataclasses.fields(kind) if field.name in given})
 
 
 # -- messages ----------------------------------------------------------------------------------------------

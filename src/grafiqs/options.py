@@ -193,6 +193,39 @@ class Options:
         return {**values, "identity_selection_seed": self.identity_seed}
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrawOptions:
+    """Which faces to draw, and into what. Raises RequestError when a value cannot be."""
+
+    # fmt: off
+    output: Path = _option("output", "the folder of the data set, new or empty", parse=path, metavar="OUT")
+    contact_sheet: Path | None = _option(
+        "output", "a picture of the first faces (.png, .jpg): an identity in each row",
+        default=None, parse=path, metavar="FILE")
+    quiet: bool = _option("output", "print warnings and errors only", default=False)
+
+    identities: int = _option("faces", "how many identities", default=40, parse=int, metavar="N")
+    samples_per_identity: int = _option(
+        "faces", "how many samples of each identity; the second identity has only a third of them",
+        default=30, parse=int, metavar="M")
+    degraded: float = _option(
+        "faces", "the share of the samples with one degradation, from 0 to 1", default=0.5, parse=float,
+        metavar="SHARE")
+    seed: int = _option("faces", "another seed, other people", default=0, parse=int, metavar="SEED")
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for name in ("identities", "samples_per_identity"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{flag(name)} is {getattr(self, name)}: it must be at least 1")
+        if not 0 <= self.degraded <= 1:
+            raise RequestError(f"--degraded is {self.degraded}: a share lies between 0 and 1")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise RequestError(f"--seed is {self.seed}: a seed lies between 0 and {MAX_SEED}")
+        if self.contact_sheet and self.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise RequestError(f"--contact-sheet is {shown(self.contact_sheet)}: its name must end in .png or .jpg")
+
+
 OPTIONS = dataclasses.fields(Options)
 
 

@@ -1,0 +1,139 @@
+"""The demo: draw a data set, extract the gradients of a seeded subset, show which faces are best and worst."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from grafiqs.demo import sheet
+from grafiqs.demo.backbone import demo_backbone
+from grafiqs.demo.degrade import Degradation
+from grafiqs.demo.draw import FACES, draw_faces, read_faces
+from grafiqs.extract import Summary, extract_gradients
+from grafiqs.names import shown
+from grafiqs.options import DrawOptions, Options
+from grafiqs.progress import duration
+from grafiqs.run.tables import SCORES
+
+log = logging.getLogger(__name__)
+
+LAYER = "block4"
+"""The layer by which the demo ranks: the one that follows quality best with its backbone."""
+
+SHOWN = 8  # faces at either end in the picture
+LISTED = 5  # ... and in the list
+PICTURE = "best_and_worst.png"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A face of the demo's run."""
+
+    score: float
+    identity: str
+    sample: str
+    path: str
+    degradation: Degradation | None
+
+
+def first_run(output_dir: Path) -> Summary:
+    """Draw faces into output_dir/faces, run a seeded subset of them into output_dir/run, and say what came out.
+
+    What is there already is kept: the demo goes on where it was stopped. Raises RequestError and StoppedError as the
+    two steps do.
+    """
+    started = time.monotonic()
+    weights = demo_backbone()
+    faces, run = output_dir / "faces", output_dir / "run"
+    drawing = DrawOptions(output=faces)
+    options = Options(image_path=faces, weights=weights, num_identities=16, samples_per_identity=15, output_dir=run)
+    log.info("1. Draw faces of people who do not exist")
+    drawn = draw_faces(drawing)
+    log.info(
+        "\n2. Choose %d identities by name and %d samples of each by seed, and extract their gradients",
+        *(options.num_identities, options.samples_per_identity),
+    )
+    summary = extract_gradients(options)
+    assert summary is not None  # noqa: S101 - None is what a dry run returns
+    ranking = ranked(faces, run)
+    picture = output_dir / PICTURE
+    sheet.save(best_and_worst(faces, run, ranking), picture)
+    log.info("\n3. What came out")
+    for line in _report(ranking):
+        log.info("%s", line)
+    log.info(
+        "\nDrew %d faces and scored %d of them with the demo backbone, in %s. Look at:",
+        *(drawn, summary.scored, duration(time.monotonic() - started)),
+    )
+    for place, what in (
+        (picture, "the best and the worst faces, and where their gradients are strong"),
+        (run / SCORES, "the scores of every layer"),
+        (run / "<layer>", "the gradients: <identity>/<sample>_grad.npy"),
+        (faces / FACES, "what was drawn: every number behind every face"),
+    ):
+        log.info("  %s\n      %s", shown(place), what)
+    log.info(
+        "\nThe demo backbone knows drawn faces only. With your own faces and weights:\n"
+        "  grafiqs extract --image-path faces --weights backbone.pth --num-identities %d --samples-per-identity %d",
+        *(options.num_identities, options.samples_per_identity),
+    )
+    return summary
+
+
+def ranked(faces: Path, run: Path) -> list[Ranked]:
+    """Every scored face, best first."""
+    wrong = read_faces(faces)
+    with (run / SCORES).open(newline="") as table:
+        rows = [
+            Ranked(float(row[LAYER]), row["identity"], row["sample"], row["path"], wrong[row["path"]])
+            for row in csv.DictReader(table)
+        ]
+    return sorted(rows, key=lambda one: (one.score, one.path))
+
+
+def best_and_worst(faces: Path, run: Path, ranking: list[Ranked]) -> NDArray[np.uint8]:
+    """A picture: the best and the worst faces, and below each the strength of its gradient at the image."""
+    count = min(SHOWN, len(ranking) // 2)
+    ends = (ranking[:count], ranking[-count:])
+    gradients = {one.path: _strength(run, one) for end in ends for one in end}
+    # One scale for all, so that a brighter map is a stronger gradient.
+    brightest = float(np.quantile(np.stack(list(gradients.values())), 0.995))
+    rows: list[list[NDArray[np.uint8]]] = []
+    for end, title in zip(ends, ("best", "worst"), strict=True):
+        text = f"The {title} faces by {LAYER} (lower is better), and the strength of their gradients at the image"
+        rows.append([sheet.heading(count * 112, text)])
+        rows.append([sheet.tile(sheet.load(faces / one.path), sheet.words(one.degradation)) for one in end])
+        rows.append([sheet.tile(_heat(gradients[one.path] / brightest), f"{one.score:.3g}") for one in end])
+    return sheet.arranged(rows)
+
+
+def _strength(run: Path, one: Ranked) -> NDArray[np.float32]:
+    gradient = np.load(run / "image" / one.identity / f"{one.sample}_grad.npy")
+    return np.asarray(np.abs(gradient).sum(axis=0), np.float32)
+
+
+def _heat(share: NDArray[np.float32]) -> NDArray[np.uint8]:
+    levels = (np.sqrt(np.clip(share, 0, 1)) * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
+
+
+def _report(ranking: list[Ranked]) -> list[str]:
+    """The ends of the ranking, and the median score of every kind of degradation."""
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for one in ranking:
+        kinds[one.degradation.kind if one.degradation else "clean"].append(one.score)
+    lines = [f"Scores at {LAYER}; lower means higher quality."]
+    for title, end in (("best", ranking[:LISTED]), ("worst", ranking[-LISTED:])):
+        lines += [f"  {title:<6}{one.score:<9.3g} {one.path}  {sheet.words(one.degradation)}" for one in end]
+    lines.append("Median by what was done to the face:")
+    order = sorted(kinds, key=lambda kind: median(kinds[kind]))
+    return [*lines, *(f"  {median(kinds[kind]):<9.3g} {kind.replace('_', ' ')} ({len(kinds[kind])})" for kind in order)]

@@ -1,0 +1,292 @@
+"""A picture of a head: each ray of the camera is followed to the surface, and shaded where it meets it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from grafiqs.demo.expression import express
+from grafiqs.demo.head import BOTTOM, FRONT, HEIGHT, SPAN, TOP, WIDTH, Head, Map, linear, single
+from grafiqs.demo.scene import Scene
+from grafiqs.demo.traits import Traits
+from grafiqs.template import SIZE, similarity
+
+FINE = 168  # rays a side
+COARSE = FINE // 8
+NEAR = 150.0  # where rays begin, in mm before the axis
+SLICE = 14.0  # between slices, in mm
+HALVINGS = 6
+
+
+def render(head: Head, traits: Traits, scene: Scene) -> NDArray[np.uint8]:
+    """A picture (112, 112, 3) RGB of the head, aligned to the ArcFace template."""
+    radius, albedo, gloss = express(head, traits, scene)
+    turn = _rotation(scene)
+    to_camera = _placement(radius, head, scene, turn)
+    depth, columns, rows, coverage = _meet(radius, turn, to_camera)
+    light = _shade(head, radius, albedo, gloss, scene, turn, columns, rows)
+    picture = _background(scene)
+    picture += (light - picture) * coverage[..., None]
+    if scene.glasses and traits.frame != "none":
+        _wear_glasses(picture, radius, traits, turn, to_camera, depth)
+    return _develop(cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA), scene)
+
+
+# -- geometry ----------------------------------------------------------------------------------------------
+
+
+def _rotation(scene: Scene) -> NDArray[np.float64]:
+    """Head frame -> camera frame: yaw, then pitch, then roll."""
+    (cy, sy), (cp, sp), (cr, sr) = ((np.cos(a), np.sin(a)) for a in (scene.yaw, scene.pitch, scene.roll))
+    yaw = np.array([(cy, 0, sy), (0, 1, 0), (-sy, 0, cy)])
+    pitch = np.array([(1, 0, 0), (0, cp, -sp), (0, sp, cp)])
+    roll = np.array([(cr, -sr, 0), (sr, cr, 0), (0, 0, 1)])
+    return np.asarray(roll @ pitch @ yaw)
+
+
+def _on_surface(radius: Map, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (N, 3) in mm of the surface at front x and height y."""
+    angles = np.arcsin(np.clip(x / FRONT, -1, 1))
+    columns = np.rint((angles / SPAN + 1) / 2 * WIDTH - 0.5).astype(int)
+    rows = np.rint((y - TOP) / (BOTTOM - TOP) * HEIGHT - 0.5).astype(int)
+    reach = radius[rows, columns].astype(np.float64)
+    return np.stack([reach * np.sin(angles), y, reach * np.cos(angles)], axis=1)
+
+
+def _placement(radius: Map, head: Head, scene: Scene, turn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Camera plane in mm -> pixels of the fine picture, (2, 3): the landmarks onto the ArcFace template."""
+    landmarks = _on_surface(radius, head.landmarks[:, 0], head.landmarks[:, 1])
+    seen = (landmarks @ turn.T)[:, :2]
+    placement = similarity(seen) * scene.zoom
+    placement[:, 2] += (1 - scene.zoom) * SIZE / 2 + np.array([scene.shift_x, scene.shift_y])
+    # A pixel's centre is at (i + 0.5) in both pictures.
+    placement[:, 2] += 0.5
+    placement = placement * (FINE / SIZE)
+    placement[:, 2] -= 0.5
+    return placement
+
+
+def _meet(radius: Map, turn: NDArray[np.float64], to_camera: NDArray[np.float64]) -> tuple[Map, Map, Map, Map]:
+    """Where the rays meet the surface: their length and the texel (column, row), and the share of a pixel that is met.
+
+    One ray in 64 is searched from near to far. All then walk from a little before what those around them met; the few
+    that have not arrived, since they pass an edge, are searched too.
+    """
+    inverse = cv2.invertAffineTransform(to_camera)
+    size = float(1 / np.sqrt(np.linalg.det(to_camera[:, :2])))
+    block = FINE // COARSE
+    met, gap = (
+        cv2.erode(found, np.ones((3, 3), np.uint8)) for found in _search(radius, _rays(inverse, turn, COARSE, block))
+    )
+    met -= np.float32(4)
+    outside = cv2.resize(gap, (FINE, FINE), interpolation=cv2.INTER_LINEAR) > np.float32(block * size)
+    rays = _rays(inverse, turn, FINE, 1)
+    length = cv2.resize(met, (FINE, FINE), interpolation=cv2.INTER_LINEAR)
+    length, distance, columns, rows = _walk(radius, rays, length, steps=6)
+    late = np.flatnonzero((np.abs(distance) > np.float32(0.35 * size)) & ~outside)
+    late = np.flatnonzero((np.abs(distance) > np.float32(0.35 * size)) & ~outside)
+    coverage = np.where(outside, np.float32(0), np.float32(1))
+    if len(late):
+        late = np.concatenate([late, np.repeat(late[:1], -len(late) % COARSE)])  # in full rows
+        some = [(np.broadcast_to(start, length.shape).ravel()[late].reshape(-1, COARSE), way) for start, way in rays]
+        begin, gap = _search(radius, some)
+        found = _walk(radius, some, begin, steps=0)
+        for whole, part in zip((length, distance, columns, rows), found, strict=True):
+            whole.ravel()[late] = part.ravel()
+        coverage.ravel()[late] = np.clip(1 - gap.ravel() / np.float32(size), 0, 1)
+    return length, columns, rows, coverage
+
+
+def _search(radius: Map, rays: Rays) -> tuple[Map, Map]:
+    """The length at which rays first enter the head, and by how much those that do not enter it miss it, in mm.
+
+    Slices from near to far find the first point inside; halving the way to it from the slice before, the entry.
+    """
+    slices = np.arange(NEAR - 135, NEAR + 80, SLICE, dtype=np.float32)[:, None, None]
+    x, y, z = (start + way * slices for start, way in rays)
+    flat = (-1, x.shape[-1])
+    distance = _distance(radius, x.reshape(flat), y.reshape(flat), z.reshape(flat))[0].reshape(x.shape)
+    inside = distance < 0
+    gap = distance.min(axis=0)
+    length = slices[np.where(gap < 0, inside.argmax(axis=0), distance.argmin(axis=0)), 0, 0]
+    half = np.float32(SLICE)
+    met = gap < 0
+    (x0, dx), (y0, dy), (z0, dz) = rays
+    enters = met
+    for _ in range(HALVINGS):
+        half = half / 2
+        length = length + np.where(enters, -half, half) * met
+        enters = _distance(radius, x0 + dx * length, y0 + dy * length, z0 + dz * length)[0] < 0
+    return length, gap
+
+
+Rays = list[tuple[Map, np.float32]]
+"""For x, y and z of the head frame: where the rays start, and their direction."""
+
+
+def _rays(inverse: NDArray[np.float64], turn: NDArray[np.float64], side: int, block: int) -> Rays:
+    """Rays, side x side, through the centres of blocks of the fine picture's pixels."""
+    centres = ((np.arange(side) + 0.5) * block - 0.5).astype(np.float32)
+    back = turn.T  # camera frame -> head frame
+    plane = single(back[:, :2] @ inverse[:, :2])
+    origin = single(back[:, :2] @ inverse[:, 2] + back[:, 2] * NEAR)
+    starts = plane[:, 0, None, None] * centres + plane[:, 1, None, None] * centres[:, None] + origin[:, None, None]
+    return list(zip(starts, -single(back[:, 2]), strict=True))
+
+
+def _distance(radius: Map, x: Map, y: Map, z: Map) -> tuple[Map, Map, Map, Map]:
+    """How far points are from the surface, away from the axis; their columns and rows, and distance from the axis."""
+    reach, angle = cv2.cartToPolar(z, x)  # 0..2 pi, from +z toward +x
+    angle -= np.float32(2 * np.pi) * (angle > np.float32(np.pi))
+    angle *= np.float32(WIDTH / 2 / SPAN)
+    angle += np.float32(WIDTH / 2 - 0.5)
+    rows = (y - np.float32(TOP)) * np.float32(HEIGHT / (BOTTOM - TOP)) - np.float32(0.5)
+    met = cv2.remap(radius, angle, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return reach - met, angle, rows, reach
+
+
+def _walk(radius: Map, rays: Rays, length: Map, steps: int) -> tuple[Map, Map, Map, Map]:
+    """Walk along the rays to the surface; a step is the distance to it, more where the ray runs along it."""
+    (x0, dx), (y0, dy), (z0, dz) = rays
+    for step in range(steps + 1):
+        x, y, z = x0 + dx * length, y0 + dy * length, z0 + dz * length
+        distance, columns, rows, reach = _distance(radius, x, y, z)
+        if step < steps:
+            approach = np.maximum(-(x * dx + z * dz) / reach, np.float32(0.5))
+            length = np.minimum(length + np.float32(0.8) * distance / approach, np.float32(2 * NEAR))
+    return length, distance, columns, rows
+
+
+# -- light -------------------------------------------------------------------------------------------------
+
+
+def _light(scene: Scene) -> tuple[NDArray[np.float64], Map, Map]:
+    """Direction to the key light in the camera frame, its colour, and the colour of the ambient light."""
+    up, across = scene.light_elevation, scene.light_azimuth
+    direction = np.array([np.sin(across) * np.cos(up), -np.sin(up), np.cos(across) * np.cos(up)])
+    tint = np.array([1 + 0.12 * scene.light_warmth, 1.0, 1 - 0.16 * scene.light_warmth])
+    key = 1.25 * scene.light_key * tint
+    ambient = scene.light_ambient * (2 - tint)
+    return direction, single(key), single(ambient)
+
+
+def _shade(
+    head: Head, radius: Map, albedo: Map, gloss: Map, scene: Scene, turn: NDArray[np.float64], columns: Map, rows: Map
+) -> Map:
+    """The light (FINE, FINE, 3) that the surface sends to the camera: Lambert, Blinn, and dim light from around."""
+    slope_x = cv2.Sobel(radius, cv2.CV_32F, 1, 0, ksize=1, scale=WIDTH / 4 / SPAN)
+    slope_y = cv2.Sobel(radius, cv2.CV_32F, 0, 1, ksize=1, scale=HEIGHT / 2 / (BOTTOM - TOP))
+    slope_x /= radius
+    direction, key, ambient = _light(scene)
+    towards = turn.T @ direction
+    half = turn.T @ (direction + np.array([0, 0, 1]))
+    half /= np.linalg.norm(half)
+    up = turn.T @ np.array([0, -1, 0])
+
+    def look(picture: Map) -> Map:
+        return np.asarray(cv2.remap(picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+    surface = look(cv2.merge([slope_x, slope_y, gloss]))
+    angle = (columns - np.float32(WIDTH / 2 - 0.5)) * np.float32(2 * SPAN / WIDTH)
+    cosine, sine = cv2.polarToCart(np.ones_like(angle), angle)
+    tilt_x, tilt_y, shine = cv2.split(surface)
+    normal_x = sine - cosine * tilt_x
+    normal_z = cosine + sine * tilt_x
+    scale = 1 / np.sqrt(normal_x * normal_x + normal_z * normal_z + tilt_y * tilt_y)
+
+    def along(axis: NDArray[np.float64]) -> Map:
+        a, b, c = single(axis)
+        return np.asarray((a * normal_x - b * tilt_y + c * normal_z) * scale)
+
+    # Skin scatters: its shadow's edge is soft.
+    lambert = np.maximum((along(towards) + np.float32(0.18)) * np.float32(1 / 1.18), 0)
+    highlight = cv2.pow(np.maximum(along(half), 0), 18) * shine * lambert
+    around = look(head.cavity) * (np.float32(0.8) + np.float32(0.2) * along(up))
+    received = lambert[..., None] * key + around[..., None] * ambient
+    return np.asarray(look(albedo) * received + highlight[..., None] * key)
+
+
+def _background(scene: Scene) -> Map:
+    """What lies behind the head (FINE, FINE, 3): a gradient with soft shapes, out of focus."""
+    rng = np.random.default_rng(scene.background)
+    dull = rng.uniform(0.3, 1)
+
+    def colour() -> Map:
+        levels = rng.uniform(15, 240, 3)
+        return linear(levels.mean() + (levels - levels.mean()) * (1 - dull))
+
+    first, second = colour(), colour()
+    ramp = np.linspace(0, 1, 28, dtype=np.float32)
+    lean = rng.random()
+    share = (lean * ramp[:, None] + (1 - lean) * ramp[None, :])[..., None]
+    small = first * (1 - share) + second * share
+    for _ in range(int(rng.integers(0, 6))):
+        x, y, w, h = (int(v) for v in rng.integers(0, 28, 4))
+        fill = colour().tolist()
+        if rng.random() < 0.5:
+            cv2.rectangle(small, (x, y), (x + w // 2, y + h), fill, -1)
+        else:
+            cv2.circle(small, (x, y), 2 + w // 4, fill, -1)
+    small = cv2.GaussianBlur(small, (0, 0), float(rng.uniform(1, 3)))
+    return np.asarray(cv2.resize(small, (FINE, FINE), interpolation=cv2.INTER_CUBIC).clip(0, 1), np.float32)
+
+
+# -- glasses -----------------------------------------------------------------------------------------------
+
+
+def _wear_glasses(
+    picture: Map, radius: Map, traits: Traits, turn: NDArray[np.float64], to_camera: NDArray[np.float64], depth: Map
+) -> None:
+    """Draw the frame in front of the face; what of it lies behind the surface is hidden."""
+    angle = np.linspace(0, 2 * np.pi, 49)
+    power = {"round": 1.0, "square": 0.45, "wide": 0.7}[traits.frame]
+    wide = traits.frame_width * (1.08 if traits.frame == "wide" else 1)
+    tall = traits.frame_height * (0.8 if traits.frame == "wide" else 1)
+    across = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power * wide
+    down = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power * tall + 3
+    nasion = _on_surface(radius, np.array([0.0]), np.array([2.0]))[0, 2]
+    middle = max(traits.eye_distance, traits.frame_width * 1.08 + 4)
+
+    def before(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([x, y, nasion + 4 - 0.0035 * x**2], axis=1)
+
+    lines = [before(side * middle + across, down) for side in (-1, 1)]
+    inner = middle - wide
+    bridge = np.linspace(-1, 1, 12)
+    lines.append(before(bridge * inner, -1 - 3 * (1 - bridge**2)))
+    for side in (-1, 1):
+        hinge = before(np.array([side * (middle + wide)]), np.array([-2.0]))[0]
+        ear = np.array([side * 80.0, -6.0, 0.0])
+        lines.append(hinge + np.linspace(0, 1, 24)[:, None] * (ear - hinge))
+    mask = np.zeros((FINE, FINE), np.uint8)
+    scale = np.sqrt(np.linalg.det(to_camera[:, :2]))
+    thickness = max(2, round(traits.frame_thickness * scale))
+    for line in lines:
+        seen = line @ turn.T
+        pixels = seen[:, :2] @ to_camera[:, :2].T + to_camera[:, 2]
+        inside = np.clip(np.rint(pixels), 0, FINE - 1).astype(int)
+        visible = NEAR - seen[:, 2] < depth[inside[:, 1], inside[:, 0]] + 3
+        points = np.rint(pixels * 16).astype(np.int32)
+        for i in np.flatnonzero(visible[:-1] & visible[1:]):
+            cv2.line(mask, points[i].tolist(), points[i + 1].tolist(), 255, thickness, cv2.LINE_AA, 4)
+    shade = 20 + 110 * traits.frame_shade**2
+    colour = linear((shade * (1 + 0.5 * traits.frame_red), shade, shade * (1 - 0.4 * traits.frame_red)))
+    picture += (colour * np.float32(0.8) - picture) * (mask.astype(np.float32) / 255)[..., None]
+
+
+# -- camera ------------------------------------------------------------------------------------------------
+
+
+def _develop(light: Map, scene: Scene) -> NDArray[np.uint8]:
+    """Linear light -> sRGB levels: softness of the lens, exposure, saturation, contrast, noise."""
+    if scene.softness > 0.15:
+        light = cv2.GaussianBlur(light, (0, 0), scene.softness)
+    levels = np.clip(light * np.float32(scene.exposure), 0, 1) ** np.float32(1 / 2.2)
+    # One matrix does both: saturation about the grey of each pixel, contrast about the middle grey.
+    mix = scene.saturation * np.eye(3) + (1 - scene.saturation) * np.array([0.299, 0.587, 0.114])
+    offset = np.full((3, 1), 0.5 * (1 - scene.contrast))
+    levels = cv2.transform(levels, np.hstack([scene.contrast * mix, offset]))
+    rng = np.random.default_rng(scene.background + 1)
+    noise = rng.standard_normal((SIZE, SIZE, 3), np.float32) * np.float32(scene.noise)
+    return np.asarray(np.clip(np.rint(levels * 255 + noise), 0, 255), np.uint8)
