@@ -92,7 +92,7 @@ def parsed() -> Options:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--margin", type=float, default=0.35, help="of CosFace, once it has grown (default 0.35)")
-    parser.add_argument("--weight-decay", type=float, default=1e-3)
+    parser.add_argument("--weight-decay", type=float, default=2e-3)
     parser.add_argument("--learning-rate", type=float, default=0.1, help="at its highest (default 0.1)")
     parser.add_argument("--seed", type=int, default=TRAINING_SEED, help="of identities and training (default 1)")
     parser.add_argument("--output", type=Path, default=Path("demo_backbone.safetensors"))

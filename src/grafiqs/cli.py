@@ -76,7 +76,7 @@ examples:
 _DRAW = """
 People who do not exist, in aligned crops of 112x112 pixels, to try things on: OUT/person_0000/0000.png and so on.
 OUT/faces.csv holds every number behind every face, its degradation and strength among them. The same options give
-the same bytes; a drawing that was stopped goes on.
+the same bytes on the same kind of machine; a drawing that was stopped goes on.
 
 examples:
   {prog} faces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,13 +134,7 @@ class Options:
     # fmt: on
 
     def __post_init__(self) -> None:
-        types = get_type_hints(Options)
-        for field in OPTIONS:
-            choices, value = field.metadata["choices"], getattr(self, field.name)
-            if not _is_of(value, types[field.name]):
-                raise RequestError(f"{flag(field.name)} is {shown(repr(value))}: that is no {field.type}")
-            if choices and value is not None and value not in choices:
-                raise RequestError(f"{flag(field.name)} is {shown(value)}: it is one of {', '.join(choices)}")
+        _check_kinds(self)
         for name in ("num_identities", "samples_per_identity", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -215,6 +210,7 @@ class DrawOptions:
     # fmt: on
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         for name in ("identities", "samples_per_identity"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{flag(name)} is {getattr(self, name)}: it must be at least 1")
@@ -222,8 +218,16 @@ class DrawOptions:
             raise RequestError(f"--degraded is {self.degraded}: a share lies between 0 and 1")
         if not 0 <= self.seed <= MAX_SEED:
             raise RequestError(f"--seed is {self.seed}: a seed lies between 0 and {MAX_SEED}")
-        if self.contact_sheet and self.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        for name in ("output", "contact_sheet"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+        if self.contact_sheet is None:
+            return
+        if self.contact_sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise RequestError(f"--contact-sheet is {shown(self.contact_sheet)}: its name must end in .png or .jpg")
+        if Path(os.path.realpath(self.contact_sheet)).is_relative_to(os.path.realpath(self.output)):
+            sheet = shown(self.contact_sheet)
+            raise RequestError(f"--contact-sheet is {sheet}: that lies among the faces, put it elsewhere")
 
 
 OPTIONS = dataclasses.fields(Options)
@@ -238,12 +242,25 @@ DECIDING = frozenset(field.name for field in OPTIONS if field.metadata["decides"
 """The options that decide what a run writes."""
 
 
+def _check_kinds(options: Options | DrawOptions) -> None:
+    """Raise RequestError for a value that is not of its option's type, or not one of its choices."""
+    types = get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        choices, value = field.metadata["choices"], getattr(options, field.name)
+        if not _is_of(value, types[field.name]):
+            raise RequestError(f"{flag(field.name)} is {shown(repr(value))}: that is no {field.type}")
+        if choices and value is not None and value not in choices:
+            raise RequestError(f"{flag(field.name)} is {shown(value)}: it is one of {', '.join(choices)}")
+
+
 def _is_of(value: Any, kind: Any) -> bool:
     """Whether a value has the type of its option; a path may be given as text, and no truth value is a number."""
     if get_origin(kind) is tuple:
         return isinstance(value, tuple | list) and all(isinstance(word, str) for word in value)
     if isinstance(value, bool):
         return kind is bool
+    if kind is float:
+        return isinstance(value, float | int)
     return isinstance(value, kind) or (isinstance(value, str) and kind in (Path, Path | None))
 
 

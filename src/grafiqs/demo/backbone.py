@@ -8,7 +8,7 @@ from grafiqs.errors import RequestError
 from grafiqs.names import shown
 from grafiqs.run.files import sha256
 
-SHA256 = "f7a3afb414fab4cca5ecd9599961924687500a645b2e572dabf426fa48fee0dc"
+SHA256 = "59953634588fec5a5dc1b921d7e0f2fa4ee3ed2bb0aa9e2b4d3a9a67d6965a35"
 """Of the file that MODEL_CARD.md describes."""
 
 

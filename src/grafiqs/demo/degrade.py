@@ -45,7 +45,7 @@ def yaw_angle(strength: float) -> float:
 
 def _blur(face: Picture, strength: float, _: np.random.Generator) -> Picture:
     """Out of focus: a Gaussian of 0.4 to 4 pixels."""
-    return np.asarray(cv2.GaussianBlur(face, (0, 0), 4.0 * max(strength, 0.1)), np.uint8)
+    return np.asarray(cv2.GaussianBlur(face, (0, 0), 0.4 + 3.6 * strength), np.uint8)
 
 
 def _noise(face: Picture, strength: float, rng: np.random.Generator) -> Picture:
@@ -55,8 +55,8 @@ def _noise(face: Picture, strength: float, rng: np.random.Generator) -> Picture:
 
 
 def _darkness(face: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Low light: down to 1/64 of the light, and the noise that goes with few photons."""
-    light = (face.astype(np.float32) / 255) ** np.float32(2.2) * np.float32(2 ** (-6 * strength))
+    """Low light: down to 1/256 of the light, and the noise that goes with few photons."""
+    light = (face.astype(np.float32) / 255) ** np.float32(2.2) * np.float32(2 ** (-8 * strength))
     light += rng.standard_normal(face.shape, np.float32) * np.sqrt(light) * np.float32(0.012 * strength)
     return np.clip(np.rint(np.clip(light, 0, 1) ** np.float32(1 / 2.2) * 255), 0, 255).astype(np.uint8)
 

@@ -9,14 +9,18 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import asdict, fields
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from grafiqs.demo import sheet
@@ -28,7 +32,8 @@ from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
 from grafiqs.options import DrawOptions
 from grafiqs.progress import progress_bar
-from grafiqs.run.files import whole
+from grafiqs.run.files import PART, whole
+from grafiqs.run.folder import LOCK
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +50,7 @@ SHEET_ROWS, SHEET_COLUMNS = 8, 9
 SHORT = 1
 """The number of the one identity that has only a third of the samples."""
 
-_DRAWN_DEGRADATION = 3  # a stream of random numbers beside those of the faces
+_DRAWN_DEGRADATION = 4  # a stream of random numbers beside those of the faces
 
 
 def identity_name(number: int) -> str:
@@ -74,38 +79,28 @@ def draw_degradation(options: DrawOptions, number: int, sample: int) -> Degradat
 def draw_faces(options: DrawOptions) -> int:
     """Draw the data set that `options` describe, on all cores; returns the number of faces.
 
-    The same options give the same bytes with the same versions of NumPy and OpenCV, and a face depends on nothing
-    but the seed and its own numbers: fewer identities, samples or degradations are a part of more. A drawing that was
-    stopped goes on. Raises RequestError when the folder holds anything else, and StoppedError when it cannot be
-    written to.
+    The same options give the same bytes, given the kind of CPU and the versions of NumPy and OpenCV; a face depends
+    on nothing but the seed and its own numbers: fewer identities, samples or degradations are a part of more. A
+    drawing that was stopped goes on. It starts processes: a script calls it under `if __name__ == "__main__"`.
+    Raises RequestError when the folder holds anything else, and StoppedError when it cannot be written to.
     """
-    numbers = range(options.identities)
-    total = sum(sample_count(options, number) for number in numbers)
-    _claim(options)
+    total = sum(sample_count(options, number) for number in range(options.identities))
     done = 0
     try:
-        with (
-            # Spawned, because a process that is forked while other threads run may hang.
-            ProcessPoolExecutor(_processes(options), multiprocessing.get_context("spawn"), _ignore_ctrl_c) as pool,
-            progress_bar(total, 0, options.quiet) as bar,
-        ):
-            try:
-                for drawn in pool.map(_draw_identity, itertools.repeat(options), numbers):
-                    done += drawn
-                    bar.update(drawn)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        with _claimed(options), closing(_drawn(options)) as drawn, progress_bar(total, 0, options.quiet) as bar:
+            for count in drawn:
+                done += count
+                bar.update(count)
     except BrokenPipeError:  # of the progress bar
         raise
     except (OSError, BrokenProcessPool) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise StoppedError(
-            f"cannot draw into {shown(options.output)}: {reason}. {done} of {total} faces are there: "
+            f"cannot draw into {shown(options.output)}: {reason}. At least {done} of {total} faces are there: "
             "mend that, and the same command goes on from there"
         ) from error
     except KeyboardInterrupt as stop:
-        stop.args = (f"stopped. {done} of {total} faces are there: the same command goes on from there",)
+        stop.args = (f"stopped. At least {done} of {total} faces are there: the same command goes on from there",)
         raise
     log.info("%d faces of %d identities: %s", total, options.identities, shown(options.output))
     if options.contact_sheet:
@@ -139,28 +134,71 @@ def _path(options: DrawOptions, number: int, sample: int) -> Path:
     return options.output / identity_name(number) / f"{sample_name(sample)}.png"
 
 
-def _processes(options: DrawOptions) -> int:
-    return max(1, min(os.cpu_count() or 1, options.identities))
+def _drawn(options: DrawOptions) -> Generator[int]:
+    """Draw all identities, on all cores; gives the number of faces of each when it is done."""
+    processes = min(os.cpu_count() or 1, options.identities)
+    # Millions of identities go to the pool in some thousand pieces, not each as one of its own.
+    piece = 1 + options.identities // 4096
+    # Spawned, because a process that is forked while other threads run may hang.
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(processes, context, _begin, (stop,)) as pool:
+        try:
+            # The helpers begin, and stay, deaf to Ctrl-C: this process tells them to stop.
+            heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                counts = pool.map(_draw_identity, itertools.repeat(options), range(options.identities), chunksize=piece)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+            yield from counts
+        finally:
+            stop.set()
 
 
-def _ignore_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops its helpers
+_stop: Event
+"""Set when a helper is to stop."""
 
 
-def _claim(options: DrawOptions) -> None:
-    """Write faces.csv, or find it there as it would be written: the folder belongs to these options alone."""
-    root, table = options.output, options.output / FACES
+def _begin(stop: Event) -> None:
+    """What a helper does first: learn when to stop, and end with its parent, however that ends."""
+    global _stop
+    _stop = stop
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _claimed(options: DrawOptions) -> Iterator[None]:
+    """The folder, held against other processes, with its faces.csv: it belongs to these options alone."""
+    root, table, lock = options.output, options.output / FACES, FileLock(options.output / LOCK, timeout=0)
     try:
-        if root.exists() and any(root.iterdir()) and not _same(table, _table(options)):
+        # What a kill left of the table itself is nobody's.
+        taken = root.exists() and any(entry.name not in (LOCK, FACES + PART) for entry in root.iterdir())
+        if taken and not _same(table, _table(options)):
             raise RequestError(
                 f"{shown(root)} is not empty, and its {FACES} is not that of these faces: give another folder"
             )
         root.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
         if not table.exists():
             with whole(table) as file:
                 file.writelines(_table(options))
+    except Timeout as error:
+        raise RequestError(f"faces are being drawn into {shown(root)}: wait until that ends") from error
     except OSError as error:
         raise RequestError(f"cannot draw into {shown(root)}: {error.strerror}; give another folder") from error
+    try:
+        yield
+    finally:
+        (root / LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
 def _same(table: Path, rows: Iterator[bytes]) -> bool:
@@ -192,13 +230,12 @@ def _row(values: tuple[object, ...]) -> bytes:
 
 def _draw_identity(options: DrawOptions, number: int) -> int:
     """Draw what is not there yet of an identity; returns the number of its samples."""
-    cv2.setNumThreads(1)
     identity = Identity(options.seed, number)
     (options.output / identity_name(number)).mkdir(exist_ok=True)
     count = sample_count(options, number)
     for sample in range(count):
         path = _path(options, number, sample)
-        if not path.exists():
+        if not path.exists() and not _stop.is_set():
             image = identity.face(sample, draw_degradation(options, number, sample)).image
             with whole(path) as file:
                 file.write(cv2.imencode(".png", image[..., ::-1])[1].tobytes())

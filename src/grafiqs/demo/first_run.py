@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from grafiqs.demo import sheet
 from grafiqs.demo.backbone import demo_backbone
-from grafiqs.demo.degrade import Degradation
+from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.demo.draw import FACES, draw_faces, read_faces
 from grafiqs.extract import Summary, extract_gradients
 from grafiqs.names import shown
@@ -31,6 +30,7 @@ LAYER = "block4"
 
 SHOWN = 8  # faces at either end in the picture
 LISTED = 5  # ... and in the list
+STRONG = 0.5  # the strength beyond which a degradation is called strong
 PICTURE = "best_and_worst.png"
 
 
@@ -55,7 +55,7 @@ def first_run(output_dir: Path) -> Summary:
     weights = demo_backbone()
     faces, run = output_dir / "faces", output_dir / "run"
     drawing = DrawOptions(output=faces)
-    options = Options(image_path=faces, weights=weights, num_identities=16, samples_per_identity=15, output_dir=run)
+    options = Options(image_path=faces, weights=weights, num_identities=16, samples_per_identity=20, output_dir=run)
     log.info("1. Draw faces of people who do not exist")
     drawn = draw_faces(drawing)
     log.info(
@@ -127,13 +127,23 @@ def _heat(share: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _report(ranking: list[Ranked]) -> list[str]:
-    """The ends of the ranking, and the median score of every kind of degradation."""
-    kinds: dict[str, list[float]] = defaultdict(list)
-    for one in ranking:
-        kinds[one.degradation.kind if one.degradation else "clean"].append(one.score)
+    """The ends of the ranking, and the median score of clean faces and of every degradation, light and strong."""
     lines = [f"Scores at {LAYER}; lower means higher quality."]
     for title, end in (("best", ranking[:LISTED]), ("worst", ranking[-LISTED:])):
         lines += [f"  {title:<6}{one.score:<9.3g} {one.path}  {sheet.words(one.degradation)}" for one in end]
-    lines.append("Median by what was done to the face:")
-    order = sorted(kinds, key=lambda kind: median(kinds[kind]))
-    return [*lines, *(f"  {median(kinds[kind]):<9.3g} {kind.replace('_', ' ')} ({len(kinds[kind])})" for kind in order)]
+    lines.append("Their median (and the number of faces) by what was done to the face:")
+    clean = [one.score for one in ranking if not one.degradation]
+    lines.append(f"  {'clean':<16}{_median(clean)}")
+    for kind in KINDS:
+        degraded = [
+            (one.degradation.strength, one.score) for one in ranking if one.degradation and one.degradation.kind == kind
+        ]
+        light, strong = (
+            [score for strength, score in degraded if (strength > STRONG) == is_strong] for is_strong in (False, True)
+        )
+        lines.append(f"  {kind.replace('_', ' '):<16}{_median(light)}up to {STRONG}   {_median(strong)}beyond")
+    return lines
+
+
+def _median(scores: list[float]) -> str:
+    return f"{median(scores):.3g} ({len(scores)})".ljust(13) if scores else "- ".ljust(13)

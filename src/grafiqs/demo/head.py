@@ -83,13 +83,14 @@ def build_head(traits: Traits, rng: np.random.Generator) -> Head:
     skull = cv2.GaussianBlur(cv2.resize(_skull(traits), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), (0, 0), 2.5)
     radius = skull + bumps(_feature_bumps(traits)) + _ears(traits)
     cover, thickness = _hair(traits, rng)
+    rise = cv2.GaussianBlur(np.clip((cover - 0.6) / 0.4, 0, 1), (0, 0), 1.5)
+    cover = np.clip(np.maximum(1.7 * cover, 8 * rise), 0, 1)  # no skin shows where the surface rises
     beard, beard_thickness = _beard(traits, rng)
     strands = _strands(traits, rng)
-    radius = np.maximum(radius + beard_thickness, _hair_surface(skull, radius, cover, thickness, strands))
+    radius = np.maximum(radius + beard_thickness, _hair_surface(skull, radius, rise, thickness, strands))
     albedo = _skin_paint(traits, skin, rng)
     albedo += (hair * (0.45 + 0.75 * strands[..., None]) * 0.8 + skin * 0.04 - albedo) * beard[..., None]
-    covered = np.clip(1.7 * cover, 0, 1)[..., None]
-    albedo += (hair * (0.4 + 0.9 * strands[..., None]) - albedo) * covered
+    albedo += (hair * (0.4 + 0.9 * strands[..., None]) - albedo) * cover[..., None]
     gloss = np.float32(0.06) + np.float32(0.07) * np.exp(-((grid()[0] / np.float32(0.25)) ** 2))
     gloss = gloss * (1 - np.maximum(cover, beard)) + 0.05 * np.maximum(cover, beard)
     hollow = cv2.GaussianBlur(radius, (0, 0), 7) - radius
@@ -267,13 +268,11 @@ def _hair(traits: Traits, rng: np.random.Generator) -> tuple[Map, Map]:
     return cover, thickness
 
 
-def _hair_surface(skull: Map, radius: Map, cover: Map, thickness: Map, strands: Map) -> Map:
+def _hair_surface(skull: Map, radius: Map, rise: Map, thickness: Map, strands: Map) -> Map:
     """The surface where hair lies: off the skin, and hanging straight down from the widest part of the head."""
     widest = np.maximum(np.maximum.accumulate(skull, axis=0) * np.float32(0.93), skull)
     fall = np.clip((grid()[1][:, None] - 10) / 60, 0, 1)
     surface = skull + (widest - skull) * fall + thickness + 1.6 * (strands - 0.5)
-    # The surface rises where the colour is all hair, so that no skin shows on the rise.
-    rise = np.clip((cover - 0.6) / 0.4, 0, 1)
     return np.asarray(radius + (np.maximum(surface, radius) - radius) * rise)
 
 

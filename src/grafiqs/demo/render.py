@@ -12,11 +12,10 @@ from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
 from grafiqs.template import SIZE, similarity
 
-FINE = 168  # rays a side
+FINE = 144  # rays a side
 COARSE = FINE // 8
 NEAR = 150.0  # where rays begin, in mm before the axis
-SLICE = 14.0  # between slices, in mm
-HALVINGS = 6
+WIDE, NARROW, CLOSE = 9.0, 3.5, 0.3  # steps of a search, in mm, and when it is close enough
 
 
 def render(head: Head, traits: Traits, scene: Scene) -> NDArray[np.uint8]:
@@ -45,18 +44,27 @@ def _rotation(scene: Scene) -> NDArray[np.float64]:
     return np.asarray(roll @ pitch @ yaw)
 
 
-def _on_surface(radius: Map, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (N, 3) in mm of the surface at front x and height y."""
-    angles = np.arcsin(np.clip(x / FRONT, -1, 1))
+def _on_surface(radius: Map, angles: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (N, 3) in mm of the surface at some angles and heights."""
     columns = np.rint((angles / SPAN + 1) / 2 * WIDTH - 0.5).astype(int)
     rows = np.rint((y - TOP) / (BOTTOM - TOP) * HEIGHT - 0.5).astype(int)
     reach = radius[rows, columns].astype(np.float64)
     return np.stack([reach * np.sin(angles), y, reach * np.cos(angles)], axis=1)
 
 
+def _outside(radius: Map, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The points (N, 3) of a line, lifted out of the surface; the line ends where it goes deep into hair."""
+    x, y, z = points.T
+    reach = np.hypot(x, z)
+    surface = _on_surface(radius, np.arctan2(x, z), y)
+    rise = np.hypot(surface[:, 0], surface[:, 2]) + 1 - reach
+    lift = 1 + np.maximum(rise, 0) / reach
+    return np.stack([x * lift, y, z * lift], axis=1)[np.logical_and.accumulate(rise < 9)]
+
+
 def _placement(radius: Map, head: Head, scene: Scene, turn: NDArray[np.float64]) -> NDArray[np.float64]:
     """Camera plane in mm -> pixels of the fine picture, (2, 3): the landmarks onto the ArcFace template."""
-    landmarks = _on_surface(radius, head.landmarks[:, 0], head.landmarks[:, 1])
+    landmarks = _on_surface(radius, np.arcsin(head.landmarks[:, 0] / FRONT), head.landmarks[:, 1])
     seen = (landmarks @ turn.T)[:, :2]
     placement = similarity(seen) * scene.zoom
     placement[:, 2] += (1 - scene.zoom) * SIZE / 2 + np.array([scene.shift_x, scene.shift_y])
@@ -70,54 +78,50 @@ def _placement(radius: Map, head: Head, scene: Scene, turn: NDArray[np.float64])
 def _meet(radius: Map, turn: NDArray[np.float64], to_camera: NDArray[np.float64]) -> tuple[Map, Map, Map, Map]:
     """Where the rays meet the surface: their length and the texel (column, row), and the share of a pixel that is met.
 
-    One ray in 64 is searched from near to far. All then walk from a little before what those around them met; the few
-    that have not arrived, since they pass an edge, are searched too.
+    One ray in 64 is searched from near to far. All then walk from a little before what those around them met. Those
+    that have not arrived, since they pass an edge, are searched too, and those that seem to miss in narrow steps.
     """
     inverse = cv2.invertAffineTransform(to_camera)
     size = float(1 / np.sqrt(np.linalg.det(to_camera[:, :2])))
     block = FINE // COARSE
     met, gap = (
-        cv2.erode(found, np.ones((3, 3), np.uint8)) for found in _search(radius, _rays(inverse, turn, COARSE, block))
+        cv2.erode(found, np.ones((3, 3), np.uint8))
+        for found in _search(radius, _rays(inverse, turn, COARSE, block), WIDE)
     )
-    met -= np.float32(4)
     outside = cv2.resize(gap, (FINE, FINE), interpolation=cv2.INTER_LINEAR) > np.float32(block * size)
     rays = _rays(inverse, turn, FINE, 1)
-    length = cv2.resize(met, (FINE, FINE), interpolation=cv2.INTER_LINEAR)
-    length, distance, columns, rows = _walk(radius, rays, length, steps=6)
-    late = np.flatnonzero((np.abs(distance) > np.float32(0.35 * size)) & ~outside)
-    late = np.flatnonzero((np.abs(distance) > np.float32(0.35 * size)) & ~outside)
+    start = cv2.resize(met - np.float32(4), (FINE, FINE), interpolation=cv2.INTER_LINEAR)
+    length, distance, columns, rows = _walk(radius, rays, start, steps=6)
     coverage = np.where(outside, np.float32(0), np.float32(1))
-    if len(late):
-        late = np.concatenate([late, np.repeat(late[:1], -len(late) % COARSE)])  # in full rows
-        some = [(np.broadcast_to(start, length.shape).ravel()[late].reshape(-1, COARSE), way) for start, way in rays]
-        begin, gap = _search(radius, some)
-        found = _walk(radius, some, begin, steps=0)
-        for whole, part in zip((length, distance, columns, rows), found, strict=True):
-            whole.ravel()[late] = part.ravel()
-        coverage.ravel()[late] = np.clip(1 - gap.ravel() / np.float32(size), 0, 1)
+    late = np.flatnonzero((np.abs(distance) > np.float32(0.35 * size)) & ~outside)
+    for step in (WIDE, NARROW):
+        full_rows = np.concatenate([late, np.repeat(late[:1], -len(late) % FINE)]).reshape(-1, FINE)
+        some = [(start.ravel()[full_rows], way) for start, way in rays]
+        begin, gap = _search(radius, some, step)
+        _, columns.ravel()[full_rows], rows.ravel()[full_rows], _ = _at(radius, some, begin)
+        length.ravel()[full_rows], coverage.ravel()[full_rows] = begin, np.clip(1 - gap / np.float32(size), 0, 1)
+        late = full_rows[(gap > 0) & (gap < WIDE / 2)]
+    length[coverage < np.float32(0.5)] = np.inf  # nothing is hidden behind what is not there
     return length, columns, rows, coverage
 
 
-def _search(radius: Map, rays: Rays) -> tuple[Map, Map]:
+def _search(radius: Map, rays: Rays, step: float) -> tuple[Map, Map]:
     """The length at which rays first enter the head, and by how much those that do not enter it miss it, in mm.
 
-    Slices from near to far find the first point inside; halving the way to it from the slice before, the entry.
+    Points from near to far find the first that is inside, halving the way to the one before it the entry.
     """
-    slices = np.arange(NEAR - 135, NEAR + 80, SLICE, dtype=np.float32)[:, None, None]
-    x, y, z = (start + way * slices for start, way in rays)
-    flat = (-1, x.shape[-1])
-    distance = _distance(radius, x.reshape(flat), y.reshape(flat), z.reshape(flat))[0].reshape(x.shape)
-    inside = distance < 0
+    lengths = np.arange(NEAR - 135, NEAR + 80, step, dtype=np.float32)[:, None, None]
+    shape = (len(lengths), *rays[0][0].shape)
+    points = [(start + way * lengths).reshape(-1, shape[-1]) for start, way in rays]
+    distance = _distance(radius, *points)[0].reshape(shape)
     gap = distance.min(axis=0)
-    length = slices[np.where(gap < 0, inside.argmax(axis=0), distance.argmin(axis=0)), 0, 0]
-    half = np.float32(SLICE)
-    met = gap < 0
-    (x0, dx), (y0, dy), (z0, dz) = rays
-    enters = met
-    for _ in range(HALVINGS):
-        half = half / 2
-        length = length + np.where(enters, -half, half) * met
-        enters = _distance(radius, x0 + dx * length, y0 + dy * length, z0 + dz * length)[0] < 0
+    enters = gap < 0
+    length = lengths[np.where(enters, (distance < 0).argmax(axis=0), distance.argmin(axis=0)), 0, 0]
+    half, inside = np.float32(step), enters
+    while half > CLOSE:
+        half /= 2
+        length = length + np.where(inside, -half, half) * enters
+        inside = _at(radius, rays, length)[0] < 0
     return length, gap
 
 
@@ -144,6 +148,11 @@ def _distance(radius: Map, x: Map, y: Map, z: Map) -> tuple[Map, Map, Map, Map]:
     rows = (y - np.float32(TOP)) * np.float32(HEIGHT / (BOTTOM - TOP)) - np.float32(0.5)
     met = cv2.remap(radius, angle, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return reach - met, angle, rows, reach
+
+
+def _at(radius: Map, rays: Rays, length: Map) -> tuple[Map, Map, Map, Map]:
+    """What _distance says of the points at some length of the rays."""
+    return _distance(radius, *(start + way * length for start, way in rays))
 
 
 def _walk(radius: Map, rays: Rays, length: Map, steps: int) -> tuple[Map, Map, Map, Map]:
@@ -257,8 +266,8 @@ def _wear_glasses(
     lines.append(before(bridge * inner, -1 - 3 * (1 - bridge**2)))
     for side in (-1, 1):
         hinge = before(np.array([side * (middle + wide)]), np.array([-2.0]))[0]
-        ear = np.array([side * 80.0, -6.0, 0.0])
-        lines.append(hinge + np.linspace(0, 1, 24)[:, None] * (ear - hinge))
+        ear = _on_surface(radius, np.array([side * 1.6]), np.array([-4.0]))[0]
+        lines.append(_outside(radius, hinge + np.linspace(0, 1, 24)[:, None] * (ear - hinge)))
     mask = np.zeros((FINE, FINE), np.uint8)
     scale = np.sqrt(np.linalg.det(to_camera[:, :2]))
     thickness = max(2, round(traits.frame_thickness * scale))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.demo.degrade import Degradation
-from grafiqs.errors import RequestError
+from grafiqs.errors import StoppedError
 from grafiqs.names import shown
 from grafiqs.run.files import whole
 from grafiqs.template import SIZE
@@ -55,15 +55,21 @@ def arranged(rows: Sequence[Sequence[Picture]]) -> Picture:
 
 
 def load(path: Path) -> Picture:
-    """Read a drawn picture as RGB."""
-    return np.asarray(cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+    """Read a drawn picture as RGB. Raises StoppedError when it is no picture."""
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if picture is None:
+        raise StoppedError(f"{shown(path)} is damaged: remove it, and the same command draws it again")
+    return np.asarray(picture[..., ::-1])
 
 
 def save(picture: Picture, path: Path) -> None:
-    """Write an RGB picture; the extension says how. Raises RequestError when that cannot be."""
+    """Write an RGB picture; the extension says how. Raises StoppedError when that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as file:
             file.write(cv2.imencode(path.suffix, picture[..., ::-1])[1].tobytes())
     except OSError as error:
-        raise RequestError(f"cannot write {shown(path)}: {error.strerror}") from error
+        raise StoppedError(
+            f"cannot write {shown(path)}: {error.strerror}; mend that, and the same command goes on"
+        ) from error
