@@ -1,9 +1,7 @@
-"""A data set of drawn faces: identity folders, and faces.csv with every number behind every face."""
+"""Draw a data set of faces: what the plan holds, on all cores, stopped and gone on with at any face."""
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import logging
 import multiprocessing
@@ -14,20 +12,15 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import asdict, fields
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import cv2
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from grafiqs.demo import sheet
-from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.demo.faces import Identity
-from grafiqs.demo.scene import Scene
-from grafiqs.demo.traits import Traits
+from grafiqs.demo.plan import FACES, draw_degradation, face_path, faces_csv, identity_name, sample_count
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
 from grafiqs.options import DrawOptions
@@ -36,44 +29,6 @@ from grafiqs.run.files import PART, whole
 from grafiqs.run.folder import LOCK
 
 log = logging.getLogger(__name__)
-
-FACES = "faces.csv"
-COLUMNS = (
-    *("identity", "sample", "path", "degradation", "strength"),
-    *(field.name for kind in (Scene, Traits) for field in fields(kind)),
-)
-"""The columns of faces.csv; what is degraded as "none" has strength 0."""
-
-SHEET_ROWS, SHEET_COLUMNS = 8, 9
-"""Identities and samples of a contact sheet, at most."""
-
-SHORT = 1
-"""The number of the one identity that has only a third of the samples."""
-
-_DRAWN_DEGRADATION = 4  # a stream of random numbers beside those of the faces
-
-
-def identity_name(number: int) -> str:
-    """The folder of an identity."""
-    return f"person_{number:04}"
-
-
-def sample_name(number: int) -> str:
-    """A sample of an identity, without the extension."""
-    return f"{number:04}"
-
-
-def sample_count(options: DrawOptions, number: int) -> int:
-    """How many samples an identity has."""
-    everyone = options.samples_per_identity
-    return max(1, everyone // 3) if number == SHORT else everyone
-
-
-def draw_degradation(options: DrawOptions, number: int, sample: int) -> Degradation | None:
-    """What is wrong with a sample: for a share of them one of KINDS, of a strength between 0.05 and 1."""
-    rng = np.random.default_rng([_DRAWN_DEGRADATION, options.seed, number, sample])
-    spoiled, kind, strength = rng.random(), int(rng.integers(len(KINDS))), rng.uniform(0.05, 1)
-    return Degradation(list(KINDS)[kind], float(strength)) if spoiled < options.degraded else None
 
 
 def draw_faces(options: DrawOptions) -> int:
@@ -104,34 +59,9 @@ def draw_faces(options: DrawOptions) -> int:
         raise
     log.info("%d faces of %d identities: %s", total, options.identities, shown(options.output))
     if options.contact_sheet:
-        sheet.save(contact_sheet(options), options.contact_sheet)
+        sheet.save(sheet.contact_sheet(options), options.contact_sheet)
         log.info("Contact sheet: %s", shown(options.contact_sheet))
     return total
-
-
-def read_faces(root: Path) -> dict[str, Degradation | None]:
-    """What faces.csv says is wrong with each face of a drawn data set, by its path."""
-    with (root / FACES).open(newline="") as table:
-        return {
-            row["path"]: Degradation(row["degradation"], float(row["strength"])) if float(row["strength"]) else None
-            for row in csv.DictReader(table)
-        }
-
-
-def contact_sheet(options: DrawOptions) -> NDArray[np.uint8]:
-    """A picture of the first faces of a drawn data set: a row for each identity, and below a face what is wrong."""
-    rows = []
-    for number in range(min(options.identities, SHEET_ROWS)):
-        row = []
-        for sample in range(min(sample_count(options, number), SHEET_COLUMNS)):
-            wrong = draw_degradation(options, number, sample)
-            row.append(sheet.tile(sheet.load(_path(options, number, sample)), sheet.words(wrong)))
-        rows.append(row)
-    return sheet.arranged(rows)
-
-
-def _path(options: DrawOptions, number: int, sample: int) -> Path:
-    return options.output / identity_name(number) / f"{sample_name(sample)}.png"
 
 
 def _drawn(options: DrawOptions) -> Generator[int]:
@@ -181,7 +111,7 @@ def _claimed(options: DrawOptions) -> Iterator[None]:
     try:
         # What a kill left of the table itself is nobody's.
         taken = root.exists() and any(entry.name not in (LOCK, FACES + PART) for entry in root.iterdir())
-        if taken and not _same(table, _table(options)):
+        if taken and not _same(table, faces_csv(options)):
             raise RequestError(
                 f"{shown(root)} is not empty, and its {FACES} is not that of these faces: give another folder"
             )
@@ -189,7 +119,7 @@ def _claimed(options: DrawOptions) -> Iterator[None]:
         lock.acquire()
         if not table.exists():
             with whole(table) as file:
-                file.writelines(_table(options))
+                file.writelines(faces_csv(options))
     except Timeout as error:
         raise RequestError(f"faces are being drawn into {shown(root)}: wait until that ends") from error
     except OSError as error:
@@ -208,33 +138,13 @@ def _same(table: Path, rows: Iterator[bytes]) -> bool:
         return all(line == row for line, row in itertools.zip_longest(file, rows))
 
 
-def _table(options: DrawOptions) -> Iterator[bytes]:
-    """faces.csv, a line at a time: nothing is drawn for it."""
-    yield _row(COLUMNS)
-    for number in range(options.identities):
-        identity = Identity(options.seed, number)
-        traits = asdict(identity.traits).values()
-        for sample in range(sample_count(options, number)):
-            wrong = draw_degradation(options, number, sample)
-            scene = asdict(identity.scene(sample, wrong)).values()
-            name, place = identity_name(number), sample_name(sample)
-            quality = (wrong.kind, wrong.strength) if wrong else ("none", 0.0)
-            yield _row((name, place, f"{name}/{place}.png", *quality, *scene, *traits))
-
-
-def _row(values: tuple[object, ...]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue().encode()
-
-
 def _draw_identity(options: DrawOptions, number: int) -> int:
     """Draw what is not there yet of an identity; returns the number of its samples."""
     identity = Identity(options.seed, number)
     (options.output / identity_name(number)).mkdir(exist_ok=True)
     count = sample_count(options, number)
     for sample in range(count):
-        path = _path(options, number, sample)
+        path = face_path(options, number, sample)
         if not path.exists() and not _stop.is_set():
             image = identity.face(sample, draw_degradation(options, number, sample)).image
             with whole(path) as file:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from grafiqs.demo import sheet
 from grafiqs.demo.backbone import demo_backbone
 from grafiqs.demo.degrade import KINDS, Degradation
-from grafiqs.demo.draw import FACES, draw_faces, read_faces
+from grafiqs.demo.draw import draw_faces
+from grafiqs.demo.plan import FACES, read_faces
 from grafiqs.extract import Summary, extract_gradients
 from grafiqs.names import shown
 from grafiqs.options import DrawOptions, Options

@@ -10,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.demo.degrade import Degradation
+from grafiqs.demo.plan import draw_degradation, face_path, sample_count
 from grafiqs.errors import StoppedError
 from grafiqs.names import shown
+from grafiqs.options import DrawOptions
 from grafiqs.run.files import whole
 from grafiqs.template import SIZE
 
 Picture = NDArray[np.uint8]
+
+SHEET_ROWS, SHEET_COLUMNS = 8, 9
+"""Identities and samples of a contact sheet, at most."""
 
 CAPTION = 15  # pixels below a tile
 MARGIN = 4
@@ -52,6 +57,18 @@ def arranged(rows: Sequence[Sequence[Picture]]) -> Picture:
     width = max(band.shape[1] for band in bands)
     filled = [np.pad(band, ((0, 0), (0, width - band.shape[1]), (0, 0)), constant_values=PAPER) for band in bands]
     return np.concatenate(filled)
+
+
+def contact_sheet(options: DrawOptions) -> NDArray[np.uint8]:
+    """A picture of the first faces of a drawn data set: a row for each identity, and below a face what is wrong."""
+    rows = []
+    for number in range(min(options.identities, SHEET_ROWS)):
+        row = []
+        for sample in range(min(sample_count(options, number), SHEET_COLUMNS)):
+            wrong = draw_degradation(options, number, sample)
+            row.append(tile(load(face_path(options, number, sample)), words(wrong)))
+        rows.append(row)
+    return arranged(rows)
 
 
 def load(path: Path) -> Picture:
