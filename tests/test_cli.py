@@ -170,7 +170,7 @@ def test_help_loads_neither_torch_nor_numpy() -> None:
 def test_importing_changes_no_global_state() -> None:
     program = """
 import os, random, signal, sys, warnings, logging
-import numpy, torch, PIL.Image
+import cv2, numpy, torch, PIL.Image
 def state():
     flags = torch.backends.cudnn
     return (random.getstate(), numpy.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes(),

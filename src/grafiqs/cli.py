@@ -310,7 +310,7 @@ def _add_options(parser: _Parser, options: Iterable[dataclasses.Field[Any]]) -> 
             settings |= {name: field.metadata[name] for name in ("metavar", "choices")}
             settings["type"] = field.metadata["parse"]
             settings["required"] = field.default is dataclasses.MISSING
-            if default:
+            if default not in (None, ()):
                 settings["help"] += f" (default: {','.join(default) if isinstance(default, tuple) else default})"
         groups[group].add_argument(flag(field.name), **settings)
 
