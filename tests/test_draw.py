@@ -760,7 +760,7 @@ def test_without_opencv_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytes
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "grafiqs: drawing faces needs OpenCV (libGL.so.1: cannot open shared object file): "
-        "pip install 'grafiqs[demo]'\n"
+        "pip install opencv-python-headless\n"
     )
     assert not (tmp_path / "faces").exists()
 

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from grafiqs.demo.degrade import Degradation
 from grafiqs.demo.faces import Identity
 from grafiqs.images import SIZE
+from grafiqs.options import DrawOptions
 
-DEMO_SEED, TRAINING_SEED, EVALUATION_SEED = 0, 1, 2
+DEMO_SEED, TRAINING_SEED, EVALUATION_SEED = DrawOptions.seed, 1, 2
 """Whose identities are whose: another seed draws other people."""
 
 Request = tuple[int, Degradation | None]
@@ -39,3 +40,11 @@ def draw(seed: int, requests: Sequence[Sequence[Request]], processes: int) -> ND
 def _draw_identity(seed: int, number: int, requests: Sequence[Request]) -> NDArray[np.uint8]:
     identity = Identity(seed, number)
     return np.stack([identity.face(sample, degradation).image for sample, degradation in requests])
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for the command line. Raises ValueError for anything else."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{number} is not above 0")
+    return number

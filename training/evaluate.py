@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from drawing import EVALUATION_SEED, Request, draw
+from drawing import EVALUATION_SEED, Request, draw, positive
 from grafiqs import RequestError, devices
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
@@ -105,13 +105,18 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=EVALUATION_SEED, help="of identities and degradations (default 2)")
-    parser.add_argument("--identities", type=int, default=200)
-    parser.add_argument("--faces", type=int, default=12, help="of each identity, to verify and discard (default 12)")
+    parser.add_argument("--identities", type=positive, default=200)
     parser.add_argument(
-        "--quality-faces", type=int, default=1, help="of each identity, at every strength of every kind (default 1)"
+        "--faces", type=positive, default=12, help="of each identity, to verify and discard (default 12)"
     )
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default 1)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that draw (default: one per core)")
+    parser.add_argument(
+        "--quality-faces",
+        type=positive,
+        default=1,
+        help="of each identity, at every strength of every kind (default 1)",
+    )
+    parser.add_argument("--threads", type=positive, default=1, help="of PyTorch (default 1)")
+    parser.add_argument("--processes", type=positive, default=os.cpu_count(), help="that draw (default: one per core)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a promised figure is missed")
     options = parser.parse_args()

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drawing import DEMO_SEED, EVALUATION_SEED, TRAINING_SEED, draw
+from drawing import DEMO_SEED, EVALUATION_SEED, TRAINING_SEED, draw, positive
 from grafiqs import RequestError, devices
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.iresnet import IResNet
@@ -87,18 +87,20 @@ def main() -> None:
 def parsed() -> Options:
     """The options, or the end of the program where they make no sense."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--identities", type=int, default=700)
-    parser.add_argument("--faces", type=int, default=20, help="of each identity (default 20)")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--identities", type=positive, default=700)
+    parser.add_argument("--faces", type=positive, default=20, help="of each identity (default 20)")
+    parser.add_argument("--steps", type=positive, default=6000)
+    parser.add_argument("--batch-size", type=positive, default=32)
     parser.add_argument("--margin", type=float, default=0.35, help="of CosFace, once it has grown (default 0.35)")
     parser.add_argument("--weight-decay", type=float, default=2e-3)
     parser.add_argument("--learning-rate", type=float, default=0.1, help="at its highest (default 0.1)")
     parser.add_argument("--seed", type=int, default=TRAINING_SEED, help="of identities and training (default 1)")
     parser.add_argument("--output", type=Path, default=Path("demo_backbone.safetensors"))
-    parser.add_argument("--threads", type=int, default=1, help="of the training (default 1, fastest for this network)")
+    parser.add_argument(
+        "--threads", type=positive, default=1, help="of the training (default 1, fastest for this network)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that draw (default: one per core)")
+    parser.add_argument("--processes", type=positive, default=os.cpu_count(), help="that draw (default: one per core)")
     parser.add_argument("--cache", type=Path, help="an .npz file that keeps the drawn faces for the next training")
     options = Options(**vars(parser.parse_args()))
     if options.seed in (DEMO_SEED, EVALUATION_SEED):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from grafiqs.backbones.checkpoint import load_checkpoint
     from grafiqs.dataset import create_dataset_with_subset
     from grafiqs.demo.backbone import demo_backbone
-    from grafiqs.demo.draw import draw_faces
+    from grafiqs.demo.draw import draw_faces as draw_faces
     from grafiqs.errors import RequestError, StoppedError
     from grafiqs.extract import extract_gradients
     from grafiqs.gradients import gradient_scores, image_gradients
@@ -29,7 +29,6 @@ __all__ = [
     "StoppedError",
     "create_dataset_with_subset",
     "demo_backbone",
-    "draw_faces",
     "extract_gradients",
     "gradient_scores",
     "image_gradients",
@@ -41,12 +40,16 @@ __all__ = [
 _MODULES = (
     *("errors", "options", "select", "demo.backbone"),
     *("gradients", "dataset", "backbones.checkpoint", "verify", "extract"),
-    "demo.draw",
 )
-"""Where the public names live, lightest first: then those that need torch, last the one that needs OpenCV."""
+"""Where the public names live, lightest first: those that need torch come last."""
 
 
 def __getattr__(name: str) -> Any:
+    if name == "draw_faces":  # not in __all__, so that the rest can be had without OpenCV
+        try:
+            return import_module("grafiqs.demo.draw").draw_faces
+        except ImportError as error:
+            raise ImportError(f"drawing faces needs OpenCV ({error}): pip install opencv-python-headless") from error
     if name in __all__:
         for module in _MODULES:
             loaded = import_module(f"grafiqs.{module}")

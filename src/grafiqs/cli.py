@@ -85,7 +85,7 @@ examples:
 
 _DEMO = """
 Draws faces of people who do not exist, chooses a subset by seeds, extracts its gradients with the backbone that comes
-with the package, and shows the best and the worst faces. It takes less than a minute, and needs nothing else.
+with the package, and writes a picture of the best and the worst faces. It takes less than a minute.
 
 examples:
   {prog}
@@ -251,8 +251,13 @@ def _draw(command: argparse.Namespace) -> int:
 def _fill_demo(parser: _Parser) -> None:
     parser.describe("Show on drawn faces what the package does.", _DEMO + _CODES)
     parser.add_argument(
-        "--output-dir", metavar="DIR", type=path, default=Path("demo_output"), help="(default: demo_output)"
+        "--output-dir",
+        metavar="DIR",
+        type=path,
+        default=Path("demo_output"),
+        help="the folder of the demo; one that was stopped there goes on (default: demo_output)",
     )
+    parser.add_argument("--overwrite", action="store_true", help="remove the run that the folder holds, and begin anew")
     parser.set_defaults(verb=_demo, quiet=False)
 
 
@@ -260,14 +265,14 @@ def _demo(command: argparse.Namespace) -> int:
     _need_opencv()
     from grafiqs.demo.first_run import first_run
 
-    return 1 if first_run(command.output_dir).failed else 0
+    return 1 if first_run(command.output_dir, command.overwrite).failed else 0
 
 
 def _need_opencv() -> None:
     try:
         import cv2  # noqa: F401
     except ImportError as error:
-        raise RequestError(f"drawing faces needs OpenCV ({error}): pip install 'grafiqs[demo]'") from error
+        raise RequestError(f"drawing faces needs OpenCV ({error}): pip install opencv-python-headless") from error
 
 
 _VERBS: dict[str, tuple[str, Callable[[_Parser], None]]] = {

@@ -16,6 +16,9 @@ from grafiqs.names import shown
 MAX_BATCH = 1024
 """The largest batch: beyond it no device gains, and memory runs out."""
 
+MAX_FACES = 10_000_000
+"""The most faces of one drawing: 200 gigabytes, and more than a day's work."""
+
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy takes."""
 
@@ -214,6 +217,9 @@ class DrawOptions:
         for name in ("identities", "samples_per_identity"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{flag(name)} is {getattr(self, name)}: it must be at least 1")
+        faces = self.identities * self.samples_per_identity
+        if faces > MAX_FACES:
+            raise RequestError(f"--identities x --samples-per-identity is {faces:,}: it is at most {MAX_FACES:,}")
         if not 0 <= self.degraded <= 1:
             raise RequestError(f"--degraded is {self.degraded}: a share lies between 0 and 1")
         if not 0 <= self.seed <= MAX_SEED:

@@ -8,7 +8,7 @@ from grafiqs.errors import RequestError
 from grafiqs.names import shown
 from grafiqs.run.files import sha256
 
-SHA256 = "59953634588fec5a5dc1b921d7e0f2fa4ee3ed2bb0aa9e2b4d3a9a67d6965a35"
+SHA256 = "e15697179729b5fe3abe926ba451ffd6bfb4f9dd5c2803de2b59a9727b2a42ee"
 """Of the file that MODEL_CARD.md describes."""
 
 

@@ -62,7 +62,7 @@ def _darkness(face: Picture, strength: float, rng: np.random.Generator) -> Pictu
 
 
 def _covered_eyes(face: Picture, strength: float, _: np.random.Generator) -> Picture:
-    """A dark bar over the eyes, 6 to 30 pixels high."""
+    """A dark bar over the eyes, 7 to 31 pixels high."""
     covered = face.copy()
     middle, half = LANDMARKS[:2, 1].mean(), 3 + 12 * strength
     reach = 14 + 12 * strength
@@ -73,7 +73,7 @@ def _covered_eyes(face: Picture, strength: float, _: np.random.Generator) -> Pic
 
 
 def _low_resolution(face: Picture, strength: float, _: np.random.Generator) -> Picture:
-    """Few pixels: reduced to a 1.35th .. an 8th of the side, and enlarged again."""
+    """Few pixels: reduced to the whole .. an 8th of the side, and enlarged again."""
     height, width = face.shape[:2]
     factor = 1 / (1 + 7 * strength)
     small = cv2.resize(face, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
@@ -81,7 +81,7 @@ def _low_resolution(face: Picture, strength: float, _: np.random.Generator) -> P
 
 
 def _jpeg(face: Picture, strength: float, _: np.random.Generator) -> Picture:
-    """Compression: JPEG of quality 73 down to 2."""
+    """Compression: JPEG of quality 77 down to 2."""
     quality = round(77 - 75 * strength)
     data = cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)

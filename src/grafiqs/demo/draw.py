@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from grafiqs.demo import sheet
 from grafiqs.demo.faces import Identity
-from grafiqs.demo.plan import FACES, draw_degradation, face_path, faces_csv, identity_name, sample_count
+from grafiqs.demo.plan import FACES, draw_degradation, face_count, face_path, faces_csv, identity_name, sample_count
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
 from grafiqs.options import DrawOptions
@@ -39,7 +39,7 @@ def draw_faces(options: DrawOptions) -> int:
     drawing that was stopped goes on. It starts processes: a script calls it under `if __name__ == "__main__"`.
     Raises RequestError when the folder holds anything else, and StoppedError when it cannot be written to.
     """
-    total = sum(sample_count(options, number) for number in range(options.identities))
+    total = face_count(options)
     done = 0
     try:
         with _claimed(options), closing(_drawn(options)) as drawn, progress_bar(total, 0, options.quiet) as bar:
@@ -107,18 +107,14 @@ def _end_with_parent() -> None:
 @contextmanager
 def _claimed(options: DrawOptions) -> Iterator[None]:
     """The folder, held against other processes, with its faces.csv: it belongs to these options alone."""
-    root, table, lock = options.output, options.output / FACES, FileLock(options.output / LOCK, timeout=0)
+    root, lock = options.output, FileLock(options.output / LOCK, timeout=0)
     try:
-        # What a kill left of the table itself is nobody's.
-        taken = root.exists() and any(entry.name not in (LOCK, FACES + PART) for entry in root.iterdir())
-        if taken and not _same(table, faces_csv(options)):
-            raise RequestError(
-                f"{shown(root)} is not empty, and its {FACES} is not that of these faces: give another folder"
-            )
+        _refuse_foreign(options)
         root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        if not table.exists():
-            with whole(table) as file:
+        _refuse_foreign(options)  # another command may have been at work since
+        if not (root / FACES).exists():
+            with whole(root / FACES) as file:
                 file.writelines(faces_csv(options))
     except Timeout as error:
         raise RequestError(f"faces are being drawn into {shown(root)}: wait until that ends") from error
@@ -129,6 +125,32 @@ def _claimed(options: DrawOptions) -> Iterator[None]:
     finally:
         (root / LOCK).unlink(missing_ok=True)
         lock.release()
+
+
+def _refuse_foreign(options: DrawOptions) -> None:
+    """Raise RequestError when the folder holds anything that is not of these faces."""
+    root = options.output
+    if not root.exists():
+        return
+    # What a kill left of the table itself is nobody's.
+    entries = {entry.name for entry in root.iterdir()} - {LOCK, FACES + PART}
+    if entries and not _same(root / FACES, faces_csv(options)):
+        raise RequestError(
+            f"{shown(root)} is not empty, and its {FACES} is not that of these faces: give another folder"
+        )
+    for number in range(options.identities):
+        name = identity_name(number)
+        if name in entries:
+            own = {face_path(options, number, sample).name for sample in range(sample_count(options, number))}
+            strange = {entry.name.removesuffix(PART) for entry in (root / name).iterdir()} - own
+            if strange:
+                entries.add(f"{name}/{min(strange)}")
+            entries.discard(name)
+    if entries - {FACES}:
+        found = shown(min(entries - {FACES}))
+        raise RequestError(
+            f"{shown(root)} holds what is not of these faces, {found}: remove it, or give another folder"
+        )
 
 
 def _same(table: Path, rows: Iterator[bytes]) -> bool:

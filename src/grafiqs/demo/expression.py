@@ -11,14 +11,16 @@ from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
 
 IRIS = {
-    "black": (34, 24, 20),
-    "brown": (84, 52, 30),
-    "amber": (142, 92, 38),
-    "hazel": (116, 104, 58),
-    "green": (86, 122, 84),
-    "grey": (128, 140, 146),
-    "blue": (78, 122, 170),
+    "black": linear((34, 24, 20)),
+    "brown": linear((84, 52, 30)),
+    "amber": linear((142, 92, 38)),
+    "hazel": linear((116, 104, 58)),
+    "green": linear((86, 122, 84)),
+    "grey": linear((128, 140, 146)),
+    "blue": linear((78, 122, 170)),
 }
+SCLERA, PUPIL, GLINT, LASH = map(linear, ((226, 219, 214), (10, 8, 8), (255, 255, 255), (22, 16, 14)))
+MOUTH, TEETH, LIP_LINE = map(linear, ((58, 22, 22), (222, 214, 200), (64, 26, 26)))
 _SUBPIXEL = 4
 Outline = NDArray[np.float64]
 """Points (N, 2) in mm, as seen from the front."""
@@ -61,8 +63,8 @@ class _Patch:
         mask = np.zeros(self._gloss.shape, np.uint8)
         cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, _SUBPIXEL)
         if feather:
-            mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), feather), np.uint8)
-        return mask.astype(np.float32) * np.float32(1 / 255)
+            mask = cv2.GaussianBlur(mask, (0, 0), feather)
+        return np.multiply(mask, np.float32(1 / 255), dtype=np.float32)
 
     def lay(self, mask: Map, colour: Map, gloss: float | None = None) -> None:
         """Cover what the mask covers with a colour (3,) or a picture of colours."""
@@ -81,9 +83,11 @@ def _band(middle: Outline, thickness: NDArray[np.float64]) -> Outline:
     return np.concatenate([middle - offset, (middle + offset)[::-1]])
 
 
+_CIRCLE = np.array([(np.cos(turn), np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 20, endpoint=False)])
+
+
 def _disc(x: float, y: float, radius: float) -> Outline:
-    turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    return np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1)
+    return _CIRCLE * radius + (x, y)
 
 
 def _paint_eye(patch: _Patch, traits: Traits, scene: Scene, side: int) -> None:
@@ -102,21 +106,20 @@ def _paint_eye(patch: _Patch, traits: Traits, scene: Scene, side: int) -> None:
     patch.shade(patch.mask(_band(lid, 1.1 * np.sqrt(1.02 - along**2)), 0.7), 0.75 - 0.3 * traits.eye_crease)
 
     opened = patch.mask(np.concatenate([upper, lower[::-1]]))
-    patch.lay(opened, linear((226, 219, 214)), gloss=0.12)
+    patch.lay(opened, SCLERA, gloss=0.12)
     gaze_x = centre + 7.5 * scene.gaze_x
     gaze_y = -0.4 + 6 * scene.gaze_y
-    colour = linear(IRIS[traits.iris])
+    colour = IRIS[traits.iris]
     patch.lay(opened * patch.mask(_disc(gaze_x, gaze_y, 6.2)), colour * np.float32(0.45), gloss=0.25)
     patch.lay(opened * patch.mask(_disc(gaze_x, gaze_y, 5.2), 0.8), colour)
-    patch.lay(opened * patch.mask(_disc(gaze_x, gaze_y, 2.5)), linear((10, 8, 8)))
+    patch.lay(opened * patch.mask(_disc(gaze_x, gaze_y, 2.5)), PUPIL)
     patch.shade(opened * patch.mask(_band(upper, 4.2 * np.ones(15)), 1.2), 0.55)
     glint_x = gaze_x + 2.6 * np.sin(scene.light_azimuth)
     glint_y = gaze_y - 1.2 - 2.0 * max(scene.light_elevation, 0)
-    patch.lay(opened * patch.mask(_disc(glint_x, glint_y, 1.25)), linear((255, 255, 255)))
+    patch.lay(opened * patch.mask(_disc(glint_x, glint_y, 1.25)), GLINT)
 
-    lash = linear((22, 16, 14))
-    patch.lay(patch.mask(_band(upper, 1.5 + 0.5 * along), 0.4) * np.float32(0.85), lash)
-    patch.lay(patch.mask(_band(lower, 0.8 + 0.2 * along), 0.6) * np.float32(0.35), lash)
+    patch.lay(patch.mask(_band(upper, 1.5 + 0.5 * along), 0.4) * np.float32(0.85), LASH)
+    patch.lay(patch.mask(_band(lower, 0.8 + 0.2 * along), 0.6) * np.float32(0.35), LASH)
 
 
 def _paint_brow(patch: _Patch, head: Head, traits: Traits, scene: Scene, side: int) -> None:
@@ -152,14 +155,12 @@ def _paint_mouth(patch: _Patch, head: Head, traits: Traits, scene: Scene) -> Non
     patch.lay(upper, lips * np.float32(0.82), gloss=0.14)
     patch.lay(patch.mask(np.concatenate([points[2], points[3][::-1]]), 0.6), lips, gloss=0.3)
     opened = patch.mask(np.concatenate([points[1], points[2][::-1]]))
-    patch.lay(opened, linear((58, 22, 22)))
+    patch.lay(opened, MOUTH)
     if parted > 0.1:
         teeth = np.stack([x * 0.72, np.minimum(above + 0.62 * gap, below)], axis=1)
         teeth_top = np.stack([x * 0.72, above], axis=1)
-        patch.lay(
-            opened * patch.mask(np.concatenate([teeth_top, teeth[::-1]]), 0.5), linear((222, 214, 200)), gloss=0.3
-        )
-    dark = linear((64, 26, 26)) * np.float32(0.6 + 0.4 * (1 - traits.skin_tone))
+        patch.lay(opened * patch.mask(np.concatenate([teeth_top, teeth[::-1]]), 0.5), TEETH, gloss=0.3)
+    dark = LIP_LINE * np.float32(0.6 + 0.4 * (1 - traits.skin_tone))
     patch.lay(patch.mask(_band(points[1], 0.9 * taper + 0.25), 0.5) * np.float32(0.8), dark, gloss=0.05)
     shadow = np.stack([x * 0.6, bottom + 3], axis=1)
     patch.shade(patch.mask(_band(shadow, 4 * taper), 2.5), 0.86)

@@ -45,6 +45,7 @@ class Head:
     albedo: Map  # (H, W, 3) linear RGB
     gloss: Map  # (H, W) strength of the specular light
     cavity: Map  # (H, W) share of the ambient light that arrives
+    hair_cover: Map  # (H, W) share of the surface that is hair
     skin: Map  # (3,) linear RGB
     hair: Map  # (3,) linear RGB
     landmarks: NDArray[np.float64]  # (5, 2) front x and y: eyes, nose tip, corners of the mouth
@@ -71,10 +72,10 @@ def grid(every: int = 1) -> tuple[Map, Map]:
 
 def texels(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Front points (N, 2) in mm -> columns and rows (N, 2) of the maps."""
-    angles = np.arcsin(np.clip(points[:, 0] / FRONT, -1, 1))
-    columns = (angles / SPAN + 1) / 2 * WIDTH - 0.5
-    rows = (points[:, 1] - TOP) / (BOTTOM - TOP) * HEIGHT - 0.5
-    return np.stack([columns, rows], axis=1)
+    places = np.empty(points.shape)
+    places[:, 0] = np.arcsin((points[:, 0] / FRONT).clip(-1, 1)) * (WIDTH / 2 / SPAN) + (WIDTH / 2 - 0.5)
+    places[:, 1] = (points[:, 1] - TOP) * (HEIGHT / (BOTTOM - TOP)) - 0.5
+    return places
 
 
 def build_head(traits: Traits, rng: np.random.Generator) -> Head:
@@ -89,6 +90,7 @@ def build_head(traits: Traits, rng: np.random.Generator) -> Head:
     strands = _strands(traits, rng)
     radius = np.maximum(radius + beard_thickness, _hair_surface(skull, radius, rise, thickness, strands))
     albedo = _skin_paint(traits, skin, rng)
+    albedo *= 1 - np.clip(1.2 * cv2.GaussianBlur(rise, (0, 0), 2), 0, 0.7)[..., None]  # hair shades the skin beside it
     albedo += (hair * (0.45 + 0.75 * strands[..., None]) * 0.8 + skin * 0.04 - albedo) * beard[..., None]
     albedo += (hair * (0.4 + 0.9 * strands[..., None]) - albedo) * cover[..., None]
     gloss = np.float32(0.06) + np.float32(0.07) * np.exp(-((grid()[0] / np.float32(0.25)) ** 2))
@@ -101,6 +103,7 @@ def build_head(traits: Traits, rng: np.random.Generator) -> Head:
         albedo=albedo.astype(np.float32),
         gloss=gloss.astype(np.float32),
         cavity=cavity.astype(np.float32),
+        hair_cover=cover.astype(np.float32),
         skin=skin,
         hair=hair,
         landmarks=np.array(
@@ -219,7 +222,7 @@ def _ears(traits: Traits) -> Map:
     flap = np.clip(inside * 2.2, 0, 1)
     bowl = np.exp(-((((y - middle + 3) / (0.5 * tall)) ** 2) + (((lean + 0.01) / 0.075) ** 2)))
     outward = traits.ear_angle * (0.45 + 0.55 * np.clip((lean + 0.17) / 0.3, 0, 1))
-    return np.asarray(outward * flap * (1 - 0.55 * bowl), np.float32)
+    return np.asarray(outward * flap * (1 - 0.4 * bowl), np.float32)
 
 
 # -- hair and beard ----------------------------------------------------------------------------------------

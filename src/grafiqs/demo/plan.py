@@ -45,6 +45,12 @@ def sample_count(options: DrawOptions, number: int) -> int:
     return max(1, everyone // 3) if number == SHORT else everyone
 
 
+def face_count(options: DrawOptions) -> int:
+    """How many faces there are in all."""
+    short = sample_count(options, SHORT) - options.samples_per_identity if options.identities > SHORT else 0
+    return options.identities * options.samples_per_identity + short
+
+
 def draw_degradation(options: DrawOptions, number: int, sample: int) -> Degradation | None:
     """What is wrong with a sample: for a share of them one of KINDS, of a strength between 0.05 and 1."""
     rng = np.random.default_rng([_DRAWN_DEGRADATION, options.seed, number, sample])

@@ -12,10 +12,11 @@ from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
 from grafiqs.template import SIZE, similarity
 
-FINE = 144  # rays a side
+FINE = 136  # rays a side
 COARSE = FINE // 8
 NEAR = 150.0  # where rays begin, in mm before the axis
 WIDE, NARROW, CLOSE = 9.0, 3.5, 0.3  # steps of a search, in mm, and when it is close enough
+BEHIND = 150.0  # how far behind what a ray's neighbours meet it may meet something, in mm
 
 
 def render(head: Head, traits: Traits, scene: Scene) -> NDArray[np.uint8]:
@@ -28,7 +29,7 @@ def render(head: Head, traits: Traits, scene: Scene) -> NDArray[np.uint8]:
     picture = _background(scene)
     picture += (light - picture) * coverage[..., None]
     if scene.glasses and traits.frame != "none":
-        _wear_glasses(picture, radius, traits, turn, to_camera, depth)
+        _wear_glasses(picture, head, radius, traits, turn, to_camera, depth)
     return _develop(cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA), scene)
 
 
@@ -44,22 +45,26 @@ def _rotation(scene: Scene) -> NDArray[np.float64]:
     return np.asarray(roll @ pitch @ yaw)
 
 
+def _texels(angles: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The columns and rows of the maps that are nearest to some angles and heights."""
+    columns = np.rint((angles / SPAN + 1) / 2 * WIDTH - 0.5).astype(int)
+    return columns, np.rint((y - TOP) / (BOTTOM - TOP) * HEIGHT - 0.5).astype(int)
+
+
 def _on_surface(radius: Map, angles: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points (N, 3) in mm of the surface at some angles and heights."""
-    columns = np.rint((angles / SPAN + 1) / 2 * WIDTH - 0.5).astype(int)
-    rows = np.rint((y - TOP) / (BOTTOM - TOP) * HEIGHT - 0.5).astype(int)
+    columns, rows = _texels(angles, y)
     reach = radius[rows, columns].astype(np.float64)
     return np.stack([reach * np.sin(angles), y, reach * np.cos(angles)], axis=1)
 
 
-def _outside(radius: Map, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The points (N, 3) of a line, lifted out of the surface; the line ends where it goes deep into hair."""
+def _worn(head: Head, radius: Map, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The points (N, 3) of the arm of glasses, lifted out of the surface; it ends where it goes under hair."""
     x, y, z = points.T
-    reach = np.hypot(x, z)
-    surface = _on_surface(radius, np.arctan2(x, z), y)
-    rise = np.hypot(surface[:, 0], surface[:, 2]) + 1 - reach
-    lift = 1 + np.maximum(rise, 0) / reach
-    return np.stack([x * lift, y, z * lift], axis=1)[np.logical_and.accumulate(rise < 9)]
+    columns, rows = _texels(np.arctan2(x, z), y)
+    lift = 1 + np.maximum(radius[rows, columns] + 1 - np.hypot(x, z), 0) / np.hypot(x, z)
+    under_hair = np.logical_or.accumulate(head.hair_cover[rows, columns] > 0.5)
+    return np.stack([x * lift, y, z * lift], axis=1)[~under_hair]
 
 
 def _placement(radius: Map, head: Head, scene: Scene, turn: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -84,10 +89,9 @@ def _meet(radius: Map, turn: NDArray[np.float64], to_camera: NDArray[np.float64]
     inverse = cv2.invertAffineTransform(to_camera)
     size = float(1 / np.sqrt(np.linalg.det(to_camera[:, :2])))
     block = FINE // COARSE
-    met, gap = (
-        cv2.erode(found, np.ones((3, 3), np.uint8))
-        for found in _search(radius, _rays(inverse, turn, COARSE, block), WIDE)
-    )
+    coarse = _rays(inverse, turn, COARSE, block)
+    met, gap, _ = _search(radius, coarse, np.full_like(coarse[0][0], NEAR - 135), WIDE, 215)
+    met, gap = (cv2.erode(found, np.ones((3, 3), np.uint8)) for found in (met, gap))
     outside = cv2.resize(gap, (FINE, FINE), interpolation=cv2.INTER_LINEAR) > np.float32(block * size)
     rays = _rays(inverse, turn, FINE, 1)
     start = cv2.resize(met - np.float32(4), (FINE, FINE), interpolation=cv2.INTER_LINEAR)
@@ -96,37 +100,45 @@ def _meet(radius: Map, turn: NDArray[np.float64], to_camera: NDArray[np.float64]
     late = np.flatnonzero((np.abs(distance) > np.float32(0.35 * size)) & ~outside)
     for step in (WIDE, NARROW):
         full_rows = np.concatenate([late, np.repeat(late[:1], -len(late) % FINE)]).reshape(-1, FINE)
-        some = [(start.ravel()[full_rows], way) for start, way in rays]
-        begin, gap = _search(radius, some, step)
+        some = [(origin.ravel()[full_rows], way) for origin, way in rays]
+        begin, gap, close = _search(radius, some, start.ravel()[full_rows], step, BEHIND)
         _, columns.ravel()[full_rows], rows.ravel()[full_rows], _ = _at(radius, some, begin)
         length.ravel()[full_rows], coverage.ravel()[full_rows] = begin, np.clip(1 - gap / np.float32(size), 0, 1)
-        late = full_rows[(gap > 0) & (gap < WIDE / 2)]
+        late = full_rows[close]
     length[coverage < np.float32(0.5)] = np.inf  # nothing is hidden behind what is not there
     return length, columns, rows, coverage
 
 
-def _search(radius: Map, rays: Rays, step: float) -> tuple[Map, Map]:
+def _search(radius: Map, rays: Rays, start: Map, step: float, depth: float) -> tuple[Map, Map, NDArray[np.bool_]]:
     """The length at which rays first enter the head, and by how much those that do not enter it miss it, in mm.
 
-    Points from near to far find the first that is inside, halving the way to the one before it the entry.
+    Points from `start` to `depth` mm behind it find the first that is inside, halving the way to the one before it the
+    entry. Where a point before lies closer to the surface than half a step, something thin may have been missed: the
+    third answer.
     """
-    lengths = np.arange(NEAR - 135, NEAR + 80, step, dtype=np.float32)[:, None, None]
-    shape = (len(lengths), *rays[0][0].shape)
-    points = [(start + way * lengths).reshape(-1, shape[-1]) for start, way in rays]
-    distance = _distance(radius, *points)[0].reshape(shape)
+    lengths = start + np.arange(0, depth, step, dtype=np.float32)[:, None, None]
+    points = [(origin + way * lengths).reshape(-1, start.shape[-1]) for origin, way in rays]
+    distance = _distance(radius, *points)[0].reshape(lengths.shape)
     gap = distance.min(axis=0)
     enters = gap < 0
-    length = lengths[np.where(enters, (distance < 0).argmax(axis=0), distance.argmin(axis=0)), 0, 0]
+    first = np.where(enters, (distance < 0).argmax(axis=0), len(lengths) + 1)
+    before = np.arange(len(lengths))[:, None, None] < first - 1
+    close: NDArray[np.bool_] = np.any((distance < np.float32(step / 2)) & before, axis=0)
+    place = np.where(enters, first, distance.argmin(axis=0))[None]
+    length = np.take_along_axis(lengths, place, axis=0)[0]
     half, inside = np.float32(step), enters
     while half > CLOSE:
         half /= 2
         length = length + np.where(inside, -half, half) * enters
         inside = _at(radius, rays, length)[0] < 0
-    return length, gap
+    return length, gap, close
 
 
 Rays = list[tuple[Map, np.float32]]
-"""For x, y and z of the head frame: where the rays start, and their direction."""
+"""For -x, y and -z of the head frame: where the rays start, and their direction.
+
+Turned by half a turn, so that OpenCV's angles of 0..2 pi break at the back of the head and not in the face.
+"""
 
 
 def _rays(inverse: NDArray[np.float64], turn: NDArray[np.float64], side: int, block: int) -> Rays:
@@ -136,16 +148,17 @@ def _rays(inverse: NDArray[np.float64], turn: NDArray[np.float64], side: int, bl
     plane = single(back[:, :2] @ inverse[:, :2])
     origin = single(back[:, :2] @ inverse[:, 2] + back[:, 2] * NEAR)
     starts = plane[:, 0, None, None] * centres + plane[:, 1, None, None] * centres[:, None] + origin[:, None, None]
-    return list(zip(starts, -single(back[:, 2]), strict=True))
+    starts[[0, 2]] *= -1
+    return list(zip(starts, single(back[:, 2] * (1, -1, 1)), strict=True))
 
 
 def _distance(radius: Map, x: Map, y: Map, z: Map) -> tuple[Map, Map, Map, Map]:
     """How far points are from the surface, away from the axis; their columns and rows, and distance from the axis."""
-    reach, angle = cv2.cartToPolar(z, x)  # 0..2 pi, from +z toward +x
-    angle -= np.float32(2 * np.pi) * (angle > np.float32(np.pi))
+    reach, angle = cv2.cartToPolar(z, x)  # pi where the face looks
     angle *= np.float32(WIDTH / 2 / SPAN)
-    angle += np.float32(WIDTH / 2 - 0.5)
-    rows = (y - np.float32(TOP)) * np.float32(HEIGHT / (BOTTOM - TOP)) - np.float32(0.5)
+    angle += np.float32(WIDTH / 2 - 0.5 - np.pi * WIDTH / 2 / SPAN)
+    rows = y * np.float32(HEIGHT / (BOTTOM - TOP))
+    rows -= np.float32(TOP * HEIGHT / (BOTTOM - TOP) + 0.5)
     met = cv2.remap(radius, angle, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return reach - met, angle, rows, reach
 
@@ -162,7 +175,7 @@ def _walk(radius: Map, rays: Rays, length: Map, steps: int) -> tuple[Map, Map, M
         x, y, z = x0 + dx * length, y0 + dy * length, z0 + dz * length
         distance, columns, rows, reach = _distance(radius, x, y, z)
         if step < steps:
-            approach = np.maximum(-(x * dx + z * dz) / reach, np.float32(0.5))
+            approach = np.maximum(-(x * dx + z * dz) / reach, np.float32(0.75))
             length = np.minimum(length + np.float32(0.8) * distance / approach, np.float32(2 * NEAR))
     return length, distance, columns, rows
 
@@ -196,10 +209,9 @@ def _shade(
     def look(picture: Map) -> Map:
         return np.asarray(cv2.remap(picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
-    surface = look(cv2.merge([slope_x, slope_y, gloss]))
+    tilt_x, tilt_y, shine = look(slope_x), look(slope_y), look(gloss)
     angle = (columns - np.float32(WIDTH / 2 - 0.5)) * np.float32(2 * SPAN / WIDTH)
     cosine, sine = cv2.polarToCart(np.ones_like(angle), angle)
-    tilt_x, tilt_y, shine = cv2.split(surface)
     normal_x = sine - cosine * tilt_x
     normal_z = cosine + sine * tilt_x
     scale = 1 / np.sqrt(normal_x * normal_x + normal_z * normal_z + tilt_y * tilt_y)
@@ -245,7 +257,13 @@ def _background(scene: Scene) -> Map:
 
 
 def _wear_glasses(
-    picture: Map, radius: Map, traits: Traits, turn: NDArray[np.float64], to_camera: NDArray[np.float64], depth: Map
+    picture: Map,
+    head: Head,
+    radius: Map,
+    traits: Traits,
+    turn: NDArray[np.float64],
+    to_camera: NDArray[np.float64],
+    depth: Map,
 ) -> None:
     """Draw the frame in front of the face; what of it lies behind the surface is hidden."""
     angle = np.linspace(0, 2 * np.pi, 49)
@@ -266,8 +284,8 @@ def _wear_glasses(
     lines.append(before(bridge * inner, -1 - 3 * (1 - bridge**2)))
     for side in (-1, 1):
         hinge = before(np.array([side * (middle + wide)]), np.array([-2.0]))[0]
-        ear = _on_surface(radius, np.array([side * 1.6]), np.array([-4.0]))[0]
-        lines.append(_outside(radius, hinge + np.linspace(0, 1, 24)[:, None] * (ear - hinge)))
+        ear = _on_surface(radius, np.array([side * 1.47]), np.array([-4.0]))[0]
+        lines.append(_worn(head, radius, hinge + np.linspace(0, 1, 24)[:, None] * (ear - hinge)))
     mask = np.zeros((FINE, FINE), np.uint8)
     scale = np.sqrt(np.linalg.det(to_camera[:, :2]))
     thickness = max(2, round(traits.frame_thickness * scale))
