@@ -274,7 +274,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a gradient of a failed sample": (fill_failed, f"block4/{FAILED}_grad.npy is not of this run"),
     "a link to a folder": (lambda run: (run / "more").symlink_to(".."), "more is not of this run"),
     "edited scores": (
-        lambda run: edit_text(run / "scores.csv", "bob,0,bob/0.png,0", "bob,0,bob/0.png,1"),
+        lambda run: edit_text(run / "scores.csv", "bob,0,bob/0.png,", "bob,0,bob/0.png,1"),
         "scores.csv was changed",
     ),
     "swapped scores": (swap_scores, "scores.csv was changed"),
@@ -344,7 +344,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         GRADIENT,
     ),
     "forged scores": (
-        forge(lambda run: edit_text(run / "scores.csv", "bob,0,bob/0.png,0", "bob,0,bob/0.png,1")),
+        forge(lambda run: edit_text(run / "scores.csv", "bob,0,bob/0.png,", "bob,0,bob/0.png,1")),
         "block3/bob/0_grad.npy sums to",
     ),
     "forged swapped scores": (forge(swap_scores), "block3/bob/0_grad.npy sums to"),
@@ -353,7 +353,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "scores.csv",
     ),
     "a score that is no number": (
-        forge(lambda run: edit_text(run / "scores.csv", "bob,0,bob/0.png,0", "bob,0,bob/0.png,x")),
+        forge(lambda run: edit_text(run / "scores.csv", "bob,0,bob/0.png,", "bob,0,bob/0.png,x")),
         "the tables cannot be followed",
     ),
     "a forged row twice": (
