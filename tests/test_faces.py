@@ -225,7 +225,7 @@ def found(one: Model, scene: Scene) -> Places:
     left, right = (one.picture(replace(scene, gaze_x=gaze)) for gaze in (-0.35, 0.35))
     pale, red = (render(one.head, replace(one.traits, lip_red=red), scene) for red in (0.0, 1.0))
     eyes, lips = difference(left, right), difference(pale, red)
-    eyes, lips = eyes * (eyes > 30), (lips > 3).astype(int)
+    eyes, lips = eyes * (eyes > 30), np.minimum(lips, 6)  # so that a lip in the shade counts as one in the light
     half = np.arange(SIZE) < SIZE / 2 + scene.shift_x
     return np.array([centre(eyes * half), centre(eyes * ~half), centre(lips)])
 
