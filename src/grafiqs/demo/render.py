@@ -16,6 +16,7 @@ FINE = 136  # rays a side
 COARSE = FINE // 8
 NEAR = 150.0  # where rays begin, in mm before the axis
 WIDE, NARROW, CLOSE = 9.0, 3.5, 0.3  # steps of a search, in mm, and when it is close enough
+STRIDE = 5.0  # the longest step of a walk, in mm: a longer one leaps over thin things
 BEHIND = 150.0  # how far behind what a ray's neighbours meet it may meet something, in mm
 
 
@@ -176,7 +177,7 @@ def _walk(radius: Map, rays: Rays, length: Map, steps: int) -> tuple[Map, Map, M
         distance, columns, rows, reach = _distance(radius, x, y, z)
         if step < steps:
             approach = np.maximum(-(x * dx + z * dz) / reach, np.float32(0.75))
-            length = np.minimum(length + np.float32(0.8) * distance / approach, np.float32(2 * NEAR))
+            length = length + np.minimum(np.float32(0.8) * distance / approach, np.float32(STRIDE))
     return length, distance, columns, rows
 
 
