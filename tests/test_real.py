@@ -25,7 +25,7 @@ PHOTOS = REAL / "faces" / "lfw158_raw250"
 @pytest.fixture(scope="module")
 def crops() -> torch.Tensor:
     """Real aligned crops (48, 3, 112, 112), uint8."""
-    return torch.stack([images.read(path)[0] for path in sorted(ALIGNED.glob("*/*.png"))[::24][:48]])
+    return torch.stack([images.read(path.read_bytes()) for path in sorted(ALIGNED.glob("*/*.png"))[::24][:48]])
 
 
 @pytest.fixture(scope="module")

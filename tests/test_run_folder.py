@@ -459,6 +459,7 @@ def test_the_folder_is_free_as_soon_as_the_run_in_it_ends(output: Path, flawed_f
 
 OTHERS: dict[str, tuple[object, ...]] = {
     "image_path": (),
+    "root": ("--root", "."),
     "image_extension": ("--image-extension", "png"),
     "flat_structure": ("--flat-structure",),
     "num_identities": ("--num-identities", 4),
@@ -489,6 +490,9 @@ def test_a_run_with_another_option_is_refused(
     if name == "image_path":
         dataset = tmp_path / "link"
         dataset.symlink_to(flawed_faces)
+    if name == "root":
+        dataset = tmp_path / "list.csv"
+        dataset.write_text("face.png\n")
     before = tree(output)
     capsys.readouterr()
     assert main(command(dataset, weights, output, *OTHERS[name])) == 2

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from grafiqs.errors import RequestError
+from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.formats.dataset import MAX_BYTES
+from grafiqs.formats.folders import read_file
 from grafiqs.scan import scan
 
 
@@ -69,8 +73,43 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="does not exist"):
         scan(tmp_path / "nowhere")
     touch(tmp_path, "file.jpg")
-    with pytest.raises(RequestError, match="is a file"):
+    with pytest.raises(RequestError, match="file of no known kind"):
         scan(tmp_path / "file.jpg")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="no identity folder and no image"):
         scan(tmp_path / "empty")
+
+
+def test_a_file_is_read_through_links(tmp_path: Path) -> None:
+    (tmp_path / "face.jpg").write_bytes(b"a face")
+    (tmp_path / "link.gif").symlink_to("face.jpg")
+    assert read_file(tmp_path / "link.gif") == b"a face"
+
+
+def test_reading_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.png")
+    reasons = {}
+    for name in ("missing", "folder", "loop", "device", "pipe"):
+        with pytest.raises(UnreadableSampleError) as caught:
+            read_file(tmp_path / f"{name}.png")
+        reasons[name] = str(caught.value)
+    assert reasons == {
+        "missing": "cannot be opened: No such file or directory",
+        "folder": "not a regular file",
+        "loop": "cannot be opened: Too many levels of symbolic links",
+        "device": "not a regular file",
+        "pipe": "not a regular file",
+    }
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    path.touch()
+    os.truncate(path, MAX_BYTES + 1)  # a hole: it takes no room on the disk
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnreadableSampleError, match=r"268,435,457 bytes, more than 268,435,456"):
+        read_file(path)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 64_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import unicodedata
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grafiqs.errors import RequestError
+from grafiqs.formats.dataset import Dataset
 from grafiqs.options import Options
-from grafiqs.scan import Dataset, scan
-from grafiqs.select import Subset, draw_samples, rank_identities, report, select, select_subset
+from grafiqs.scan import scan
+from grafiqs.select import Sample, Subset, draw_samples, rank_identities, report, select, select_subset
 
 NAMES = st.text(
     st.characters(exclude_characters="/\0.", exclude_categories=["Cs"]) | st.sampled_from("éÅñ각\u0301\u030a"),
@@ -25,19 +26,21 @@ NAMES = st.text(
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@dataclass(frozen=True)
 class Listing(Dataset):
     """A data set that exists as names only, listed in whatever order it is given."""
 
-    listing: dict[str, list[str]] = field(default_factory=dict)
+    form = "names"
+    place = Path("faces")
+
+    def __init__(self, listing: dict[str, list[str]]) -> None:
+        self.listing = listing
+        self.identities = tuple(sorted(listing, key=lambda name: (unicodedata.normalize("NFC", name), name)))
+
+    def read(self, location: str) -> bytes:
+        raise AssertionError(f"{location} is a name only")
 
     def samples(self, identity: str) -> tuple[str, ...]:
         return tuple(sorted(self.listing[identity], key=lambda path: (unicodedata.normalize("NFC", path), path)))
-
-
-def listing(identities: dict[str, list[str]]) -> Listing:
-    names = sorted(identities, key=lambda name: (unicodedata.normalize("NFC", name), name))
-    return Listing(Path("faces"), frozenset(("jpg",)), tuple(names), listing=identities)
 
 
 def options(**values: object) -> Options:
@@ -46,6 +49,11 @@ def options(**values: object) -> Options:
 
 def places(subset: Subset) -> list[str]:
     return [sample.location for sample in subset.samples]
+
+
+def inside(sample: Sample) -> str:
+    """The path of a sample inside its identity."""
+    return sample.location.removeprefix(f"{sample.identity}/")
 
 
 DATASETS = st.dictionaries(
@@ -76,7 +84,7 @@ def test_unicode_forms_do_not_matter(names: list[str], seed: int) -> None:
 
 @given(data=DATASETS, seed=SEEDS, identity_seed=SEEDS, small=st.integers(1, 4), more=st.integers(0, 4))
 def test_subsets_nest(data: dict[str, list[str]], seed: int, identity_seed: int, small: int, more: int) -> None:
-    dataset = listing(data)
+    dataset = Listing(data)
     chosen = options(
         random_identity_selection=True,
         identity_selection_seed=identity_seed,
@@ -93,7 +101,7 @@ def test_subsets_nest(data: dict[str, list[str]], seed: int, identity_seed: int,
 @given(data=DATASETS, seed=SEEDS, first=SEEDS, second=SEEDS)
 def test_the_two_seeds_are_independent(data: dict[str, list[str]], seed: int, first: int, second: int) -> None:
     """An identity keeps its samples whichever others are drawn; the sample seed does not move the identities."""
-    dataset = listing(data)
+    dataset = Listing(data)
     base = options(
         random_identity_selection=True, num_identities=3, samples_per_identity=2, allow_insufficient_samples=True
     )
@@ -103,7 +111,7 @@ def test_the_two_seeds_are_independent(data: dict[str, list[str]], seed: int, fi
         for sample in select(
             dataset, replace(base, random_seed=random_seed, identity_selection_seed=identity_seed)
         ).samples:
-            found.setdefault(sample.identity, []).append(sample.path)
+            found.setdefault(sample.identity, []).append(inside(sample))
         return found
 
     one, other = by_identity(seed, first), by_identity(seed, second)
@@ -114,8 +122,8 @@ def test_the_two_seeds_are_independent(data: dict[str, list[str]], seed: int, fi
 @given(data=DATASETS, seed=SEEDS, other=NAMES)
 def test_files_elsewhere_change_nothing_here(data: dict[str, list[str]], seed: int, other: str) -> None:
     chosen = options(random_seed=seed, samples_per_identity=2, allow_insufficient_samples=True)
-    before = select(listing(data), chosen).samples
-    after = select(listing({**data, f"{other}+": ["a.jpg", "b.jpg"]}), chosen).samples
+    before = select(Listing(data), chosen).samples
+    after = select(Listing({**data, f"{other}+": ["a.jpg", "b.jpg"]}), chosen).samples
     assert [sample for sample in after if sample.identity in data] == list(before)
 
 
@@ -123,7 +131,7 @@ def test_files_elsewhere_change_nothing_here(data: dict[str, list[str]], seed: i
 def test_a_reencoded_copy_gives_the_same_subset(data: dict[str, list[str]], seed: int) -> None:
     chosen = options(random_seed=seed, samples_per_identity=2, allow_insufficient_samples=True)
     copied = {identity: [path.removesuffix("jpg") + "png" for path in paths] for identity, paths in data.items()}
-    original, copy = select(listing(data), chosen), select(listing(copied), chosen)
+    original, copy = select(Listing(data), chosen), select(Listing(copied), chosen)
     assert [(s.identity, s.name) for s in copy.samples] == [(s.identity, s.name) for s in original.samples]
     assert copy.sha256 == original.sha256
 
@@ -134,9 +142,9 @@ def test_the_result_is_sorted_and_every_output_has_a_name_of_its_own(data: dict[
         identity: [*paths, *(f"{path}.png" for path in paths), *(f"{path.removesuffix('jpg')}png" for path in paths)]
         for identity, paths in data.items()
     }
-    samples = select(listing(mixed), options(random_seed=seed)).samples
+    samples = select(Listing(mixed), options(random_seed=seed)).samples
     order = [
-        (unicodedata.normalize("NFC", s.identity), s.identity, unicodedata.normalize("NFC", s.path)) for s in samples
+        (unicodedata.normalize("NFC", s.identity), s.identity, unicodedata.normalize("NFC", inside(s))) for s in samples
     ]
     assert order == sorted(order)
     assert len({sample.output for sample in samples}) == len(samples)
@@ -199,10 +207,10 @@ def test_golden_subsets_never_change() -> None:
         identity_selection_seed=123,
         random_seed=456,
     )
-    subset = select(listing(GOLDEN), drawn)
+    subset = select(Listing(GOLDEN), drawn)
     assert (subset.identities, len(subset.samples)) == (9, 108)
     assert subset.sha256 == "9174c4929101f2e9b1c555c9a17385dce0cfea1fa5d43c6b1fad09bd6c3fc272"
-    first = select(listing(GOLDEN), options(num_identities=5, samples_per_identity=10))
+    first = select(Listing(GOLDEN), options(num_identities=5, samples_per_identity=10))
     assert first.sha256 == "ee3cb45da26a297bff2df062d66cba2e0d2af7238d4799eec802fc86639c7b62"
 
 
@@ -213,10 +221,10 @@ def test_short_identities_are_dropped_listed_and_not_replaced() -> None:
         "cyd": [],
         "dee": ["1.jpg", "2.jpg", "3.jpg"],
     }
-    subset = select(listing(data), options(num_identities=3, samples_per_identity=2))
+    subset = select(Listing(data), options(num_identities=3, samples_per_identity=2))
     assert {sample.identity for sample in subset.samples} == {"ann"}
     assert subset.insufficient == (("bob", 1), ("cyd", 0))
-    allowed = select(listing(data), options(num_identities=3, samples_per_identity=2, allow_insufficient_samples=True))
+    allowed = select(Listing(data), options(num_identities=3, samples_per_identity=2, allow_insufficient_samples=True))
     assert places(allowed) == ["ann/1.jpg", "ann/2.jpg", "bob/1.jpg"]
     assert allowed.insufficient == (("bob", 1), ("cyd", 0))
 
@@ -224,19 +232,19 @@ def test_short_identities_are_dropped_listed_and_not_replaced() -> None:
 def test_the_identity_seed_defaults_to_the_random_seed() -> None:
     drawn = options(num_identities=5, random_identity_selection=True, random_seed=9)
     given_too = replace(drawn, identity_selection_seed=9)
-    assert select(listing(GOLDEN), drawn) == select(listing(GOLDEN), given_too)
-    assert select(listing(GOLDEN), drawn) != select(listing(GOLDEN), replace(drawn, identity_selection_seed=10))
+    assert select(Listing(GOLDEN), drawn) == select(Listing(GOLDEN), given_too)
+    assert select(Listing(GOLDEN), drawn) != select(Listing(GOLDEN), replace(drawn, identity_selection_seed=10))
 
 
 def test_without_the_random_flag_the_first_identities_are_taken() -> None:
     for seed in (1, 2):
-        subset = select(listing(GOLDEN), options(num_identities=3, identity_selection_seed=seed))
+        subset = select(Listing(GOLDEN), options(num_identities=3, identity_selection_seed=seed))
         assert sorted({sample.identity for sample in subset.samples}) == ["person_000", "person_001", "person_002"]
 
 
 def test_strict_replaces_short_identities() -> None:
     strict = options(num_identities=10, samples_per_identity=14, random_identity_selection=True, strict=True)
-    subset = select(listing(GOLDEN), strict)
+    subset = select(Listing(GOLDEN), strict)
     assert (subset.identities, len(subset.samples), subset.insufficient) == (10, 140, ())
     enough = [identity for identity in rank_identities(GOLDEN, 42) if len(GOLDEN[identity]) >= 14]
     assert {sample.identity for sample in subset.samples} == set(enough[:10])
@@ -250,7 +258,7 @@ def test_strict_lists_no_more_identities_than_it_needs() -> None:
             listed.append(identity)
             return super().samples(identity)
 
-    watched = Watched(Path("faces"), frozenset(("jpg",)), tuple(GOLDEN), listing=GOLDEN)
+    watched = Watched(GOLDEN)
     select(watched, options(num_identities=3, samples_per_identity=10, strict=True))
     assert listed == ["person_000", "person_001", "person_002"]
     listed.clear()
@@ -262,7 +270,7 @@ def test_strict_fails_with_what_is_missing_and_who_comes_closest() -> None:
     with pytest.raises(
         RequestError, match=r"10 identities with 16 samples.*5 have them, 5 are missing.*person_005 \(15\)"
     ):
-        select(listing(GOLDEN), options(num_identities=10, samples_per_identity=16, strict=True))
+        select(Listing(GOLDEN), options(num_identities=10, samples_per_identity=16, strict=True))
 
 
 def test_the_report_speaks_the_words_of_the_guide() -> None:
@@ -274,7 +282,7 @@ def test_the_report_speaks_the_words_of_the_guide() -> None:
         identity_selection_seed=123,
         random_identity_selection=True,
     )
-    assert list(report(select(listing(data), chosen), chosen)) == [
+    assert list(report(select(Listing(data), chosen), chosen)) == [
         "Using random seed: 456 for reproducible results",
         "Using identity selection seed: 123",
         "Randomly selected 5 identities from 5 available (seed: 123)",
@@ -297,7 +305,7 @@ def test_nothing_left_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
 
 def test_names_are_told_from_the_whole_identity() -> None:
     data = {"ann": ["a.jpg", "a.png", "b.jpg", "a.jpg.png", "c.jpg", "c_grad.npy/d.jpg", "deep/a.jpg"]}
-    names = {sample.path: sample.name for sample in select(listing(data), options()).samples}
+    names = {inside(sample): sample.name for sample in select(Listing(data), options()).samples}
     assert names == {
         "a.jpg": "a.jpg",
         "a.png": "a.png",
@@ -307,8 +315,8 @@ def test_names_are_told_from_the_whole_identity() -> None:
         "c_grad.npy/d.jpg": "c_grad.npy/d",
         "deep/a.jpg": "deep/a",
     }
-    one = select(listing(data), options(samples_per_identity=1)).samples[0]
-    assert one.name == names[one.path]
+    one = select(Listing(data), options(samples_per_identity=1)).samples[0]
+    assert one.name == names[inside(one)]
 
 
 def test_the_file_system_gives_the_same_subset_as_the_names(tmp_path: Path) -> None:
@@ -322,4 +330,4 @@ def test_the_file_system_gives_the_same_subset_as_the_names(tmp_path: Path) -> N
     (tmp_path / ".git").mkdir()
     chosen = Options(image_path=tmp_path, num_identities=7, samples_per_identity=11, random_identity_selection=True)
     found = select(scan(tmp_path), chosen)
-    assert found.samples == select(listing(GOLDEN), chosen).samples
+    assert found.samples == select(Listing(GOLDEN), chosen).samples

@@ -221,7 +221,8 @@ def _print_bytes(pieces: Iterable[bytes]) -> None:
 def _fill_verify(parser: _Parser) -> None:
     parser.describe("Check a finished run.", _VERIFY)
     parser.add_argument("run", metavar="RUN", type=path, help="the run folder")
-    parser.add_argument("--image-path", metavar="DIR", type=path, help="where the data set is now")
+    parser.add_argument("--image-path", metavar="PATH", type=path, help="where the data set is now")
+    parser.add_argument("--root", metavar="DIR", type=path, help="where the paths in a list begin now")
     parser.add_argument("--quiet", action="store_true", help="print what is wrong only")
     parser.set_defaults(verb=_verify)
 
@@ -229,7 +230,7 @@ def _fill_verify(parser: _Parser) -> None:
 def _verify(command: argparse.Namespace) -> int:
     from grafiqs.verify import verify_run
 
-    return 1 if verify_run(command.run, command.image_path, quiet=command.quiet) else 0
+    return 1 if verify_run(command.run, command.image_path, command.quiet, command.root) else 0
 
 
 def _fill_draw(parser: _Parser) -> None:

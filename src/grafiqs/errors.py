@@ -13,3 +13,7 @@ class StoppedError(RuntimeError):
     """The run stopped before its end; what was done is kept and can be resumed (exit code 3)."""
 
     exit_code = 3
+
+
+class UnreadableSampleError(Exception):
+    """A sample that cannot be read; the message is the reason, in one line. The others are not affected."""

@@ -15,6 +15,7 @@ import torch
 from grafiqs import devices, images
 from grafiqs.backbones.checkpoint import Checkpoint, check_file, load_checkpoint
 from grafiqs.errors import RequestError, StoppedError
+from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
 from grafiqs.options import Options
 from grafiqs.pipeline import Computer, images_per_second, outcomes
@@ -23,7 +24,7 @@ from grafiqs.run.folder import RunFolder, open_run_folder, refuse_foreign
 from grafiqs.run.manifest import METHOD, Manifest
 from grafiqs.run.tables import FAILURES, SCORES
 from grafiqs.seeds import set_seeds
-from grafiqs.select import Subset, select_subset
+from grafiqs.select import Subset, open_dataset, select_subset
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +47,11 @@ def extract_gradients(options: Options) -> Summary | None:
     device = devices.resolve(options.device, options.gpu)
     weights = check_file(options.weights)
     _check_output(options)
-    subset = select_subset(options)
+    dataset = open_dataset(options)
+    subset = select_subset(options, dataset)
     set_seeds(options.random_seed)
     checkpoint = load_checkpoint(weights, options.backbone)
-    manifest = _manifest(options, subset, checkpoint, device)
+    manifest = _manifest(options, dataset, subset, checkpoint, device)
     computer = Computer(checkpoint, manifest, device)
     log.info("Backbone: %s from %s (SHA-256 %s)", checkpoint.backbone, shown(weights), checkpoint.sha256)
     log.info(
@@ -58,11 +60,11 @@ def extract_gradients(options: Options) -> Summary | None:
     )
     with devices.exact_arithmetic():
         if options.dry_run:
-            _log_estimate(manifest, computer, options)
+            _log_estimate(manifest, computer, dataset, options)
             return None
         computer.warm_up()
         with open_run_folder(options.output_dir, manifest, options.overwrite) as run:
-            return _run(run, computer, options)
+            return _run(run, computer, dataset, options)
 
 
 def _check_output(options: Options) -> None:
@@ -76,7 +78,9 @@ def _check_output(options: Options) -> None:
     refuse_foreign(options.output_dir)
 
 
-def _manifest(options: Options, subset: Subset, checkpoint: Checkpoint, device: torch.device) -> Manifest:
+def _manifest(
+    options: Options, dataset: Dataset, subset: Subset, checkpoint: Checkpoint, device: torch.device
+) -> Manifest:
     return Manifest(
         method=METHOD,
         options=options.deciding(),
@@ -85,7 +89,12 @@ def _manifest(options: Options, subset: Subset, checkpoint: Checkpoint, device: 
             "sample_selection": options.random_seed,
             **dict.fromkeys(("random", "numpy", "torch", "torch_cuda"), options.random_seed),
         },
-        data_set=os.path.realpath(options.image_path),
+        data_set={
+            "form": dataset.form,
+            "place": os.path.realpath(options.image_path),
+            "root": os.path.realpath(dataset.root),
+            "path_prefix": dataset.root.as_posix(),
+        },
         weights=os.path.realpath(checkpoint.path),
         weights_sha256=checkpoint.sha256,
         backbone={
@@ -112,7 +121,7 @@ def _manifest(options: Options, subset: Subset, checkpoint: Checkpoint, device: 
     )
 
 
-def _run(run: RunFolder, computer: Computer, options: Options) -> Summary:
+def _run(run: RunFolder, computer: Computer, dataset: Dataset, options: Options) -> Summary:
     """Work off what is pending, then close the run folder."""
     total = len(run.manifest.subset.samples)
     pending = run.pending()
@@ -121,7 +130,7 @@ def _run(run: RunFolder, computer: Computer, options: Options) -> Summary:
     started = time.monotonic()
     try:
         with (
-            closing(outcomes(run, computer, options.image_path, pending)) as done,
+            closing(outcomes(run, computer, dataset, pending)) as done,
             progress_bar(total, total - len(pending), options.quiet) as bar,
         ):
             for outcome in done:
@@ -154,10 +163,10 @@ def _run(run: RunFolder, computer: Computer, options: Options) -> Summary:
     return Summary(run.root, counts.scored, counts.failed)
 
 
-def _log_estimate(manifest: Manifest, computer: Computer, options: Options) -> None:
+def _log_estimate(manifest: Manifest, computer: Computer, dataset: Dataset, options: Options) -> None:
     """What the run would come to, in gigabytes and in time."""
     samples = manifest.subset.samples
-    rate = images_per_second(computer, [options.image_path / sample.location for sample in samples[:1000]])
+    rate = images_per_second(computer, dataset, [sample.location for sample in samples[:1000]])
     size = sum(manifest.file_sizes.values()) * len(samples)
     output = Path(os.path.realpath(options.output_dir))
     free = shutil.disk_usage(next(folder for folder in (output, *output.parents) if folder.exists())).free

@@ -1,12 +1,8 @@
-"""From an image file to the network's input; the only module that knows the image decoder."""
+"""From an encoded image to the network's input; the only module that knows the image decoder."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
-import stat
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +22,8 @@ from PIL import (
 )
 from torch import Tensor
 
+from grafiqs.errors import UnreadableSampleError
+
 SIZE = 112
 """Height and width of the network's input, pixels."""
 
@@ -34,9 +32,6 @@ MEAN = STD = 0.5
 
 MAX_PIXELS = 89_478_485
 """A picture with more pixels is refused before it is decoded (a quarter of a gigabyte of RGB; Pillow's own limit)."""
-
-MAX_BYTES = 2**28
-"""A file larger than this is refused before it is read."""
 
 _READERS = (
     *(AvifImagePlugin.AvifImageFile, BmpImagePlugin.BmpImageFile, GifImagePlugin.GifImageFile),
@@ -60,25 +55,9 @@ _UPRIGHT = {
 }
 
 
-class UnreadableImageError(Exception):
-    """An image file that cannot be read; the message is the reason, in one line."""
-
-
-def read(path: Path) -> tuple[Tensor, str]:
-    """Read an image file: (uint8 RGB tensor (3, SIZE, SIZE), SHA-256 of the file's bytes).
-
-    Raises UnreadableImageError when the file is missing, no regular file, too large, or no whole image.
-    """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImageError("not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise UnreadableImageError(f"the file has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
-    return resized(decode(data)), hashlib.sha256(data).hexdigest()
+def read(data: bytes) -> Tensor:
+    """Encoded image -> uint8 RGB tensor (3, SIZE, SIZE). Raises UnreadableSampleError as `decode` does."""
+    return resized(decode(data))
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -86,28 +65,28 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
     Grey becomes three equal channels, alpha is dropped, 16 bits become their upper 8, CMYK is converted without
     a colour profile, and of an animation the first frame counts.
-    Raises UnreadableImageError for data that are no whole image, or an image above MAX_PIXELS.
+    Raises UnreadableSampleError for data that are no whole image, or an image above MAX_PIXELS.
     """
     if not data:
-        raise UnreadableImageError("the file is empty")
+        raise UnreadableSampleError("the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=[reader.format for reader in _READERS]) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise UnreadableImageError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
+                raise UnreadableSampleError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
             image.load()
             if image.format == "JPEG2000" and data.rfind(_J2K_END) < data.rfind(_J2K_START):
-                raise UnreadableImageError("image file is truncated")  # its decoder makes do with any beginning
+                raise UnreadableSampleError("image file is truncated")  # its decoder makes do with any beginning
             return _rgb(_upright(image))
-    except UnreadableImageError:
+    except UnreadableSampleError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("not an image in a known format") from error
+        raise UnreadableSampleError("not an image in a known format") from error
     except Image.DecompressionBombError as error:
-        raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from error
+        raise UnreadableSampleError(f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # hostile data make decoders fail in every way there is
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"cannot be decoded: {reason}") from error
+        raise UnreadableSampleError(f"cannot be decoded: {reason}") from error
 
 
 def resized(pixels: NDArray[np.uint8]) -> Tensor:
@@ -142,5 +121,5 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
         grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise UnreadableImageError("32-bit pixels have no known range")
+        raise UnreadableSampleError("32-bit pixels have no known range")
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))

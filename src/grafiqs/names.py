@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import posixpath
 import unicodedata
+from collections.abc import Iterable
+
+GRADIENT = "_grad.npy"
+"""What the file of a gradient has behind the name of its sample."""
 
 
 def key(name: str) -> str:
@@ -11,14 +15,35 @@ def key(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def order(name: str) -> tuple[str, str]:
+    """What names are sorted by: the code points of their NFC form; those of one form by themselves."""
+    return key(name), name
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, sorted by `order`."""
+    listed = list(names)
+    plain = "".join(listed).isascii()  # ASCII is its own NFC form
+    listed.sort(key=None if plain else order)
+    return tuple(listed)
+
+
 def encoded(text: str) -> bytes:
     """UTF-8 in which the bytes of names that are not UTF-8 stand as they do on disk."""
     return text.encode("utf-8", "surrogateescape")
 
 
+def extension(name: str) -> str:
+    """The file extension in lower case, without its dot: 'a/b.c.JPG' -> 'jpg', 'a/.jpg' -> ''."""
+    return posixpath.splitext(name)[1][1:].lower()
+
+
 def without_extension(path: str) -> str:
-    """The path without the extension of its last part: 'a/b.c.jpg' -> 'a/b.c'."""
-    return posixpath.splitext(path)[0]
+    """The path without the extension of its last part: 'a/b.c.jpg' -> 'a/b.c'.
+
+    The whole of GRADIENT counts as one, so that the gradients of a data set are copies of its samples.
+    """
+    return path.removesuffix(GRADIENT) if path.endswith(GRADIENT) else posixpath.splitext(path)[0]
 
 
 def shown(name: object) -> str:

@@ -63,12 +63,18 @@ class Options:
 
     # fmt: off
     image_path: Path = _option(
-        "data set", "the data set: a folder of identity folders, or of images", parse=path, metavar="DIR")
+        "data set", "the data set: a folder of identity folders or of images, a list of images (.txt, .csv: path or "
+        "path,identity a line), a .zip or .tar of identity folders, insightface's train.rec or a .bin of it",
+        parse=path, metavar="PATH")
+    root: Path | None = _option(
+        "data set", "where the paths in a list begin (default: the list's folder)",
+        default=None, parse=path, metavar="DIR")
     image_extension: tuple[str, ...] = _option(
-        "data set", "take only files with these extensions, e.g. jpg or png,jpg (default: every known image format)",
+        "data set", "take only files with these extensions, e.g. jpg or png,jpg (default: every known image format, "
+        "or all that a list names)",
         default=(), parse=words, metavar="EXT")
     flat_structure: bool = _option(
-        "data set", "the folders are no identities: take all images below the data set's folder as one", default=False)
+        "data set", "the data set has no identities: take all its images as one", default=False)
 
     num_identities: int | None = _option(
         "subset", "take at most N identities: the first N by name, or N drawn (default: all)",
@@ -171,6 +177,7 @@ class Options:
             raise RequestError("--strict and --allow-insufficient-samples contradict each other: give one of them")
         normalised = {
             "image_path": Path(self.image_path),
+            "root": None if self.root is None else Path(self.root),
             "path_replace": self.path_replace or None,
             "weights": None if self.weights is None else Path(self.weights),
             "output_dir": Path(self.output_dir),

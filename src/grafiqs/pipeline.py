@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
@@ -11,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from grafiqs import devices, images
 from grafiqs.backbones.checkpoint import Checkpoint
-from grafiqs.errors import RequestError
+from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.formats.dataset import Dataset
 from grafiqs.gradients import gradient_scores, image_gradients
-from grafiqs.images import UnreadableImageError
 from grafiqs.run.folder import RunFolder, UnwritableNameError
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
@@ -72,8 +72,8 @@ class _Computed:
     scores: list[float]
 
 
-def outcomes(run: RunFolder, computer: Computer, root: Path, pending: Sequence[int]) -> Generator[Outcome]:
-    """The outcomes of the pending samples of a run, whose data set is at `root`, in order, their files written.
+def outcomes(run: RunFolder, computer: Computer, dataset: Dataset, pending: Sequence[int]) -> Generator[Outcome]:
+    """The outcomes of the pending samples of a run over `dataset`, in order, their files written.
 
     Batches are cut from the whole subset and have one size (the last is padded), so that an image meets the
     same neighbours in the same places wherever a run was stopped: its bytes are the same.
@@ -84,7 +84,7 @@ def outcomes(run: RunFolder, computer: Computer, root: Path, pending: Sequence[i
     threads = min(16, max(2, (os.cpu_count() or 2) // 2))
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
         indices = (index for batch in batches for index in batch)
-        read = _ahead(readers, lambda index: _read(root / samples[index].location), indices, 2 * size)
+        read = _ahead(readers, lambda index: _read(dataset, samples[index].location), indices, 2 * size)
         computed = _computed(read, computer, batches, set(pending))
         yield from _ahead(writers, partial(_write, run), computed, size)
 
@@ -98,15 +98,17 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A],
         begun.extend(pool.submit(work, item) for item in islice(items, 1))
 
 
-def _read(path: Path) -> tuple[Tensor, str] | UnreadableImageError:
+def _read(dataset: Dataset, location: str) -> tuple[Tensor, str] | UnreadableSampleError:
+    """The image of a sample, and the SHA-256 of its encoded bytes."""
     try:
-        return images.read(path)
-    except UnreadableImageError as error:
+        data = dataset.read(location)
+        return images.read(data), hashlib.sha256(data).hexdigest()
+    except UnreadableSampleError as error:
         return error
 
 
 def _computed(
-    read: Iterator[tuple[Tensor, str] | UnreadableImageError],
+    read: Iterator[tuple[Tensor, str] | UnreadableSampleError],
     computer: Computer,
     batches: Iterable[range],
     pending: set[int],
@@ -116,7 +118,7 @@ def _computed(
         found = list(zip(batch, islice(read, len(batch)), strict=True))
         readable = []
         for index, image in found:
-            if not isinstance(image, UnreadableImageError):
+            if not isinstance(image, UnreadableSampleError):
                 readable.append((index, image))
             elif index in pending:
                 yield Failed(index, str(image))
@@ -154,7 +156,7 @@ def _write(run: RunFolder, computed: _Computed | Failed) -> Outcome:
     return Scored(index, computed.image_sha256, computed.scores, checksums)
 
 
-def images_per_second(computer: Computer, paths: Sequence[Path]) -> float:
+def images_per_second(computer: Computer, dataset: Dataset, locations: Sequence[str]) -> float:
     """How fast these images are read and batches are computed on this machine, measured for two seconds.
 
     The batches are empty ones: their content does not change the time.
@@ -164,7 +166,7 @@ def images_per_second(computer: Computer, paths: Sequence[Path]) -> float:
     count = 0
     while count < 2 * computer.batch_size or time.monotonic() - started < 2:
         for number in range(count, count + computer.batch_size):
-            _read(paths[number % len(paths)])
+            _read(dataset, locations[number % len(locations)])
         computer.warm_up()
         count += computer.batch_size
     return count / (time.monotonic() - started)

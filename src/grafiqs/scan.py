@@ -1,131 +1,74 @@
-"""What a data set holds, by names alone: no image is opened, and only what is asked for is listed."""
+"""What a data set holds, by names alone: what it is, is told from its path, and no image is opened."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from grafiqs.errors import RequestError
-from grafiqs.names import key, shown
+from grafiqs.formats import lists
+from grafiqs.formats.archives import TarArchive, ZipArchive
+from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset
+from grafiqs.formats.folders import Folders
+from grafiqs.formats.lists import ListedFiles
+from grafiqs.formats.records import Records
+from grafiqs.formats.verification import VerificationSet
+from grafiqs.names import extension, shown
 
-log = logging.getLogger(__name__)
-
-IMAGE_EXTENSIONS = frozenset(
-    ("avif", "bmp", "gif", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
+_FORMS = (
+    "a folder of identity folders or of images, a list of images (.txt, .csv), a .zip or .tar of identity folders, "
+    "or insightface's .rec or .bin"
 )
-"""The file extensions that make a file a sample, in lower case; files are matched in either case."""
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A folder of identities.
+def scan(place: Path, extensions: tuple[str, ...] = (), flat: bool = False, root: Path | None = None) -> Dataset:
+    """Open the data set at `place`: its identities are listed now, their samples when asked for.
 
-    `identities` are the directories under `root` in code-point order of their NFC names, or the one unnamed
-    identity ("",) when the data set is flat. `ignored` counts images that lie beside the identities.
+    A folder that holds nothing but an insightface training set is that. `extensions` limits the samples to these file
+    extensions (without the dot; none: IMAGE_EXTENSIONS, or all that a list names). `flat` makes the whole data set one
+    unnamed identity, as does a folder with images and no directories. `root` is where the paths in a list begin.
+    Raises RequestError when there is no such data set, or when it cannot be listed or holds nothing.
     """
-
-    root: Path
-    extensions: frozenset[str]
-    identities: tuple[str, ...]
-    ignored: int = 0
-
-    def samples(self, identity: str) -> tuple[str, ...]:
-        """The image files of one identity: POSIX paths inside it, at any depth, in code-point order (NFC).
-
-        Hidden files and folders are left out. Links to folders are followed, but not back to a folder that
-        they lie in, nor to one that was entered already.
-        Raises RequestError when a folder cannot be listed.
-        """
-        return tuple(sorted(self._walk(identity), key=_order))
-
-    def _walk(self, identity: str) -> Iterator[str]:
-        top = os.path.join(self.root, identity)
-        entered = {os.path.realpath(top)}
-        waiting: deque[tuple[str, str, tuple[str, ...]]] = deque([(top, "", tuple(entered))])
-        while waiting:
-            folder, inside, above = waiting.popleft()
-            folders: list[os.DirEntry[str]] = []
-            for entry in _entries(folder):
-                if _is_folder(entry):
-                    folders.append(entry)
-                elif _extension(entry.name) in self.extensions:
-                    yield inside + entry.name
-            for entry in sorted(folders, key=lambda entry: (entry.is_symlink(), *_order(entry.name))):
-                link = entry.is_symlink()
-                real = os.path.realpath(entry.path) if link else os.path.join(above[-1], entry.name)
-                if real in entered or (link and _leads_back(real, above)):
-                    _log_link(entry.path)
-                    continue
-                entered.add(real)
-                waiting.append((entry.path, f"{inside}{entry.name}/", (*above, real) if link else (*above[:-1], real)))
+    if not os.path.exists(place):
+        raise RequestError(f"the data set {shown(place)} does not exist or cannot be reached: check --image-path")
+    if root is not None and extension(place.name) not in lists.EXTENSIONS:
+        raise RequestError(f"--root says where the paths in a list begin, and {shown(place)} is no list (.txt, .csv)")
+    if root is not None and not os.path.isdir(root):
+        raise RequestError(f"--root {shown(root)} is no folder that can be reached")
+    wanted = frozenset(extensions) or IMAGE_EXTENSIONS
+    if os.path.isdir(place):
+        found = Folders(place, wanted, flat)
+        if found.identities:
+            return found
+        place = _records_in(place, wanted)
+    if not os.path.isfile(place):
+        raise RequestError(f"the data set {shown(place)} is neither a folder nor a file: check --image-path")
+    match extension(place.name):
+        case "csv" | "txt":
+            return ListedFiles(place, root, frozenset(extensions) or None, flat)
+        case "zip":
+            return ZipArchive(place, wanted, flat)
+        case "tar":
+            return TarArchive(place, wanted, flat)
+        case "gz" | "bz2" | "xz" | "zst" | "tgz" | "7z" | "rar":
+            raise RequestError(f"{shown(place)} cannot be read in place: unpack it, or pack it again as .zip or .tar")
+        case "rec" | "idx" | "bin" if extensions:
+            raise RequestError(f"--image-extension does not go with {shown(place)}, whose images have no names")
+        case "rec" | "idx":
+            return Records(place.with_suffix(".rec"), flat)
+        case "bin":
+            return VerificationSet(place)
+    raise RequestError(f"the data set {shown(place)} is a file of no known kind: --image-path takes {_FORMS}")
 
 
-def scan(root: Path, extensions: tuple[str, ...] = (), flat: bool = False) -> Dataset:
-    """List the identities of the data set at `root`; their samples are listed when asked for.
-
-    `extensions` limits the samples to these file extensions (without the dot; none: IMAGE_EXTENSIONS).
-    `flat` makes the whole folder one unnamed identity, as does a root with images and no directories.
-    Raises RequestError when `root` is no folder that can be listed, or holds nothing.
-    """
-    if not os.path.exists(root):
-        raise RequestError(f"the data set {shown(root)} does not exist or cannot be reached: check --image-path")
-    if not os.path.isdir(root):
-        raise RequestError(f"the data set {shown(root)} is a file: --image-path takes the folder of identities")
-    wanted = frozenset(extensions or IMAGE_EXTENSIONS)
-    identities: list[str] = []
-    images = 0
-    for entry in _entries(str(root)):
-        if _is_folder(entry):
-            if entry.is_symlink() and _leads_back(os.path.realpath(entry.path), (os.path.realpath(root),)):
-                _log_link(entry.path)
-            else:
-                identities.append(entry.name)
-        elif _extension(entry.name) in wanted:
-            images += 1
-    if not identities and not images:
-        kinds = shown(", ".join(sorted(wanted)))
-        raise RequestError(
-            f"the data set {shown(root)} holds no identity folder and no image ({kinds}): check --image-path"
-        )
-    if flat or not identities:
-        return Dataset(root, wanted, ("",))
-    return Dataset(root, wanted, tuple(sorted(identities, key=_order)), ignored=images)
-
-
-def _order(name: str) -> tuple[str, str]:
-    return key(name), name
-
-
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder that are not hidden, in whatever order the file system has them."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    yield entry
-    except OSError as error:
-        raise RequestError(f"cannot list {shown(folder)}: {error.strerror}; mend that, or move it away") from error
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself: no folder, and no image that could be read either
-        return False
-
-
-def _extension(name: str) -> str:
-    return os.path.splitext(name)[1][1:].lower()
-
-
-def _leads_back(target: str, above: tuple[str, ...]) -> bool:
-    """Whether a link to `target` leads to one of the folders that it was reached through, or around one of them."""
-    return any(os.path.commonpath((target, folder)) == target for folder in above)
-
-
-def _log_link(link: str) -> None:
-    log.warning("not following %s: it leads back to a folder that is listed already", shown(link))
+def _records_in(folder: Path, extensions: frozenset[str]) -> Path:
+    """The one .rec file of a folder that holds no identity folder and no image."""
+    found = [name for name in os.listdir(folder) if extension(name) == "rec"]
+    if len(found) == 1:
+        return folder / found[0]
+    if found:
+        raise RequestError(f"{shown(folder)} holds {len(found)} .rec files: give one of them as --image-path")
+    kinds = shown(", ".join(sorted(extensions)))
+    raise RequestError(
+        f"the data set {shown(folder)} holds no identity folder and no image ({kinds}): check --image-path"
+    )

@@ -10,34 +10,31 @@ import hashlib
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from grafiqs.errors import RequestError
-from grafiqs.names import encoded, key, shown, without_extension
+from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset
+from grafiqs.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
 from grafiqs.options import Options
-from grafiqs.scan import Dataset, scan
+from grafiqs.scan import scan
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image: its identity, its path inside the identity, and its name, unique within the identity."""
+    """One image: its identity, its name, unique within the identity, and its POSIX path relative to the data set."""
 
     identity: str
-    path: str
     name: str
-
-    @property
-    def location(self) -> str:
-        """POSIX path relative to the data set's root."""
-        return _join(self.identity, self.path)
+    location: str
 
     @property
     def output(self) -> str:
         """POSIX path of its gradient relative to the layer's folder."""
-        return _join(self.identity, f"{self.name}_grad.npy")
+        path = self.name + GRADIENT
+        return f"{self.identity}/{path}" if self.identity else path
 
 
 @dataclass(frozen=True)
@@ -63,19 +60,25 @@ class Subset:
         return digest.hexdigest()
 
 
-def select_subset(options: Options, order: Callable[[Dataset, Options], Sequence[str]] | None = None) -> Subset:
-    """Scan the data set of `options`, choose the subset, and log how, in the words of the seeding guide.
+def open_dataset(options: Options) -> Dataset:
+    """The data set that `options` name. Raises RequestError when it cannot be listed, or holds nothing."""
+    return scan(options.image_path, options.image_extension, options.flat_structure, options.root)
 
-    `order` gives the identities in another order to choose them in than the options do.
+
+def select_subset(options: Options, dataset: Dataset | None = None, candidates: Sequence[str] | None = None) -> Subset:
+    """Choose the subset that `options` describe, and log how, in the words of the seeding guide.
+
+    `dataset` is their data set, where it is open already; `candidates` names its identities in another order to choose
+    them in than the options do.
     Raises RequestError when the data set cannot be listed or nothing in it meets the request.
     """
-    dataset = scan(options.image_path, options.image_extension, options.flat_structure)
+    dataset = dataset or open_dataset(options)
     if dataset.ignored:
         log.warning(
             "%d images directly in %s belong to no identity and are left out (--flat-structure takes them)",
-            *(dataset.ignored, shown(dataset.root)),
+            *(dataset.ignored, shown(dataset.place)),
         )
-    subset = select(dataset, options, order(dataset, options) if order else None)
+    subset = select(dataset, options, candidates)
     for line in report(subset, options):
         log.info("%s", line)
     if not subset.samples:
@@ -83,23 +86,24 @@ def select_subset(options: Options, order: Callable[[Dataset, Options], Sequence
     return subset
 
 
-def select(dataset: Dataset, options: Options, order: Sequence[str] | None = None) -> Subset:
+def select(dataset: Dataset, options: Options, candidates: Sequence[str] | None = None) -> Subset:
     """Choose the subset that `options` describe.
 
     The rules in their order: choose identities (the first N, or N drawn with the identity seed); drop those
     with fewer than M samples, unless they are allowed; draw M samples in each with the sample seed.
     With `strict`, identities with fewer than M samples are passed over instead of dropped.
-    `order` names identities in another order to choose them in.
+    `candidates` names identities in another order to choose them in.
     Raises RequestError when `strict` cannot have exactly N x M samples. The subset may be empty.
     """
-    candidates = _candidates(dataset, options) if order is None else order
+    if candidates is None:
+        candidates = _candidates(dataset, options)
     listed = (_listed_strictly if options.strict else _listed)(dataset, options, candidates)
     enough = options.samples_per_identity or 1
     required = 1 if options.allow_insufficient_samples else enough
     kept = [(identity, paths) for identity, paths in listed if len(paths) >= required]
     return Subset(
         samples=tuple(
-            Sample(identity, path, name)
+            Sample(identity, name, dataset.location(identity, path))
             for identity, paths in kept
             for path, name in _drawn(identity, paths, options.samples_per_identity, options.random_seed)
         ),
@@ -135,7 +139,7 @@ def report(subset: Subset, options: Options) -> Iterator[str]:
 
 def rank_identities(identities: Iterable[str], seed: int) -> list[str]:
     """The identities in the order in which `seed` draws them."""
-    return sorted(identities, key=lambda identity: (_hash("identity", seed, identity), key(identity), identity))
+    return sorted(identities, key=lambda identity: (_hash("identity", seed, identity), order(identity)))
 
 
 def draw_samples(identity: str, paths: Sequence[str], count: int, seed: int) -> list[str]:
@@ -147,9 +151,9 @@ def draw_samples(identity: str, paths: Sequence[str], count: int, seed: int) -> 
     drawn = heapq.nsmallest(
         count,
         paths,
-        key=lambda path: (_hash("sample", seed, identity, without_extension(path)), key(path), path),
+        key=lambda path: (_hash("sample", seed, identity, without_extension(path)), order(path)),
     )
-    return sorted(drawn, key=lambda path: (key(path), path))
+    return list(in_order(drawn))
 
 
 def _hash(*parts: object) -> bytes:
@@ -184,7 +188,7 @@ def _listed_strictly(dataset: Dataset, options: Options, candidates: Sequence[st
                 return [(identity, found[identity]) for identity in dataset.identities if identity in found]
         else:
             counts[identity] = len(paths)
-    closest = ", ".join(f"{shown(identity or dataset.root)} ({count})" for identity, count in counts.most_common(5))
+    closest = ", ".join(f"{shown(identity or dataset.place)} ({count})" for identity, count in counts.most_common(5))
     raise RequestError(
         f"--strict asks for {count} identities with {each} samples each: "
         f"{len(found)} have them, {count - len(found)} are missing"
@@ -222,7 +226,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 def _is_blocked(name: str, folders: set[str]) -> bool:
     """Whether a folder stands where the gradient file of this name, or its unfinished form, would be written."""
-    return any(f"{name}_grad.npy{suffix}" in folders for suffix in ("", ".part"))
+    return any(name + GRADIENT + suffix in folders for suffix in ("", ".part"))
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -231,16 +235,12 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
-def _join(identity: str, path: str) -> str:
-    return f"{identity}/{path}" if identity else path
-
-
 def _why_empty(dataset: Dataset, subset: Subset, options: Options) -> str:
-    root = shown(dataset.root)
+    place = shown(dataset.place)
     if not any(count for _, count in subset.insufficient):
-        kinds = shown(", ".join(sorted(dataset.extensions)))
-        return f"no identity chosen from {root} holds an image ({kinds})"
+        kinds = shown(", ".join(sorted(options.image_extension or IMAGE_EXTENSIONS)))
+        return f"no identity chosen from {place} holds an image ({kinds})"
     return (
-        f"no identity chosen from {root} has {options.samples_per_identity} samples: lower --samples-per-identity, "
+        f"no identity chosen from {place} has {options.samples_per_identity} samples: lower --samples-per-identity, "
         "or take what there is with --allow-insufficient-samples"
     )

@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from grafiqs.errors import RequestError
+from grafiqs import npy
+from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
-from grafiqs.run import files, tables
-from grafiqs.run import journal as journals
+from grafiqs.options import Options
 from grafiqs.run import manifest as manifests
+from grafiqs.run import tables
 from grafiqs.run.folder import LOCK
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
-from grafiqs.scan import scan
-from grafiqs.select import select
+from grafiqs.select import open_dataset, select
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +33,24 @@ _SHOWN = 20
 """Problems that are logged one by one; the rest are counted."""
 
 
-def verify_run(folder: Path, image_path: Path | None = None, quiet: bool = False) -> list[str]:
+def verify_run(
+    folder: Path, image_path: Path | None = None, quiet: bool = False, root: Path | None = None
+) -> list[str]:
     """Check the finished run in `folder`, with its data set where that is at hand; returns what is wrong.
 
-    `image_path` says where the data set is now; by default it is looked for where it was. Problems are
-    logged as warnings. Raises RequestError when `folder` is no run folder.
+    `image_path` says where the data set is now, and `root` where the paths in a list begin; by default both are looked
+    for where they were. Problems are logged as warnings. Raises RequestError when `folder` is no run folder.
     """
     manifest = manifests.read(folder)
-    place = image_path or Path(manifest.data_set)
-    dataset = place if os.path.isdir(place) else None
-    if image_path is not None and dataset is None:
+    place = image_path or Path(manifest.data_set["place"])
+    if root is None and manifest.options["root"] is not None:
+        root = Path(manifest.data_set["root"])
+    at_hand = os.path.exists(place)
+    if image_path is not None and not at_hand:
         raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
+    options = manifest.to_options(image_path=place, root=root) if at_hand else None
     counts: Counter[type[Outcome]] = Counter()
-    problems = list(_problems(folder, manifest, dataset, counts, quiet))
+    problems = list(_problems(folder, manifest, options, counts, quiet))
     for problem in problems[:_SHOWN]:
         log.warning("%s", problem)
     if problems:
@@ -52,10 +58,10 @@ def verify_run(folder: Path, image_path: Path | None = None, quiet: bool = False
             log.warning("... and %d more", len(problems) - _SHOWN)
         log.warning("%s is not what its manifest says: %d problems", shown(folder), len(problems))
         return problems
-    if dataset is None:
+    if options is None:
         log.info("The data set %s is not at hand: the subset was not derived again (--image-path)", shown(place))
     else:
-        log.info("The subset derived again from %s is the same: SHA-256 %s", shown(dataset), manifest.subset.sha256)
+        log.info("The subset derived again from %s is the same: SHA-256 %s", shown(place), manifest.subset.sha256)
     log.info(
         "Verified: %d identities, %d images, %d scored, %d failed, %d gradient files: all as the manifest says",
         *(manifest.subset.identities, len(manifest.subset.samples)),
@@ -65,13 +71,18 @@ def verify_run(folder: Path, image_path: Path | None = None, quiet: bool = False
 
 
 def _problems(
-    folder: Path, manifest: Manifest, dataset: Path | None, counts: Counter[type[Outcome]], quiet: bool
+    folder: Path, manifest: Manifest, options: Options | None, counts: Counter[type[Outcome]], quiet: bool
 ) -> Iterator[str]:
-    if (folder / journals.NAME).exists() or not (folder / tables.SUMS).exists():
+    if not tables.is_finished(folder):
         yield "the run is not finished: the command that began it goes on with it"
         return
-    if dataset is not None:
-        yield from _subset_problems(manifest, dataset)
+    dataset: Dataset | None = None
+    if options is not None:
+        try:
+            dataset = open_dataset(options)
+            yield from manifest.subset_differences(select(dataset, options))
+        except RequestError as error:
+            yield f"the subset cannot be derived again: {error}"
     outputs: set[str] = set()
     try:
         changed = tables.changed(folder, manifest)
@@ -92,16 +103,6 @@ def _problems(
         yield f"the tables cannot be followed further: {error}"
         return
     yield from _strangers(folder, manifest, outputs)
-
-
-def _subset_problems(manifest: Manifest, dataset: Path) -> Iterator[str]:
-    options = manifest.to_options(image_path=dataset)
-    try:
-        subset = select(scan(dataset, options.image_extension, options.flat_structure), options)
-    except RequestError as error:
-        yield f"the subset cannot be derived again: {error}"
-        return
-    yield from manifest.subset_differences(subset)
 
 
 def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -132,7 +133,7 @@ def _file_problems(folder: Path, manifest: Manifest, scored: Scored) -> Iterator
             continue
         if hashlib.sha256(data).hexdigest() != checksum:
             yield f"{name} does not have its checksum: its bytes were changed"
-        gradient = files.from_npy(data, shape, manifest.dtype)
+        gradient = npy.decoded_as(data, shape, manifest.dtype)
         if gradient is None:
             yield f"{name} is no .npy file of {manifest.dtype} {shape}"
         elif not np.isfinite(gradient).all():
@@ -149,16 +150,16 @@ def _tolerance(total: float, size: int, dtype: str) -> float:
     return total * 1e-12 + rounding
 
 
-def _image_problems(manifest: Manifest, scored: Scored, dataset: Path | None) -> Iterator[str]:
+def _image_problems(manifest: Manifest, scored: Scored, dataset: Dataset | None) -> Iterator[str]:
     """Check that the image of one sample is still the one that was read, where the data set is at hand."""
     if dataset is None:
         return
-    path = dataset / manifest.subset.samples[scored.index].location
+    location = manifest.subset.samples[scored.index].location
     try:
-        if files.sha256(path) != scored.image_sha256:
-            yield f"the image {shown(path)} is no longer the one that was scored"
-    except OSError as error:
-        yield f"the image {shown(path)} cannot be read: {error.strerror}"
+        if hashlib.sha256(dataset.read(location)).hexdigest() != scored.image_sha256:
+            yield f"the image {shown(dataset.root / location)} is no longer the one that was scored"
+    except UnreadableSampleError as error:
+        yield f"the image {shown(dataset.root / location)} cannot be read: {error}"
 
 
 def _strangers(folder: Path, manifest: Manifest, outputs: set[str]) -> Iterator[str]:

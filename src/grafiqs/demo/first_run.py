@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs import npy
 from grafiqs.demo import sheet
 from grafiqs.demo.backbone import demo_backbone
 from grafiqs.demo.degrade import KINDS, Degradation
@@ -24,7 +25,6 @@ from grafiqs.extract import Summary, extract_gradients
 from grafiqs.names import shown
 from grafiqs.options import DrawOptions, Options
 from grafiqs.progress import duration
-from grafiqs.run.files import from_npy
 from grafiqs.run.tables import FAILURES, SCORES
 from grafiqs.template import SIZE
 
@@ -143,7 +143,7 @@ def best_and_worst(faces: Path, run: Path, ranking: list[Ranked]) -> NDArray[np.
 def _magnitude(run: Path, one: Ranked) -> NDArray[np.float32]:
     """The sum of |gradient| over the colours (112, 112), at the image."""
     path = run / "image" / one.identity / f"{one.sample}_grad.npy"
-    gradient = from_npy(path.read_bytes(), (3, SIZE, SIZE), "float32")
+    gradient = npy.decoded_as(path.read_bytes(), (3, SIZE, SIZE), "float32")
     if gradient is None or not np.isfinite(gradient).all():
         raise StoppedError(f"{shown(path)} is damaged: begin anew with --overwrite")
     return np.asarray(np.abs(gradient).sum(axis=0), np.float32)

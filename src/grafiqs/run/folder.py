@@ -15,6 +15,7 @@ from typing import Any
 import filelock
 from numpy.typing import NDArray
 
+from grafiqs import npy
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 from grafiqs.run import files, tables
@@ -78,7 +79,7 @@ class RunFolder:
                 if path.parent not in self._folders:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     self._folders.add(path.parent)
-                data = files.npy(gradient)
+                data = npy.encoded(gradient)
                 with files.whole(path) as file:
                     file.write(data)
                 checksums.append(hashlib.sha256(data).hexdigest())
@@ -234,7 +235,7 @@ def _reopen_finished(root: Path, manifest: Manifest) -> bool:
 
     Returns False for a run that is not finished. Raises RequestError when the tables were changed since.
     """
-    if (root / journals.NAME).exists() or not (root / tables.SUMS).exists():
+    if not tables.is_finished(root):
         return False
     try:
         changed = tables.changed(root, manifest)

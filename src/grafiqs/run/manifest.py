@@ -9,14 +9,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, get_origin, get_type_hints
 
+from grafiqs import npy
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 from grafiqs.options import DECIDING, Options
-from grafiqs.run import files
 from grafiqs.select import Sample, Subset
 
 NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 """Version of the run folder's layout."""
 
 METHOD = {
@@ -27,6 +27,8 @@ METHOD = {
     "direction": "lower score = higher quality",
 }
 
+_DATA_SET = {"form", "place", "root", "path_prefix"}
+
 _COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers", "preprocessing", "computation")
 """The sections that two commands must share to belong to one run. Where data set and weights lie does not matter."""
 
@@ -35,14 +37,15 @@ _COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers
 class Manifest:
     """One run. Every section is plain JSON; `subset` is kept whole, with its hash.
 
-    `environments` names the versions and machines that the run was computed on, in order; one, unless a
-    stopped run went on elsewhere.
+    `data_set` says what the data set was (`form`), where it lay (`place`), what locations are relative to (`root`), and
+    how that was given (`path_prefix`). `environments` names the versions and machines that the run was computed on, in
+    order; one, unless a stopped run went on elsewhere.
     """
 
     method: dict[str, str]
     options: dict[str, Any]
     seeds: dict[str, int]
-    data_set: str
+    data_set: dict[str, str]
     weights: str
     weights_sha256: str
     backbone: dict[str, Any]
@@ -65,7 +68,7 @@ class Manifest:
     @cached_property
     def file_sizes(self) -> dict[str, int]:
         """The size in bytes of one gradient file of each dumped layer."""
-        return {layer: files.npy_size(tuple(self.layers[layer]), self.dtype) for layer in self.dumps}
+        return {layer: npy.size(tuple(self.layers[layer]), self.dtype) for layer in self.dumps}
 
     def to_options(self, **others: Any) -> Options:
         """The options that made this run, with `others` that do not decide what it writes."""
@@ -134,9 +137,9 @@ def _parsed(document: dict[str, Any]) -> Manifest:
         raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
     listed = document.pop("subset")
     samples = tuple(
-        Sample(identity and _inside(identity), _inside(path), _inside(name))
-        for identity, paths in listed["samples"].items()
-        for name, path in paths.items()
+        Sample(identity and _inside(identity), _inside(name), _inside(location))
+        for identity, locations in listed["samples"].items()
+        for name, location in locations.items()
     )
     insufficient = tuple((identity, _count(count)) for identity, count in listed["insufficient"].items())
     counts = {name: _count(listed[name]) for name in ("identities", "chosen", "available")}
@@ -151,6 +154,8 @@ def _parsed(document: dict[str, Any]) -> Manifest:
         raise ValueError("its options are not those of a run")
     if any(len(shape) != 3 or not all(map(_count, shape)) for shape in manifest.layers.values()):
         raise ValueError("its layers have no shapes")
+    if manifest.data_set.keys() != _DATA_SET or not all(isinstance(text, str) for text in manifest.data_set.values()):
+        raise ValueError("it does not say where its data set was")
     if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
         raise ValueError("it names no environment")
     return manifest
@@ -165,7 +170,7 @@ def _count(value: object) -> int:
 def _by_identity(subset: Subset) -> dict[str, dict[str, str]]:
     listed: dict[str, dict[str, str]] = {}
     for sample in subset.samples:
-        listed.setdefault(sample.identity, {})[sample.name] = sample.path
+        listed.setdefault(sample.identity, {})[sample.name] = sample.location
     return listed
 
 

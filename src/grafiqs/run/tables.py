@@ -16,6 +16,7 @@ from typing import IO
 
 from grafiqs.names import encoded, shown
 from grafiqs.run import files
+from grafiqs.run.journal import NAME as JOURNAL
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST
 from grafiqs.run.manifest import Manifest
@@ -26,7 +27,8 @@ FAILURES = "failures.csv"
 SUMS = "SHA256SUMS"
 IMAGE_SUMS = "SHA256SUMS.images"
 
-_SAMPLE = ("identity", "sample", "path")
+SAMPLE = ("identity", "sample", "path")
+"""The columns that tell a sample, in every table."""
 
 
 def field_format(layer: str) -> str:
@@ -61,8 +63,8 @@ def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: P
                 tables.enter_context(files.whole(into / name)) for name in (SCORES, FAILURES, IMAGE_SUMS)
             )
             texts = {layer: tables.enter_context(files.whole(into / field_format(layer))) for layer in manifest.layers}
-            scores.write(_csv_row(*_SAMPLE, *manifest.layers))
-            failures.write(_csv_row(*_SAMPLE, "reason"))
+            scores.write(_csv_row(*SAMPLE, *manifest.layers))
+            failures.write(_csv_row(*SAMPLE, "reason"))
             for outcome in outcomes:
                 counts[type(outcome)] += 1
                 sample = manifest.subset.samples[outcome.index]
@@ -80,6 +82,11 @@ def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: P
             if name != SUMS:
                 sums.write(_sum_row(files.sha256((folder if name == MANIFEST else into) / name), name))
     return Counts(counts[Scored], counts[Failed])
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in `folder` came to its end."""
+    return (folder / SUMS).exists() and not (folder / JOURNAL).exists()
 
 
 def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
@@ -130,14 +137,14 @@ def changed(folder: Path, manifest: Manifest) -> list[str]:
 
 def subset_csv(subset: Subset) -> Iterator[bytes]:
     """A subset as CSV, in pieces: identity, sample, path."""
-    yield _csv_row(*_SAMPLE)
+    yield _csv_row(*SAMPLE)
     for sample in subset.samples:
         yield _csv_row(*_columns(sample))
 
 
 def text_row(manifest: Manifest, location: str, score: float) -> bytes:
     """A line of GraFIQs_<layer>.txt: path and score; a line break in the path becomes an escape."""
-    path = f"{manifest.options['image_path']}/{location}"
+    path = f"{manifest.data_set['path_prefix']}/{location}"
     if manifest.options["path_replace"]:
         path = path.replace(manifest.options["path_replace"], manifest.options["path_replace_with"] or "")
     path = path.replace("\r", "\\r").replace("\n", "\\n")
@@ -175,7 +182,7 @@ def _parsed(line: bytes) -> tuple[str, str]:
 
 def _rows(stack: ExitStack, path: Path, columns: Iterable[str]) -> Iterator[list[str]]:
     """The rows of a table, after its header; each has every column."""
-    header = [*_SAMPLE, *columns]
+    header = [*SAMPLE, *columns]
     file = stack.enter_context(path.open(encoding="utf-8", errors="surrogateescape", newline=""))
     rows = csv.reader(file, strict=True)
     try:

@@ -1,0 +1,1 @@
+"""The forms that face data sets come in: a small reader for each, behind one protocol."""

@@ -1,0 +1,68 @@
+"""A file that several threads and forked processes read at once."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+
+class SharedFile(io.RawIOBase):
+    """A file opened for reading, in which nobody moves anybody else's place.
+
+    Every read goes through `pread`, and the place of `seek` is kept beside the descriptor, so that a forked process has
+    its own. No read takes more memory than the file has bytes. It can be pickled: that opens it again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self._descriptor).st_size
+        self._place = 0
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset` on; fewer where the file ends."""
+        pieces: list[bytes] = []
+        end = min(offset + size, self.size)
+        while offset < end:
+            piece = os.pread(self._descriptor, end - offset, offset)
+            if not piece:  # the file has become shorter
+                break
+            pieces.append(piece)
+            offset += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes from the place of `seek` on; all there are, when it is negative."""
+        data = self.read_at(self._place, self.size if size < 0 else size)
+        self._place += len(data)
+        return data
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move this process's place. Raises ValueError for a place before the file."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"there is no byte {start + offset}")
+        self._place = start + offset
+        return self._place
+
+    def tell(self) -> int:
+        """Where the next `read` of this process begins."""
+        return self._place
+
+    def close(self) -> None:
+        """Close the file; more than once is no error."""
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
+
+    def __reduce__(self) -> tuple[type[SharedFile], tuple[Path]]:
+        return SharedFile, (self._path,)

@@ -1,0 +1,236 @@
+"""insightface's verification sets: a pickle of encoded images, two for each pair, and of who is the same person.
+
+The pickle is followed by Python's own unpickler, the one written in Python (the one in C can be made to take far more
+memory than the file has bytes), cut down to what such a file needs: lists, tuples, bytes, text, numbers, and plain
+NumPy arrays, which are rebuilt here without NumPy. Nothing else that a pickle names is looked up, let alone called.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.formats.dataset import MAX_BYTES, Dataset, Pair, too_large
+from grafiqs.names import in_order, shown
+
+EXTENSION = "bin"
+
+
+class VerificationSet(Dataset):
+    """A verification set: one unnamed identity, its samples the places of the images, as six digits; and its pairs.
+
+    Images 0 and 1 are the first pair, 2 and 3 the second, and so on.
+    Raises RequestError when the file is no such pickle, or holds anything else.
+    """
+
+    form = "verification set"
+    identities = ("",)
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._images, same = _content(place)
+        names = [_name(number) for number in range(len(self._images))]
+        self.pairs = tuple(map(Pair, names[::2], names[1::2], same))
+
+    def samples(self, identity: str) -> tuple[str, ...]:  # noqa: ARG002 - there is one only
+        """The places of the images, as six digits."""
+        return in_order(map(_name, range(len(self._images))))
+
+    def read(self, location: str) -> bytes:
+        """The encoded image. Raises UnreadableSampleError, with the reason."""
+        try:
+            image = _image(self._images[int(location)])
+        except (ValueError, IndexError) as error:
+            raise UnreadableSampleError("is not in the verification set") from error
+        if image is None:
+            raise UnreadableSampleError("holds no bytes of an image")
+        if len(image) > MAX_BYTES:
+            raise UnreadableSampleError(too_large(len(image)))
+        return image
+
+    def __reduce__(self) -> tuple[type[VerificationSet], tuple[Path]]:
+        return VerificationSet, (self.place,)
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}"
+
+
+def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
+    """The images and, for each pair of them, whether both are of the same identity."""
+    try:
+        data = place.read_bytes()
+    except OSError as error:
+        raise RequestError(f"cannot read {shown(place)}: {error.strerror}") from error
+    try:
+        content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+        images, same = content
+        if not isinstance(images, list | tuple):
+            raise pickle.UnpicklingError(f"its images are a {type(images).__name__} instead of a list")
+        answers = [bool(answer) for answer in (same.values() if isinstance(same, _Array) else map(_number, same))]
+    except _RefusedError as error:
+        raise RequestError(
+            f"{shown(place)} was not opened further: it names {shown(error)[:200]}, and nothing but lists, bytes, "
+            "numbers and plain arrays belongs in a verification set; what else it holds could run code"
+        ) from error
+    except Exception as error:  # hostile data make an unpickler fail in every way there is
+        reason = shown(" ".join(str(error).split())[:200]) or type(error).__name__
+        raise RequestError(
+            f"{shown(place)} is no verification set, a pickle of images and pairs ({reason}): get the file again"
+        ) from error
+    if len(images) != 2 * len(answers) or not images:
+        raise RequestError(
+            f"{shown(place)} holds {len(images)} images for {len(answers)} pairs, instead of two for each"
+        )
+    return images, answers
+
+
+def _image(value: Any) -> bytes | None:
+    """The bytes of one image, as the different writers have stored them."""
+    if isinstance(value, _Array):
+        return value.data if len(value.shape) == 1 and value.dtype.size == 1 else None
+    return bytes(value) if isinstance(value, bytes | bytearray) else None
+
+
+def _number(value: Any) -> int | float:
+    if not isinstance(value, int | float):
+        raise pickle.UnpicklingError(f"a {type(value).__name__} stands where the pairs are said to be the same or not")
+    return value
+
+
+# -- what a pickle may hold --------------------------------------------------------------------------------
+
+
+class _RefusedError(pickle.UnpicklingError):
+    """The pickle names something that it may not; the message is that name."""
+
+
+class _Type:
+    """A NumPy type of whole numbers or truth values."""
+
+    __slots__ = ("signed", "size")
+
+    def __init__(self, name: object, *_: object) -> None:
+        text = _text(name).lstrip("|<=")
+        if text not in ("b1", "?", "bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"):
+            raise pickle.UnpicklingError(f"an array of type {text!r}")
+        self.signed = text.startswith("i")
+        self.size = int(text[1]) if text[0] in "iu" else 1
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        if _text(state[1]) not in ("|", "<", "="):
+            raise pickle.UnpicklingError("an array of big-endian numbers")
+
+    def values(self, data: bytes) -> list[int]:
+        return [
+            int.from_bytes(data[start : start + self.size], "little", signed=self.signed)
+            for start in range(0, len(data), self.size)
+        ]
+
+
+class _Array:
+    """A plain NumPy array: type, shape and bytes."""
+
+    __slots__ = ("data", "dtype", "shape")
+
+    def __init__(self, data: object = b"", dtype: object = None, shape: object = (0,), _order: object = "C") -> None:
+        self._fill(data, dtype or _Type("u1"), shape)
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        _, shape, dtype, _, data = state
+        self._fill(data, dtype, shape)
+
+    def _fill(self, data: Any, dtype: Any, shape: Any) -> None:
+        self.data = data.encode("latin-1") if isinstance(data, str) else bytes(memoryview(data))
+        self.dtype: _Type = dtype
+        self.shape: tuple[int, ...] = shape if isinstance(shape, tuple) else (shape,)
+        if not isinstance(dtype, _Type) or not all(type(n) is int and 0 <= n <= len(self.data) for n in self.shape):
+            raise pickle.UnpicklingError("an array without a type or a shape")
+        if len(self.data) != math.prod(self.shape) * dtype.size:
+            raise pickle.UnpicklingError("an array whose bytes do not fill its shape")
+
+    def values(self) -> list[int]:
+        return self.dtype.values(self.data)
+
+
+class _Name:
+    """One of the names that a pickle may call, and what is done instead. Nothing can be set on it."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+    def __setstate__(self, _state: object) -> None:
+        raise pickle.UnpicklingError("it sets what cannot be set")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, str):
+        return value
+    raise pickle.UnpicklingError(f"a {type(value).__name__} where a text stands otherwise")
+
+
+def _latin(text: str = "", _encoding: object = None) -> bytes:
+    """What Python 3 writes for bytes where Python 2 is to read it."""
+    return text.encode("latin-1")
+
+
+def _scalar(dtype: _Type, data: Any) -> int:
+    (value,) = dtype.values(data.encode("latin-1") if isinstance(data, str) else bytes(memoryview(data)))
+    return value
+
+
+_NAMES = {
+    **{
+        (f"numpy.{core}.{module}", name): _Name(make)
+        for core in ("core", "_core")
+        for module, name, make in (
+            ("multiarray", "_reconstruct", lambda *_: _Array()),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _Array),
+        )
+    },
+    ("numpy", "ndarray"): _Name(_Array),
+    ("numpy", "dtype"): _Name(_Type),
+    ("_codecs", "encode"): _Name(_latin),
+    ("__builtin__", "bytes"): _Name(_latin),
+    ("builtins", "bytes"): _Name(_latin),
+}
+
+_OPCODES = b"".join(
+    (
+        *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK),
+        *(pickle.EMPTY_LIST, pickle.LIST, pickle.APPEND, pickle.APPENDS),
+        *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
+        *(pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING),
+        *(pickle.BINBYTES, pickle.SHORT_BINBYTES, pickle.BINBYTES8, pickle.BYTEARRAY8),
+        *(pickle.UNICODE, pickle.BINUNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE8),
+        *(pickle.INT, pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG, pickle.LONG1, pickle.LONG4),
+        *(pickle.FLOAT, pickle.BINFLOAT, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE),
+        *(pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.GET, pickle.BINGET, pickle.LONG_BINGET),
+        *(pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.REDUCE, pickle.BUILD),
+    )
+)
+
+
+class _Unpickler(pickle._Unpickler):
+    """Python's unpickler without the opcodes, and without the names, that a verification set does not need."""
+
+    dispatch: ClassVar = {code: load for code, load in pickle._Unpickler.dispatch.items() if code in _OPCODES}
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _NAMES[module, name]
+        except KeyError:
+            raise _RefusedError(f"{module}.{name}") from None
