@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from grafiqs.extract import extract_gradients
     from grafiqs.gradients import gradient_scores, image_gradients
     from grafiqs.options import DrawOptions, Options
-    from grafiqs.select import select_subset
+    from grafiqs.results import open_run
+    from grafiqs.select import open_dataset, select_subset
     from grafiqs.verify import verify_run
 
 __version__ = "0.1.0"
@@ -33,12 +34,14 @@ __all__ = [
     "gradient_scores",
     "image_gradients",
     "load_checkpoint",
+    "open_dataset",
+    "open_run",
     "select_subset",
     "verify_run",
 ]
 
 _MODULES = (
-    *("errors", "options", "select", "demo.backbone"),
+    *("errors", "options", "select", "results", "demo.backbone"),
     *("gradients", "dataset", "backbones.checkpoint", "verify", "extract"),
 )
 """Where the public names live, lightest first: those that need torch come last."""
