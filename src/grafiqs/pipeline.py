@@ -6,13 +6,12 @@ import hashlib
 import math
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grafiqs import devices, images
+from grafiqs.ahead import mapped
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
@@ -27,9 +27,6 @@ from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.run.folder import RunFolder, UnwritableNameError
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 class Computer:
@@ -84,18 +81,9 @@ def outcomes(run: RunFolder, computer: Computer, dataset: Dataset, pending: Sequ
     threads = min(16, max(2, (os.cpu_count() or 2) // 2))
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
         indices = (index for batch in batches for index in batch)
-        read = _ahead(readers, lambda index: _read(dataset, samples[index].location), indices, 2 * size)
+        read = mapped(readers, lambda index: _read(dataset, samples[index].location), indices, 2 * size)
         computed = _computed(read, computer, batches, set(pending))
-        yield from _ahead(writers, partial(_write, run), computed, size)
-
-
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], ahead: int) -> Iterator[B]:
-    """`map(work, items)` on the threads of `pool`, in order, with at most `ahead` items begun early."""
-    items = iter(items)
-    begun = deque(pool.submit(work, item) for item in islice(items, ahead))
-    while begun:
-        yield begun.popleft().result()
-        begun.extend(pool.submit(work, item) for item in islice(items, 1))
+        yield from mapped(writers, partial(_write, run), computed, size)
 
 
 def _read(dataset: Dataset, location: str) -> tuple[Tensor, str] | UnreadableSampleError:
