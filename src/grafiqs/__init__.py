@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from grafiqs.errors import RequestError, StoppedError
     from grafiqs.extract import extract_gradients
     from grafiqs.gradients import gradient_scores, image_gradients
+    from grafiqs.inspect import inspect_dataset
     from grafiqs.options import DrawOptions, Options
     from grafiqs.results import open_run
     from grafiqs.select import open_dataset, select_subset
@@ -33,6 +34,7 @@ __all__ = [
     "extract_gradients",
     "gradient_scores",
     "image_gradients",
+    "inspect_dataset",
     "load_checkpoint",
     "open_dataset",
     "open_run",
@@ -41,7 +43,7 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("errors", "options", "select", "results", "demo.backbone"),
+    *("errors", "options", "select", "results", "demo.backbone", "inspect"),
     *("gradients", "dataset", "backbones.checkpoint", "verify", "extract"),
 )
 """Where the public names live, lightest first: those that need torch come last."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import json
 import logging
 import os
 import signal
@@ -27,7 +28,7 @@ _Kind = TypeVar("_Kind", Options, DrawOptions)
 _CODES = """
 exit codes:
   0    all done
-  1    done, but some images could not be scored (failures.csv), or 'verify' found something wrong
+  1    done, but some images could not be scored (failures.csv) or read, or 'verify' found something wrong
   2    the request is wrong; nothing was written
   3    stopped by trouble on the way; what was done is kept, and the same command goes on
   130  stopped by Ctrl-C (143: by SIGTERM, 141: nobody reads what it says); the same command goes on
@@ -60,6 +61,15 @@ _SELECT = """
 examples:
   {prog} --image-path faces --num-identities 24 --samples-per-identity 40 --output subset.csv
   {prog} --image-path faces --samples-per-identity 5 --strict --num-identities 100 | cut -d, -f3
+"""
+
+_INSPECT = """
+Identities, their numbers of samples, sizes, formats and modes; images that cannot be read; images with the same pixels,
+within an identity and across; and a warning where images are no aligned crops, which the networks expect.
+
+examples:
+  {prog} faces --samples-per-identity 50
+  {prog} train.rec --json > train.json
 """
 
 _VERIFY = """
@@ -218,6 +228,35 @@ def _print_bytes(pieces: Iterable[bytes]) -> None:
         raise _UnheardError(f"cannot write to standard output: {error.strerror}; give --output FILE") from error
 
 
+def _fill_inspect(parser: _Parser) -> None:
+    parser.usage = f"{parser.prog} DATASET [options]"
+    parser.describe("Say what a data set is like; every image is read.", _INSPECT + _CODES)
+    data_set = {field.name: field for field in OPTIONS if field.metadata["group"] == "data set"}
+    parser.add_argument("image_path", metavar="DATASET", type=path, help=data_set.pop("image_path").metadata["help"])
+    _add_options(parser, data_set.values())
+    parser.add_argument(
+        "--samples-per-identity", metavar="M", type=int, help="list the identities with fewer than M samples"
+    )
+    parser.add_argument("--json", action="store_true", help="print all that was found as JSON, to standard output")
+    parser.add_argument("--quiet", action="store_true", help="print warnings and errors only (and the JSON)")
+    parser.set_defaults(verb=_inspect)
+
+
+def _inspect(command: argparse.Namespace) -> int:
+    from grafiqs.inspect import inspect_dataset
+
+    log_to_terminal(command.quiet, results_on_stdout=command.json)
+    found = inspect_dataset(_options(Options, command))
+    if command.json:
+        _print_bytes([json.dumps(found.to_json(), indent=1).encode(), b"\n"])
+    else:
+        for line in found.report():
+            log.info("%s", line)
+    for warning in found.warnings():
+        log.warning("warning: %s", warning)
+    return 1 if found.unreadable else 0
+
+
 def _fill_verify(parser: _Parser) -> None:
     parser.describe("Check a finished run.", _VERIFY)
     parser.add_argument("run", metavar="RUN", type=path, help="the run folder")
@@ -279,6 +318,7 @@ def _need_opencv() -> None:
 _VERBS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "extract": ("select a subset and write its gradients and scores", _fill_extract),
     "select": ("write the chosen subset as CSV", _fill_select),
+    "inspect": ("say what a data set is like: identities, samples, duplicates, unreadable files", _fill_inspect),
     "verify": ("check a finished run", _fill_verify),
     "demo": ("show all of it on drawn faces, in less than a minute", _fill_demo),
     "draw-faces": ("draw a data set of people who do not exist", _fill_draw),

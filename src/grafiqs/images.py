@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -55,13 +56,27 @@ _UPRIGHT = {
 }
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image: its format and mode, in Pillow's words, and its pixels, RGB uint8 (H, W, 3)."""
+
+    format: str
+    mode: str
+    pixels: NDArray[np.uint8]
+
+
 def read(data: bytes) -> Tensor:
     """Encoded image -> uint8 RGB tensor (3, SIZE, SIZE). Raises UnreadableSampleError as `decode` does."""
     return resized(decode(data))
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """Decode an encoded image to RGB uint8 (H, W, 3), turned upright as its EXIF orientation says.
+    """Decode an encoded image to RGB uint8 (H, W, 3). Raises UnreadableSampleError as `picture` does."""
+    return picture(data).pixels
+
+
+def picture(data: bytes) -> Picture:
+    """Decode an encoded image to RGB, turned upright as its EXIF orientation says, and say what it was.
 
     Grey becomes three equal channels, alpha is dropped, 16 bits become their upper 8, CMYK is converted without
     a colour profile, and of an animation the first frame counts.
@@ -77,7 +92,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
             image.load()
             if image.format == "JPEG2000" and data.rfind(_J2K_END) < data.rfind(_J2K_START):
                 raise UnreadableSampleError("image file is truncated")  # its decoder makes do with any beginning
-            return _rgb(_upright(image))
+            return Picture(str(image.format), image.mode, _rgb(_upright(image)))
     except UnreadableSampleError:
         raise
     except UnidentifiedImageError as error:

@@ -21,6 +21,9 @@ from grafiqs.scan import scan
 
 log = logging.getLogger(__name__)
 
+UNNAMED = "(the whole data set)"
+"""What the unnamed identity is called where people read it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -129,7 +132,7 @@ def report(subset: Subset, options: Options) -> Iterator[str]:
     if subset.insufficient:
         yield f"Found {len(subset.insufficient)} identities with insufficient samples:"
         for identity, count in subset.insufficient:
-            yield f"  - {shown(identity) or '(the whole folder)'}: {count} samples"
+            yield f"  - {shown(identity) or UNNAMED}: {count} samples"
         if options.allow_insufficient_samples:
             yield f"Processing {subset.identities} identities, those with insufficient samples among them."
         else:
