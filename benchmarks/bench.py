@@ -46,6 +46,16 @@ class Row:
     unit: str
 
 
+SCAN = """
+import sys
+from pathlib import Path
+from grafiqs.scan import scan
+dataset = scan(Path(sys.argv[1])) if sys.argv[1:] else None
+kept = [dataset.samples(identity) for identity in dataset.identities] if dataset else []
+"""
+"""A program that scans a data set and keeps all names; without one, what starting such a program takes."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="iresnet50", choices=DEPTHS)
@@ -83,21 +93,27 @@ def start_up(rounds: int) -> list[Row]:
 
 
 def selection(root: Path, count: int) -> list[Row]:
-    """Select from a data set of empty files, 100 in each identity, against what `find` takes to list them."""
+    """Scan and select from a data set of empty files, 100 in each identity, against what `find` takes to list them."""
     for number in range(count):
         folder = root / f"identity_{number // 100:06d}"
         if number % 100 == 0:
             folder.mkdir(parents=True)
         (folder / f"{number % 100:04d}.jpg").touch()
-    listing = median(lambda: run_quietly("find", str(root), "-name", "*.jpg"), 3)
+    listing, scanning = alternating(
+        lambda: run_quietly("find", str(root), "-type", "f"), lambda: run_quietly(sys.executable, "-c", SCAN, str(root))
+    )
+    starting = median(lambda: run_quietly(sys.executable, "-c", SCAN), 3)
     everything = ["select", "--image-path", str(root), "--quiet"]
     few = [*everything, "--random-identity-selection", "--num-identities", "100", "--samples-per-identity", "50"]
     rows = [
         Row(f"find over {count:,} files", listing, "s"),
+        Row("scan of all of them: every identity, every sample", scanning - starting, "s"),
+        Row("... against find", (scanning - starting) / listing, "x"),
+        Row("... its peak memory, Python's own included", peak_memory("-c", SCAN, str(root)), "MiB"),
         Row("grafiqs select of 100 identities x 50 samples among them", median(lambda: grafiqs(*few), 3), "s"),
         Row("grafiqs select of all of them", median(lambda: grafiqs(*everything), 3), "s"),
     ]
-    return [*rows, Row("... its peak memory", peak_memory(everything), "MiB")]
+    return [*rows, Row("... its peak memory", peak_memory("-m", "grafiqs", *everything), "MiB")]
 
 
 def drawing(folder: Path) -> list[Row]:
@@ -117,11 +133,11 @@ def drawing(folder: Path) -> list[Row]:
     return [Row("drawn faces on one core", rate, "faces/s"), Row("grafiqs demo", demo, "s")]
 
 
-def peak_memory(arguments: list[str]) -> float:
-    """Peak resident memory of a command, in MiB, measured by a small parent: a child starts with its parent's."""
+def peak_memory(*arguments: str) -> float:
+    """Peak resident memory of Python so called, in MiB, measured by a small parent: a child starts with its parent's."""
     program = (
         "import resource, subprocess, sys\n"
-        "subprocess.run([sys.executable, '-m', 'grafiqs', *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)\n"
+        "subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True)
@@ -193,6 +209,14 @@ def disk_rate(path: Path) -> float:
             file.write(data.data)
 
     return data.nbytes / median(write, 3) / 1e6
+
+
+def alternating(*sides: Callable[[], Any], rounds: int = 5) -> list[float]:
+    """The median time of each side, in seconds, after a round to warm up; the sides take turns."""
+    for side in sides:
+        side()
+    times = [[timed(side) for side in sides] for _ in range(rounds)]
+    return [statistics.median(own) for own in zip(*times, strict=True)]
 
 
 def median(work: Callable[[], Any], rounds: int) -> float:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from grafiqs import images
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.cli import main
+from grafiqs.crops import edges, likeness
 from grafiqs.template import LANDMARKS
 from making import REAL, person, random_network
 
@@ -73,6 +76,28 @@ def test_a_subset_of_real_faces_goes_in_and_its_gradient_tree_comes_out(
 
     assert main(["verify", str(run)]) == 0
     assert f"{samples} images, {samples} scored, 0 failed, {5 * samples} gradient files" in capsys.readouterr().out
+
+
+def test_inspection_tells_aligned_crops_from_photos(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(ALIGNED), "--json", "--quiet", "--samples-per-identity", "40"]) == 0
+    crops_found = json.loads(capsys.readouterr().out)
+    assert (crops_found["identities"], crops_found["samples"]) == (24, 1172)
+    assert crops_found["insufficient"]["identities"] == {"Lindsay_Lohan": 22}
+    assert crops_found["likeness_to_aligned_crops"] > 0.7
+    assert crops_found["warnings"] == []
+    assert main(["inspect", str(PHOTOS), "--json", "--quiet"]) == 0
+    photos_found = json.loads(capsys.readouterr().out)
+    assert photos_found["sizes"] == {"250x250": 1580}
+    assert "1580 of 1580 images are not 112x112" in photos_found["warnings"][0]
+
+
+@pytest.mark.parametrize("box", [(0, 0, 250, 250), (50, 50, 200, 200), (70, 70, 180, 180)])
+def test_photos_cut_to_the_size_of_crops_are_not_taken_for_them(box: tuple[int, int, int, int]) -> None:
+    found = []
+    for path in sorted(PHOTOS.glob("*/*"))[::5]:
+        with Image.open(path) as photo:
+            found.append(edges(np.array(photo.crop(box).resize((112, 112)))))
+    assert likeness(np.mean(found, axis=0)) < 0.5
 
 
 def test_a_face_detector_finds_drawn_faces_where_the_template_has_them() -> None:

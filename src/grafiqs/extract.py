@@ -117,6 +117,7 @@ def _manifest(
             "batch_size": options.batch_size or devices.BATCH_SIZE[device.type],
         },
         subset=subset,
+        pairs=[list(pair) for pair in subset.pairs(dataset)],
         environments=[devices.environment(device)],
     )
 

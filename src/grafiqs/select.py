@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset
+from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset, Pair
 from grafiqs.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
 from grafiqs.options import Options
 from grafiqs.scan import scan
@@ -53,6 +53,13 @@ class Subset:
     """Identities in the data set."""
     insufficient: tuple[tuple[str, int], ...]
     """Chosen identities with too few samples, and how many they have."""
+
+    def pairs(self, dataset: Dataset) -> list[Pair]:
+        """The comparisons that a verification set asks for, where the subset has both samples."""
+        if not dataset.pairs:
+            return []
+        locations = {sample.location for sample in self.samples}
+        return [pair for pair in dataset.pairs if pair.first in locations and pair.second in locations]
 
     @property
     def sha256(self) -> str:
@@ -211,7 +218,10 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
     Told from all samples of the identity, not from the drawn ones, so that nested subsets agree.
     """
-    stems = Counter(without_extension(path) for path in paths)
+    plain = [without_extension(path) for path in paths]
+    stems = Counter(plain)
+    if len(stems) == len(paths) and stems.keys().isdisjoint(paths) and "/" not in "".join(paths):
+        return dict(zip(paths, plain, strict=True))  # the rule of the rest, where there is nothing to tell apart
     folders = {parent for path in paths for parent in _parents(path)}
     whole = set(paths)
     taken = whole | stems.keys()

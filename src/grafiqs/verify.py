@@ -80,7 +80,10 @@ def _problems(
     if options is not None:
         try:
             dataset = open_dataset(options)
-            yield from manifest.subset_differences(select(dataset, options))
+            subset = select(dataset, options)
+            yield from manifest.subset_differences(subset)
+            if manifest.pairs != [list(pair) for pair in subset.pairs(dataset)]:
+                yield "the pairs to compare are no longer those of the data set"
         except RequestError as error:
             yield f"the subset cannot be derived again: {error}"
     outputs: set[str] = set()

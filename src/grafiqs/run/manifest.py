@@ -37,9 +37,10 @@ _COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers
 class Manifest:
     """One run. Every section is plain JSON; `subset` is kept whole, with its hash.
 
-    `data_set` says what the data set was (`form`), where it lay (`place`), what locations are relative to (`root`), and
-    how that was given (`path_prefix`). `environments` names the versions and machines that the run was computed on, in
-    order; one, unless a stopped run went on elsewhere.
+    `pairs` are the comparisons that a verification set asks for, as [location, location, same identity], where the
+    subset has both. `data_set` says what the data set was (`form`), where it lay (`place`), what locations are relative
+    to (`root`), and how that was given (`path_prefix`). `environments` names the versions and machines that the run was
+    computed on, in order; one, unless a stopped run went on elsewhere.
     """
 
     method: dict[str, str]
@@ -53,6 +54,7 @@ class Manifest:
     preprocessing: dict[str, Any]
     computation: dict[str, Any]
     subset: Subset
+    pairs: list[list[Any]]
     environments: list[dict[str, Any]]
 
     @property
@@ -156,6 +158,11 @@ def _parsed(document: dict[str, Any]) -> Manifest:
         raise ValueError("its layers have no shapes")
     if manifest.data_set.keys() != _DATA_SET or not all(isinstance(text, str) for text in manifest.data_set.values()):
         raise ValueError("it does not say where its data set was")
+    locations = {sample.location for sample in samples} if manifest.pairs else set()
+    if any(
+        len(pair) != 3 or not locations.issuperset(pair[:2]) or type(pair[2]) is not bool for pair in manifest.pairs
+    ):
+        raise ValueError("its pairs are not of its samples")
     if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
         raise ValueError("it names no environment")
     return manifest

@@ -1,0 +1,170 @@
+"""What `grafiqs inspect` finds in a data set, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from grafiqs import Options, crops, inspect_dataset
+from grafiqs.cli import main
+from grafiqs.inspect import Inspection
+from making import make_faces, picture, tree
+
+
+@pytest.fixture
+def flawed(tmp_path: Path) -> Path:
+    """Faces with a little of everything: broken, doubled, grey, large, palettes, and an identity without any."""
+    root = make_faces(tmp_path / "faces", {"ann": 4, "bob": 2, "cyd": 1})
+    (root / "dee").mkdir()
+    (root / "ann" / "broken.png").write_bytes((root / "ann" / "0.png").read_bytes()[:-40])
+    (root / "ann" / "empty.jpg").touch()
+    Image.open(root / "ann" / "1.png").save(root / "ann" / "again.bmp")
+    Image.open(root / "ann" / "2.png").save(root / "cyd" / "also ann.png", compress_level=0)
+    Image.fromarray(picture(7, (50, 60))).convert("L").save(root / "bob" / "grey.jpg")
+    Image.fromarray(picture(8)).convert("P").save(root / "bob" / "palette.gif")
+    (root / "loose.png").write_bytes((root / "ann" / "0.png").read_bytes())
+    return root
+
+
+def inspected(root: Path, **options: object) -> Inspection:
+    return inspect_dataset(Options(image_path=root, quiet=True, **options))  # type: ignore[arg-type]
+
+
+def test_everything_is_found(flawed: Path) -> None:
+    found = inspected(flawed, samples_per_identity=4)
+    assert found.counts == {"ann": 7, "bob": 4, "cyd": 2, "dee": 0}
+    assert found.insufficient == {"cyd": 2, "dee": 0}
+    assert found.unreadable.keys() == {"ann/broken.png", "ann/empty.jpg"}
+    assert found.unreadable["ann/empty.jpg"] == "the file is empty"
+    assert found.duplicates == [["ann/1.png", "ann/again.bmp"], ["ann/2.png", "cyd/also ann.png"]]
+    assert found.across == [False, True]
+    assert found.sizes == {"112x112": 10, "60x50": 1}
+    assert found.formats == {"PNG": 8, "BMP": 1, "JPEG": 1, "GIF": 1}
+    assert found.modes == {"RGB": 9, "L": 1, "P": 1}
+    assert found.dataset.ignored == 1
+
+
+def test_the_report_is_for_people(flawed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = tree(flawed)
+    assert main(["inspect", str(flawed), "--samples-per-identity", "4"]) == 1
+    said, warned = capsys.readouterr()
+    lines = said.splitlines()
+    assert lines[0] == f"{flawed}: folders, 4 identities, 13 samples"
+    assert lines[1] == "Samples of an identity: 0 to 7, median 3"
+    assert [line.split() for line in lines[2:10] if not line.endswith(" 0")] == [
+        *(["0", "#" * 40, "1"], ["2", "#" * 40, "1"], ["4", "#" * 40, "1"], ["7", "#" * 40, "1"])
+    ]
+    assert lines[10:] == [
+        "Identities with fewer than 4 samples: 2",
+        "  - cyd: 2 samples",
+        "  - dee: 0 samples",
+        "Sizes: 112x112 (10), 60x50 (1)",
+        "Formats: PNG (8), BMP (1), JPEG (1), GIF (1)",
+        "Modes: RGB (9), L (1), P (1)",
+        "Unreadable: 2",
+        f"  - ann/broken.png: {inspected(flawed).unreadable['ann/broken.png']}",
+        "  - ann/empty.jpg: the file is empty",
+        "Exact duplicates within an identity: 1 groups",
+        "  - ann/1.png = ann/again.bmp",
+        "Exact duplicates across identities: 1 groups",
+        "  - ann/2.png = cyd/also ann.png",
+    ]
+    assert "grafiqs: warning: 1 of 11 images are not 112x112: they are no aligned crops" in warned
+    assert tree(flawed) == before
+
+
+def test_the_json_says_all_of_it(flawed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(flawed), "--json", "--quiet"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document.pop("unreadable").keys() == {"ann/broken.png", "ann/empty.jpg"}
+    assert len(document.pop("warnings")) == 1
+    numbers = document.pop("samples_per_identity")
+    assert numbers.pop("by_identity") == {"ann": 7, "bob": 4, "cyd": 2, "dee": 0}
+    rows = numbers.pop("histogram")
+    assert sum(row["identities"] for row in rows) == 4
+    assert [row["from"] for row in rows] == [row["to"] for row in rows] == list(range(8))
+    assert numbers == {"min": 0, "median": 3.0, "max": 7}
+    assert document == {
+        "data_set": str(flawed),
+        "form": "folders",
+        "identities": 4,
+        "samples": 13,
+        "ignored": 1,
+        "pairs": None,
+        "insufficient": {"required": 1, "identities": {"dee": 0}},
+        "duplicates": {"within": [["ann/1.png", "ann/again.bmp"]], "across": [["ann/2.png", "cyd/also ann.png"]]},
+        "sizes": {"112x112": 10, "60x50": 1},
+        "formats": {"PNG": 8, "BMP": 1, "JPEG": 1, "GIF": 1},
+        "modes": {"RGB": 9, "L": 1, "P": 1},
+        "likeness_to_aligned_crops": None,
+    }
+
+
+def test_a_clean_data_set_is_said_to_be_one(faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(faces), "--samples-per-identity", "2"]) == 0
+    said, warned = capsys.readouterr()
+    assert "Every identity has 2 samples." in said
+    assert "Unreadable: none" in said
+    assert "warning" not in warned
+
+
+def test_names_and_sizes_are_what_they_are_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "faces" / "ann").mkdir(parents=True)
+    Image.fromarray(picture(3, (40, 70))).save(tmp_path / "faces" / "ann" / "bell\a.jpg", exif=exif)
+    found = inspected(tmp_path / "faces")
+    assert found.sizes == {"40x70": 1}
+    assert all(line.isprintable() for line in found.report())
+
+
+@pytest.mark.parametrize("counts", [[5], [1, 1, 1], [0, 1, 1000], list(range(100)), [3, 17, 17, 40]])
+def test_the_histogram_holds_every_identity_once(counts: list[int], faces: Path) -> None:
+    found = inspected(faces)
+    found.counts.clear()
+    found.counts.update((f"{place}", count) for place, count in enumerate(counts))
+    rows = found.histogram()
+    assert len(rows) <= 12
+    assert (rows[0][0], rows[-1][1]) == (min(counts), max(counts))
+    assert all(end + 1 == start for (_, end, _), (start, _, _) in pairwise(rows))
+    for start, end, identities in rows:
+        assert identities == sum(start <= count <= end for count in counts)
+
+
+# -- aligned or not ------------------------------------------------------------------------------------------
+
+
+def likeness(images: list[np.ndarray]) -> float:
+    return crops.likeness(np.mean([crops.edges(image) for image in images], axis=0))
+
+
+def test_drawn_crops_look_aligned_and_moved_ones_do_not() -> None:
+    aligned = [picture(1000 * person + sample) for person in range(10) for sample in range(5)]
+    assert likeness(aligned) > crops.ALIGNED + 0.1
+    assert likeness([np.flipud(image) for image in aligned]) < 0.3
+    assert likeness([np.roll(image, 25, axis=0) for image in aligned]) < crops.ALIGNED
+    small = [np.array(Image.fromarray(image).resize((70, 70))) for image in aligned]
+    assert likeness([np.pad(image, ((21, 21), (21, 21), (0, 0)), mode="edge") for image in small]) < crops.ALIGNED
+
+
+def test_pictures_of_nothing_look_like_nothing() -> None:
+    assert likeness([np.full((112, 112, 3), 128, np.uint8)] * 3) == 0
+    noise = np.random.default_rng(0).integers(0, 256, (60, 112, 112, 3), dtype=np.uint8)
+    assert abs(likeness(list(noise))) < 0.4
+
+
+def test_the_warning_waits_for_enough_crops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(crops.ENOUGH):
+        folder = tmp_path / "faces" / "ann"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.flipud(picture(number))).save(folder / f"{number}.png")
+    assert main(["inspect", str(tmp_path / "faces")]) == 0
+    assert "do not look like crops aligned to the ArcFace template" in capsys.readouterr().err
+    (folder / "0.png").unlink()
+    assert main(["inspect", str(tmp_path / "faces")]) == 0
+    assert "warning" not in capsys.readouterr().err
