@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from grafiqs.errors import RequestError
 from grafiqs.formats.dataset import Dataset
+from grafiqs.names import in_order
 from grafiqs.options import Options
 from grafiqs.scan import scan
 from grafiqs.select import Sample, Subset, draw_samples, rank_identities, report, select, select_subset
@@ -40,7 +41,7 @@ class Listing(Dataset):
         raise AssertionError(f"{location} is a name only")
 
     def samples(self, identity: str) -> tuple[str, ...]:
-        return tuple(sorted(self.listing[identity], key=lambda path: (unicodedata.normalize("NFC", path), path)))
+        return in_order(self.listing[identity])
 
 
 def options(**values: object) -> Options:
@@ -117,6 +118,16 @@ def test_the_two_seeds_are_independent(data: dict[str, list[str]], seed: int, fi
     one, other = by_identity(seed, first), by_identity(seed, second)
     assert all(one[identity] == other[identity] for identity in one.keys() & other.keys())
     assert by_identity(second, first).keys() == one.keys()
+
+
+def test_gradients_are_copies_of_their_samples() -> None:
+    numbers = {f"{person}": [f"{number}.png" for number in range(25)] for person in range(12)}
+    gradients = {person: [path.replace(".png", "_grad.npy") for path in paths] for person, paths in numbers.items()}
+    for count in (None, 7):
+        chosen = options(samples_per_identity=count)
+        original, copy = select(Listing(numbers), chosen), select(Listing(gradients), chosen)
+        assert places(copy) == [place.replace(".png", "_grad.npy") for place in places(original)]
+        assert copy.sha256 == original.sha256
 
 
 @given(data=DATASETS, seed=SEEDS, other=NAMES)

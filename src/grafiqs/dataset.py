@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 from grafiqs import images, npy
 from grafiqs.errors import RequestError
 from grafiqs.formats.dataset import Dataset, Pair
-from grafiqs.names import order
+from grafiqs.names import order, shown
 from grafiqs.options import OPTIONS, Options
 from grafiqs.select import Sample, Subset, open_dataset, rank_identities, select_subset
 
@@ -51,11 +52,7 @@ class FaceDataset(TorchDataset[tuple[Any, Tensor, int, str]]):
         self.transform = transform
         self._load = load
         indices = {sample.location: index for index, sample in enumerate(subset.samples)} if pairs else {}
-        self.pairs = [
-            (indices[first], indices[second], same)
-            for first, second, same in pairs
-            if first in indices and second in indices
-        ]
+        self.pairs = [(indices[first], indices[second], same) for first, second, same in pairs]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -97,20 +94,23 @@ def create_dataset_with_subset(
         options.setdefault("image_extension", ("npy",))
     options.setdefault("random_identity_selection", identity_selection_seed is not None)
     chosen = Options(
-        image_path=_training_set(Path(root_dir)) if dataset_type == "MXFaceDataset" else Path(root_dir),
+        image_path=root_dir,  # type: ignore[arg-type]  # it takes text, too
         num_identities=num_identities,
         samples_per_identity=samples_per_identity,
         random_seed=random_seed,
         identity_selection_seed=identity_selection_seed,
         **options,
     )
+    if dataset_type == "MXFaceDataset":
+        chosen = replace(chosen, image_path=_training_set(chosen.image_path))
     dataset = open_dataset(chosen)
     if dataset_type == "MXFaceDataset" and dataset.form != "RecordIO":
-        raise RequestError(f"{root_dir} is no insightface training set: MXFaceDataset takes train.rec, or its folder")
+        place = shown(root_dir)
+        raise RequestError(f"{place} is no insightface training set: MXFaceDataset takes train.rec, or its folder")
     subset = select_subset(chosen, dataset, _by_size(dataset, chosen) if selective else None)
     load = partial(_array if dataset_type == "CasiaWebFaceEmbeddings" else _image, dataset)
     places = [str(dataset.root / sample.location) for sample in subset.samples]
-    return FaceDataset(subset, places, load, transform, dataset.pairs)
+    return FaceDataset(subset, places, load, transform, subset.pairs(dataset))
 
 
 def _training_set(root: Path) -> Path:
@@ -126,9 +126,9 @@ def _array(dataset: Dataset, sample: Sample) -> Tensor:
 
 
 def _by_size(dataset: Dataset, options: Options) -> Sequence[str]:
-    """The identities with most samples first; or, drawn, those that hold enough samples."""
+    """The identities with most samples first; or, drawn, those that hold enough samples (all, where none does)."""
     counts = {identity: len(dataset.samples(identity)) for identity in dataset.identities}
     if options.random_identity_selection:
         enough = [identity for identity, count in counts.items() if count >= (options.samples_per_identity or 1)]
-        return rank_identities(enough, options.identity_seed)
+        return rank_identities(enough or counts, options.identity_seed)
     return sorted(counts, key=lambda identity: (-counts[identity], order(identity)))

@@ -16,14 +16,19 @@ def key(name: str) -> str:
 
 
 def order(name: str) -> tuple[str, str]:
-    """What names are sorted by: the code points of their NFC form; those of one form by themselves."""
-    return key(name), name
+    """What names are sorted by: the code points of their NFC form; those of one form by themselves.
+
+    GRADIENT sorts like any other extension, so that the gradients of a data set stand in the order of its samples.
+    """
+    plain = f"{name.removesuffix(GRADIENT)}.npy" if name.endswith(GRADIENT) else name
+    return key(plain), name
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """The names, sorted by `order`."""
     listed = list(names)
-    plain = "".join(listed).isascii()  # ASCII is its own NFC form
+    together = "\0".join(listed)
+    plain = together.isascii() and GRADIENT not in together  # ASCII is its own NFC form
     listed.sort(key=None if plain else order)
     return tuple(listed)
 

@@ -46,12 +46,13 @@ def mapped(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """
     start = header(shape, dtype)
     try:
-        with path.open("rb") as file:
-            if file.read(len(start)) != start or file.seek(0, io.SEEK_END) != size(shape, dtype):
-                raise UnreadableSampleError(f"no .npy file of {dtype} {shape}")
-            return np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r", len(start), shape)
+        if path.stat().st_size == size(shape, dtype):  # as no pipe has, which could not be opened without waiting
+            with path.open("rb") as file:
+                if file.read(len(start)) == start:
+                    return np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r", len(start), shape)
     except OSError as error:
         raise UnreadableSampleError(f"cannot be opened: {error.strerror}") from error
+    raise UnreadableSampleError(f"no .npy file of {dtype} {shape}")
 
 
 def decoded(data: bytes) -> NDArray[Any]:
@@ -65,10 +66,12 @@ def decoded(data: bytes) -> NDArray[Any]:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
+        if dtype.kind not in "biuf":
+            raise UnreadableSampleError(f"an array of {dtype}, not of numbers")
+        if len(data) - file.tell() != math.prod(shape) * dtype.itemsize:
+            raise UnreadableSampleError(f"its data do not fill {dtype} {shape}")
+        return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")
+    except UnreadableSampleError:
+        raise
     except Exception as error:  # hostile data make the reader fail in every way there is
         raise UnreadableSampleError("not a .npy file") from error
-    if dtype.kind not in "biuf":
-        raise UnreadableSampleError(f"an array of {dtype}, not of numbers")
-    if len(data) - file.tell() != math.prod(shape) * dtype.itemsize:
-        raise UnreadableSampleError(f"its data do not fill {dtype} {shape}")
-    return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")

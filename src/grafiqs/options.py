@@ -260,6 +260,8 @@ def _check_kinds(options: Options | DrawOptions) -> None:
     types = get_type_hints(type(options))
     for field in dataclasses.fields(options):
         choices, value = field.metadata["choices"], getattr(options, field.name)
+        if value == "" and types[field.name] in (Path, Path | None):
+            raise RequestError(f"{flag(field.name)} is empty: it takes a path")
         if not _is_of(value, types[field.name]):
             raise RequestError(f"{flag(field.name)} is {shown(repr(value))}: that is no {field.type}")
         if choices and value is not None and value not in choices:

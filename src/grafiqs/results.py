@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from operator import index as whole_number
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +45,12 @@ class Gradients(Mapping[str, NDArray[Any]]):
     def _rows(self) -> dict[str, int]:
         return {sample.location: row for row, sample in enumerate(self._samples)}
 
-    def __getitem__(self, key: str | int) -> NDArray[Any]:
+    def __getitem__(self, key: str | SupportsIndex) -> NDArray[Any]:
         row = self._rows[key] if isinstance(key, str) else whole_number(key)
         return npy.mapped(self._folder / self._samples[row].output, self.shape, self.dtype.name)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
