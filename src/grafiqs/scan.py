@@ -50,11 +50,13 @@ def scan(place: Path, extensions: tuple[str, ...] = (), flat: bool = False, root
             return ZipArchive(place, wanted, flat)
         case "tar":
             return TarArchive(place, wanted, flat)
-        case "gz" | "bz2" | "xz" | "zst" | "tgz" | "7z" | "rar":
+        case "gz" | "bz2" | "xz" | "zst" | "tgz" | "tbz2" | "txz" | "7z" | "rar":
             raise RequestError(f"{shown(place)} cannot be read in place: unpack it, or pack it again as .zip or .tar")
         case "rec" | "idx" | "bin" if extensions:
             raise RequestError(f"--image-extension does not go with {shown(place)}, whose images have no names")
-        case "rec" | "idx":
+        case "rec":
+            return Records(place, flat)
+        case "idx":
             return Records(place.with_suffix(".rec"), flat)
         case "bin":
             return VerificationSet(place)

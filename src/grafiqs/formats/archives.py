@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import posixpath
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -22,11 +24,18 @@ Member = TypeVar("Member")
 _APPLE = "__MACOSX"
 """A folder that macOS puts into every .zip, beside what was packed."""
 
+_HEADER = struct.Struct("<26xHH")
+"""What stands before a member of a .zip: at its end, the lengths of the name and of the extra field that follow."""
+
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+"""How files of gzip, bzip2, xz and zstd begin."""
+
 
 class _Archive(Dataset, Generic[Member]):
     """The rules that hold for folders, on the names in an archive.
 
-    Where all its images lie in folders of one folder, as when a whole data set was packed, the identities are in that.
+    Where all its images lie in one folder that has folders of images, as when a whole data set was packed, the
+    identities are in that.
     Members that lead out of the archive are left out, with a warning.
     """
 
@@ -40,12 +49,14 @@ class _Archive(Dataset, Generic[Member]):
             self._file = SharedFile(place)
             for name, member in self._listed():
                 path = posixpath.normpath(name)
-                if path.startswith(("/", "..")) or "\0" in path:
+                if path == ".." or path.startswith(("/", "../")) or "\0" in path:
                     outside += 1
                 elif member is None:
                     folders.append(f"{path}/")
                 else:
                     self._members[path] = member
+        except RequestError:
+            raise
         except OSError as error:
             raise RequestError(f"cannot read {shown(place)}: {error.strerror or error}") from error
         except Exception as error:  # hostile data make these readers fail in every way there is
@@ -55,7 +66,7 @@ class _Archive(Dataset, Generic[Member]):
             ) from error
         if outside:
             log.warning("%d members of %s lead out of it, and are left out", outside, shown(place))
-        images = [path for path in self._members if is_sample(path, extensions) and not path.startswith(_APPLE)]
+        images = [path for path in self._members if is_sample(path, extensions) and _first(path) != _APPLE]
         self._top = _top(images)
         inside, everything = (
             [path.removeprefix(self._top) for path in paths if path.startswith(self._top)]
@@ -76,7 +87,10 @@ class _Archive(Dataset, Generic[Member]):
         member = self._members.get(self._top + location)
         if member is None:
             raise UnreadableSampleError("is not in the archive")
-        return self._unpacked(member)
+        try:
+            return self._unpacked(member)
+        except OSError as error:
+            raise UnreadableSampleError(f"cannot be read: {error.strerror}") from error
 
     def _listed(self) -> Iterator[tuple[str, Member | None]]:
         """Every member by its name; folders as None. Raises whatever the archive's reader does."""
@@ -96,24 +110,31 @@ class ZipArchive(_Archive[zipfile.ZipInfo]):
     form = "zip"
 
     def _listed(self) -> Iterator[tuple[str, zipfile.ZipInfo | None]]:
-        self._zip = zipfile.ZipFile(self._file)
-        for member in self._zip.infolist():
-            yield member.filename, None if member.is_dir() else member
+        for member in zipfile.ZipFile(self._file).infolist():
+            name = _name(member)
+            yield name, None if name.endswith("/") else member
 
     def _unpacked(self, member: zipfile.ZipInfo) -> bytes:
-        if member.file_size > MAX_BYTES:
-            raise UnreadableSampleError(too_large(member.file_size))
+        """Without ZipFile, whose lock a forked process would find locked for ever by a thread that it does not have."""
+        size = max(member.file_size, member.compress_size)
+        if size > MAX_BYTES:
+            raise UnreadableSampleError(too_large(size))
         if member.flag_bits & 1:
             raise UnreadableSampleError("it is encrypted in the archive")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others know no limit
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UnreadableSampleError("it is packed in another way than stored or deflated")
-        try:
-            with self._zip.open(member) as file:
-                data = file.read(member.file_size)  # without a size, it would unpack whatever there is
-        except Exception as error:
-            raise UnreadableSampleError(f"cannot be unpacked: {' '.join(str(error).split())[:200]}") from error
-        if len(data) < member.file_size:
-            raise UnreadableSampleError("cannot be unpacked: it ends early")
+        header = self._file.read_at(member.header_offset, _HEADER.size)
+        if len(header) < _HEADER.size or not header.startswith(b"PK\3\4"):
+            raise UnreadableSampleError("cannot be unpacked: it does not begin where the archive says")
+        start = member.header_offset + _HEADER.size + sum(_HEADER.unpack(header))
+        data = self._file.read_at(start, member.compress_size)
+        if member.compress_type == zipfile.ZIP_DEFLATED:
+            try:
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.file_size + 1)
+            except zlib.error as error:
+                raise UnreadableSampleError(f"cannot be unpacked: {error}") from error
+        if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
+            raise UnreadableSampleError("cannot be unpacked: its size or its checksum is not as the archive says")
         return data
 
 
@@ -123,26 +144,30 @@ class TarArchive(_Archive[tuple[int, int]]):
     form = "tar"
 
     def _listed(self) -> Iterator[tuple[str, tuple[int, int] | None]]:
-        links = 0
-        found: dict[str, tuple[int, int]] = {}
-        with tarfile.open(fileobj=self._file, mode="r:") as archive:
+        if self._file.read_at(0, 8).startswith(_COMPRESSED):
+            raise RequestError(f"{shown(self.place)} is compressed: unpack it, or pack it again as plain .tar")
+        links = offset = 0
+        with tarfile.open(fileobj=self._file, mode="r:", encoding="utf-8") as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # a million of them would take a gigabyte
-                target = posixpath.normpath(member.linkname)
+                if archive.offset <= offset:
+                    raise tarfile.ReadError(f"the member at byte {offset} has a negative size")
+                offset = archive.offset
                 if member.isdir():
                     yield member.name, None
                 elif member.isreg() and not member.issparse():
-                    found[posixpath.normpath(member.name)] = place = (member.offset_data, member.size)
-                    yield member.name, place
-                elif member.islnk() and target in found:
-                    yield member.name, found[target]
+                    yield member.name, (member.offset_data, member.size)
+                elif member.islnk() and (target := self._members.get(posixpath.normpath(member.linkname))):
+                    yield member.name, target
                 else:
                     links += 1
-            rest = self._file.read_at(archive.offset, tarfile.BLOCKSIZE)
-        if rest.strip(b"\0"):
-            raise tarfile.ReadError(f"no member begins at byte {archive.offset}, and the archive goes on")
-        if not rest:
+            offset = archive.offset
+        if offset == self._file.size:
             log.warning("%s has no mark at its end: it may be cut off", shown(self.place))
+        while rest := self._file.read_at(offset, 2**20):
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError(f"no member begins at byte {offset}, and the archive goes on")
+            offset += len(rest)
         if links:
             log.warning("%d links and other members of %s are no files, and are left out", links, shown(self.place))
 
@@ -150,13 +175,33 @@ class TarArchive(_Archive[tuple[int, int]]):
         offset, size = member
         if size > MAX_BYTES:
             raise UnreadableSampleError(too_large(size))
-        return self._file.read_at(offset, size)
+        data = self._file.read_at(offset, size)
+        if len(data) < size:
+            raise UnreadableSampleError("the archive has become shorter")
+        return data
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """The path of a member of a .zip, as unpacking it gives.
+
+    A name that is not marked as UTF-8 is in cp437 when DOS or Windows packed it, and the bytes that it had on the disk
+    when anything else did: `zip` and macOS mark none. Windows PowerShell separates folders with backslashes.
+    """
+    name = member.orig_filename
+    from_windows = member.create_system == 0
+    if not (member.flag_bits & 0x800 or from_windows):
+        name = name.encode("cp437").decode("utf-8", "surrogateescape")
+    return name.replace("\\", "/") if from_windows else name
+
+
+def _first(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def _top(paths: list[str]) -> str:
-    """The folder, with a slash, in whose folders all the paths lie; nothing where there is none."""
-    tops = {path.partition("/")[0] for path in paths}
-    return f"{tops.pop()}/" if len(tops) == 1 and all(path.count("/") > 1 for path in paths) else ""
+    """The folder, with a slash, in which all paths lie, some of them in its folders; nothing where there is none."""
+    tops = {_first(path) for path in paths}
+    return f"{tops.pop()}/" if len(tops) == 1 and any(path.count("/") > 1 for path in paths) else ""
 
 
 def _by_identity(images: list[str], everything: list[str], flat: bool) -> tuple[dict[str, list[str]], int]:

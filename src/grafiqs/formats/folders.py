@@ -91,7 +91,10 @@ def listed(folder: str) -> tuple[list[str], list[os.DirEntry[str]]]:
             entries = [entry for entry in found if entry.name[0] != "."]
     except OSError as error:
         raise RequestError(f"cannot list {shown(folder)}: {error.strerror}; mend that, or move it away") from error
-    folders = [entry for entry in entries if _is_folder(entry)]
+    try:
+        folders = [entry for entry in entries if entry.is_dir()]
+    except OSError:
+        folders = [entry for entry in entries if _is_folder(entry)]
     if not folders:  # as in most folders of a large data set: nothing is looked at twice
         return [entry.name for entry in entries], folders
     return [entry.name for entry in entries if not _is_folder(entry)], folders

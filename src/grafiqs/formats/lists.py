@@ -23,7 +23,8 @@ class ListedFiles(Dataset):
     """The files that a list names, whatever their extension, unless `extensions` limit them.
 
     A table whose first row has a column `path` is read by its columns `path` and `identity`, whatever else it has:
-    so what `grafiqs select` writes is a list, and a run's scores.csv. Paths are relative to `root`, by default the
+    so what `grafiqs select` writes is a list, and a run's scores.csv; without a name in its column, an identity is the
+    unnamed one. Paths are relative to `root`, by default the
     list's folder. Where no identity is named, it is the first folder of the path; files in no folder are one unnamed
     identity, or, beside others, ignored. `flat` makes all of them one unnamed identity. A line that repeats another
     counts once. Raises RequestError, with the line, for a list that cannot be followed.
@@ -41,9 +42,12 @@ class ListedFiles(Dataset):
         """The location of each sample, by identity and path inside it."""
         identities: dict[str, str] = {}
         lines = repeated = 0
+        name = shown(place)
         for line, path, named in _rows(place):
             lines += 1
-            where = f"{shown(place)} line {line}"
+            where = f"{name} line {line}"
+            if "\0" in path or "\0" in (named or ""):
+                raise RequestError(f"{where} holds a NUL character: a list is text in UTF-8")
             location = self._relative(path, where)
             if extensions is not None and extension(location) not in extensions:
                 continue
@@ -62,9 +66,9 @@ class ListedFiles(Dataset):
                     f"{shown(samples[inside])}: leave one of them out"
                 )
         if not self._samples:
-            raise RequestError(f"the list {shown(place)} names no image in its {lines} lines: check --image-path")
+            raise RequestError(f"the list {name} names no image in its {lines} lines: check --image-path")
         if repeated:
-            log.warning("%d lines of %s repeat earlier ones, and count once", repeated, shown(place))
+            log.warning("%d lines of %s repeat earlier ones, and count once", repeated, name)
         self.ignored = len(self._samples.pop("", ())) if len(self._samples) > 1 else 0
         self.identities = in_order(self._samples)
 
@@ -88,46 +92,48 @@ class ListedFiles(Dataset):
     def _relative(self, path: str, where: str) -> str:
         """A listed path, relative to the root; `where` it stands is for the error."""
         whole = os.path.normpath(os.path.join(self._prefix, path))
-        if "\0" in path or not whole.startswith(self._prefix) or len(whole) == len(self._prefix):
+        if not whole.startswith(self._prefix) or len(whole) == len(self._prefix):
             raise RequestError(
-                f"{where}: {shown(path)} is no file below {shown(self._root)}: say with --root where the paths begin"
+                f"{where}: {shown(path) or 'an empty path'} is no file below {shown(self._root)}: "
+                "say with --root where the paths begin"
             )
         return whole[len(self._prefix) :]
 
 
-def _split(location: str, named: str, where: str) -> tuple[str, str]:
+def _split(location: str, named: str | None, where: str) -> tuple[str, str]:
     """The identity of a listed file, and its path inside that."""
-    if named in (".", "..") or "/" in named or "\0" in named:
+    if named is not None and (named in (".", "..") or "/" in named):
         raise RequestError(
             f"{where}: {shown(named)} is no name of an identity (a path with a comma in it stands in quotes)"
         )
-    if named:
-        return named, location.removeprefix(f"{named}/")
+    if named is not None:
+        return named, location.removeprefix(f"{named}/") if named else location
     folder, slash, inside = location.partition("/")
     return (folder, inside) if slash else ("", location)
 
 
-def _rows(place: Path) -> Iterator[tuple[int, str, str]]:
-    """Every listed file: its line, its path, and its identity, or nothing where none is named."""
+def _rows(place: Path) -> Iterator[tuple[int, str, str | None]]:
+    """Every listed file: its line, its path, and its identity, or None where none is named."""
     try:
         with place.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv.reader(file, strict=True)
             header: list[str] | None = None
             for row in rows:
+                if not any(row):
+                    continue
                 if header is None:
                     header = [name.strip().lower() for name in row]
                     if "path" in header:
                         continue
                     header = []
-                if not any(row):
-                    continue
                 if len(row) != len(header) if header else len(row) > 2:
                     raise RequestError(
                         f"{shown(place)} line {rows.line_num} has {len(row)} columns instead of "
                         + (f"{len(header)}, like the first" if header else "path, or path,identity")
                     )
                 named = dict(zip(header or ("path", "identity"), row, strict=False))
-                yield rows.line_num, named["path"], named.get("identity", "")
+                identity = named.get("identity")
+                yield rows.line_num, named["path"], identity if header else identity or None
     except csv.Error as error:
         raise RequestError(f"{shown(place)} line {rows.line_num} is no line of a list: {error}") from error
     except OSError as error:

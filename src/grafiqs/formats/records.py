@@ -12,7 +12,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,8 +22,6 @@ from grafiqs.formats.shared_file import SharedFile
 from grafiqs.names import in_order, shown
 
 log = logging.getLogger(__name__)
-
-EXTENSION = "rec"
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
@@ -42,16 +40,19 @@ class _DamagedError(Exception):
 
 @dataclass(frozen=True)
 class _Index:
-    """Where records begin: their keys, ascending, and the offset of each."""
+    """Where records begin: their keys, ascending; the rank of each in the file; by rank, their offsets, and the end."""
 
     keys: Sequence[int]
+    ranks: Sequence[int]
     offsets: Sequence[int]
 
-    def offset(self, key: int) -> int:
+    def span(self, key: int) -> tuple[int, int]:
+        """Where a record begins, and where it ends at the latest."""
         place = bisect_left(self.keys, key)
         if place == len(self.keys) or self.keys[place] != key:
             raise _DamagedError(f"the index has no record {key}")
-        return self.offsets[place]
+        rank = self.ranks[place]
+        return self.offsets[rank], self.offsets[rank + 1]
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ class Records(Dataset):
     def _found(self) -> dict[int, Sequence[int]]:
         """The keys of every identity's records."""
         try:
-            self._index = _read_index(self._index_path)
-            end = _end(self._places(max(self._index.offsets, default=0)))
+            self._index = _read_index(self._index_path, self._file.size)
+            end = _end(self._places(*self._index.offsets[-2:]))
             if end < self._file.size:
                 raise _DamagedError(f"the last record that it names ends at byte {end} of {self._file.size}")
             return self._listed()
@@ -149,31 +150,35 @@ class Records(Dataset):
 
     def _by_range(self) -> dict[int, Sequence[int]] | None:
         """Identities from the ranges that record 0 leads to; None where there are none, or they are not true."""
-        if not self._index.keys or self._index.keys[0] != 0:
+        keys = self._index.keys
+        if not keys or keys[0] != 0:
             return None
         top = self._head(0)
         if not top.is_range or top.labels[1] > _EXACT:
             return None
-        found: dict[int, Sequence[int]] = {}
+        end = int(top.labels[1])
+        if len(keys) < end or keys[end - 1] != end - 1:
+            raise _DamagedError(f"not all records up to {end - 1} are there")
+        found: dict[int, range] = {}
         listed = 0
-        for number in range(int(top.labels[0]), int(top.labels[1])):
+        for number in range(int(top.labels[0]), end):
             head = self._head(number)
-            if not head.is_range:
+            if not head.is_range or head.labels[1] > top.labels[0]:
                 return None
-            keys = range(int(head.labels[0]), int(head.labels[1]))
-            if not keys:
+            own = range(int(head.labels[0]), int(head.labels[1]))
+            if not own:
                 continue
-            label = self._head(keys[0]).identity
-            if label is None or label in found or label != self._head(keys[-1]).identity:
+            label = self._head(own[0]).identity
+            if label is None or label in found or label != self._head(own[-1]).identity:
                 return None
-            found[label] = keys
-            listed += len(keys)
+            found[label] = own
+            listed += len(own)
         last = 1
-        for own in sorted(found.values(), key=lambda own: own[0]):
+        for own in sorted(found.values(), key=lambda keys: keys[0]):
             if own[0] != last:
                 return None
             last = own[-1] + 1
-        return found if last == int(top.labels[0]) == listed + 1 else None
+        return dict(found) if last == int(top.labels[0]) == listed + 1 else None
 
     def _by_label(self) -> dict[int, Sequence[int]]:
         """Identities from the labels of all records."""
@@ -193,36 +198,42 @@ class Records(Dataset):
 
     def _head(self, key: int) -> _Head:
         """What stands before the image of a record, which itself is not read."""
-        places = self._places(self._index.offset(key))
-        if len(places) == 1:
-            offset, size = places[0]
-            return _parsed(self._file.read_at(offset, _HEADER.size + 2 * _LABEL.size), size)[0]
-        data = self._joined(places)
-        return _parsed(data, len(data))[0]
+        offset, end = self._index.span(key)
+        most = _HEADER.size + 2 * _LABEL.size
+        start = self._file.read_at(offset, min(_PART.size + most, end - offset))
+        if len(start) > _PART.size:
+            magic, size = _PART.unpack_from(start)  # in one part, as nearly all are: its kind, 0, leaves the size alone
+            if magic == _MAGIC and size >> 29 == _WHOLE and offset + _PART.size + size <= end:
+                return _parsed(start[_PART.size :], size)[0]
+        places = self._places(offset, end)
+        enough = places[: 1 + most // len(_MAGIC_BYTES)]  # parts without a byte have the magic between them
+        return _parsed(self._joined([(offset, min(size, most)) for offset, size in enough]), _size(places))[0]
 
     def _record(self, key: int) -> bytes:
-        """The data of a record, put together; an index that leads astray is made again, once."""
-        try:
-            return self._joined(self._places(self._index.offset(key)))
-        except _DamagedError:
-            if not self._made_again():
-                raise
-        return self._joined(self._places(self._index.offset(key)))
+        """The data of a record, put together; an index that leads astray is made again, once.
 
-    def _made_again(self) -> bool:
-        """Whether walking through the file gave another index than the one that was read."""
-        if self._walked:
-            return False
-        self._walked = True
+        Threads that meet with that at once each make it, rather than wait: a lock could be forked while it is held.
+        """
+        index = self._index
         try:
-            again = self._walk()
+            return self._joined(self._places(*index.span(key)))
         except _DamagedError:
-            return False
-        if list(again.keys) != list(self._index.keys) or again.offsets == self._index.offsets:
-            return False
-        log.warning("%s leads astray: walked through %s", shown(self._index_path), shown(self.place))
-        self._index = again
-        return True
+            if not self._walked:
+                self._make_again()
+            if self._index is index:
+                raise
+        return self._joined(self._places(*self._index.span(key)))
+
+    def _make_again(self) -> None:
+        """Take the offsets from the file itself, where it holds as many records as the index names."""
+        try:
+            offsets = self._walk().offsets
+            if len(offsets) == len(self._index.offsets) and offsets != self._index.offsets:
+                log.warning("%s leads astray: walked through %s", shown(self._index_path), shown(self.place))
+                self._index = replace(self._index, offsets=offsets)
+        except _DamagedError:
+            pass
+        self._walked = True
 
     def _walk(self) -> _Index:
         """The index that the file itself gives, from its first record to its last."""
@@ -230,33 +241,42 @@ class Records(Dataset):
         offset = 0
         while offset < self._file.size:
             offsets.append(offset)
-            offset = _end(self._places(offset))
-        return _Index(range(len(offsets)), offsets)
+            offset = _end(self._places(offset, self._file.size))
+        everything = range(len(offsets))
+        offsets.append(self._file.size)
+        return _Index(everything, everything, offsets)
 
-    def _places(self, offset: int) -> list[tuple[int, int]]:
-        """Where the data of the record at `offset` lie: offset and size of each part."""
+    def _places(self, offset: int, end: int) -> list[tuple[int, int]]:
+        """Where the data of the record at `offset`, up to `end`, lie: offset and size of each part."""
         places: list[tuple[int, int]] = []
         while True:
-            start = self._file.read_at(offset, _PART.size)
+            start = self._file.read_at(offset, min(_PART.size, end - offset))
             if len(start) < _PART.size:
-                raise _DamagedError(f"the file ends before byte {offset + _PART.size}")
+                raise _DamagedError(f"a record ends before byte {offset + _PART.size}")
             magic, word = _PART.unpack(start)
             kind, size = word >> 29, word & (2**29 - 1)
             if magic != _MAGIC or kind not in ((_MIDDLE, _LAST) if places else (_WHOLE, _FIRST)):
                 raise _DamagedError(f"at byte {offset} no {'part of a record' if places else 'record'} begins")
             offset += _PART.size
-            if offset + size > self._file.size:
-                raise _DamagedError(f"the file ends before byte {offset + size}")
+            if offset + size > end:
+                raise _DamagedError(f"a record ends before byte {offset + size}")
             places.append((offset, size))
             if kind in (_WHOLE, _LAST):
                 return places
             offset = _end(places)
 
     def _joined(self, places: list[tuple[int, int]]) -> bytes:
-        size = sum(size for _, size in places) + (len(places) - 1) * len(_MAGIC_BYTES)
-        if size > MAX_BYTES:
+        if (size := _size(places)) > MAX_BYTES:
             raise UnreadableSampleError(too_large(size))
-        return _MAGIC_BYTES.join(self._file.read_at(offset, size) for offset, size in places)
+        data = _MAGIC_BYTES.join(self._file.read_at(offset, size) for offset, size in places)
+        if len(data) < size:
+            raise _DamagedError("the file has become shorter")
+        return data
+
+
+def _size(places: list[tuple[int, int]]) -> int:
+    """How many bytes the parts of a record are together."""
+    return sum(size for _, size in places) + (len(places) - 1) * len(_MAGIC_BYTES)
 
 
 def _end(places: list[tuple[int, int]]) -> int:
@@ -267,7 +287,7 @@ def _end(places: list[tuple[int, int]]) -> int:
 
 def _parsed(data: bytes, size: int) -> tuple[_Head, int]:
     """The head of a record, of whose `size` bytes `data` are the first, and where its image begins."""
-    if size < _HEADER.size or len(data) < min(size, _HEADER.size + 2 * _LABEL.size):
+    if size < _HEADER.size:
         raise _DamagedError(f"a record of {size} bytes has no header")
     flag, label, _, _ = _HEADER.unpack_from(data)
     image = _HEADER.size + flag * _LABEL.size
@@ -277,26 +297,31 @@ def _parsed(data: bytes, size: int) -> tuple[_Head, int]:
     return _Head(flag, labels, empty=image == size), image
 
 
-def _read_index(path: Path) -> _Index:
-    """The index in a file of lines `key TAB offset`, in the order of the records."""
+def _read_index(path: Path, end: int) -> _Index:
+    """The index in a file of lines `key TAB offset`, in the order of the records, the last of which ends at `end`."""
     keys, offsets = array("Q"), array("Q")
+    if path.exists() and not path.is_file():
+        raise _DamagedError("it is no regular file")
     with path.open("rb") as lines:
         for line in lines:
             try:
-                key, offset = map(int, line.split())
+                key, offset = map(int, line.split(None, 2))
                 keys.append(key)
                 offsets.append(offset)
             except (ValueError, OverflowError) as error:
                 raise _DamagedError(f"line {len(offsets) + 1} is no key and offset") from error
             if offset % 4 or (offset != 0 if len(offsets) == 1 else offset <= offsets[-2]):
                 raise _DamagedError(f"line {len(offsets)} has an offset where no record can begin")
+    if not keys:
+        raise _DamagedError("it names no record")
+    offsets.append(end)
+    ranks: Sequence[int] = range(len(keys))
     if any(first >= second for first, second in pairwise(keys)):
-        by_key = sorted(range(len(keys)), key=keys.__getitem__)
-        keys = array("Q", (keys[place] for place in by_key))
-        offsets = array("Q", (offsets[place] for place in by_key))
+        ranks = array("Q", sorted(ranks, key=keys.__getitem__))
+        keys = array("Q", (keys[rank] for rank in ranks))
         if any(first == second for first, second in pairwise(keys)):
             raise _DamagedError("it names a record twice")
-    return _Index(keys, offsets)
+    return _Index(keys, ranks, offsets)
 
 
 def _name(label: int) -> str:

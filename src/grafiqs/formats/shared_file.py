@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 from pathlib import Path
 
 
 class SharedFile(io.RawIOBase):
-    """A file opened for reading, in which nobody moves anybody else's place.
+    """A regular file opened for reading, in which nobody moves anybody else's place.
 
     Every read goes through `pread`, and the place of `seek` is kept beside the descriptor, so that a forked process has
     its own. No read takes more memory than the file has bytes. It can be pickled: that opens it again.
     """
 
+    _descriptor = -1
+
     def __init__(self, path: Path) -> None:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for somebody to write
+            raise OSError(errno.EINVAL, "not a regular file")
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY)
         self.size = os.fstat(self._descriptor).st_size
@@ -60,8 +66,9 @@ class SharedFile(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file; more than once is no error."""
-        if not self.closed:
+        if self._descriptor >= 0:
             os.close(self._descriptor)
+            self._descriptor = -1
         super().close()
 
     def __reduce__(self) -> tuple[type[SharedFile], tuple[Path]]:

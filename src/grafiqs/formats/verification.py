@@ -3,6 +3,7 @@
 The pickle is followed by Python's own unpickler, the one written in Python (the one in C can be made to take far more
 memory than the file has bytes), cut down to what such a file needs: lists, tuples, bytes, text, numbers, and plain
 NumPy arrays, which are rebuilt here without NumPy. Nothing else that a pickle names is looked up, let alone called.
+A pickle can use what it holds many times over, so that no step may copy it, or look at more than its first level.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import math
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +20,8 @@ from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import MAX_BYTES, Dataset, Pair, too_large
 from grafiqs.names import in_order, shown
 
-EXTENSION = "bin"
+_MAX_ARGUMENTS = 4
+_MAX_DIMENSIONS = 32
 
 
 class VerificationSet(Dataset):
@@ -68,18 +71,18 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
     except OSError as error:
         raise RequestError(f"cannot read {shown(place)}: {error.strerror}") from error
     try:
-        content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+        content = _Unpickler(data).load()
         images, same = content
         if not isinstance(images, list | tuple):
             raise pickle.UnpicklingError(f"its images are a {type(images).__name__} instead of a list")
         answers = [bool(answer) for answer in (same.values() if isinstance(same, _Array) else map(_number, same))]
     except _RefusedError as error:
         raise RequestError(
-            f"{shown(place)} was not opened further: it names {shown(error)[:200]}, and nothing but lists, bytes, "
+            f"{shown(place)} was not opened further: it names {shown(str(error)[:200])}, and nothing but lists, bytes, "
             "numbers and plain arrays belongs in a verification set; what else it holds could run code"
         ) from error
     except Exception as error:  # hostile data make an unpickler fail in every way there is
-        reason = shown(" ".join(str(error).split())[:200]) or type(error).__name__
+        reason = shown(" ".join(str(error)[:200].split())) or type(error).__name__
         raise RequestError(
             f"{shown(place)} is no verification set, a pickle of images and pairs ({reason}): get the file again"
         ) from error
@@ -94,7 +97,7 @@ def _image(value: Any) -> bytes | None:
     """The bytes of one image, as the different writers have stored them."""
     if isinstance(value, _Array):
         return value.data if len(value.shape) == 1 and value.dtype.size == 1 else None
-    return bytes(value) if isinstance(value, bytes | bytearray) else None
+    return value if isinstance(value, bytes) else None
 
 
 def _number(value: Any) -> int | float:
@@ -116,11 +119,11 @@ class _Type:
     __slots__ = ("signed", "size")
 
     def __init__(self, name: object, *_: object) -> None:
-        text = _text(name).lstrip("|<=")
-        if text not in ("b1", "?", "bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"):
+        text = _text(name)
+        if text not in ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"):
             raise pickle.UnpicklingError(f"an array of type {text!r}")
         self.signed = text.startswith("i")
-        self.size = int(text[1]) if text[0] in "iu" else 1
+        self.size = int(text[1])
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         if _text(state[1]) not in ("|", "<", "="):
@@ -138,47 +141,35 @@ class _Array:
 
     __slots__ = ("data", "dtype", "shape")
 
-    def __init__(self, data: object = b"", dtype: object = None, shape: object = (0,), _order: object = "C") -> None:
-        self._fill(data, dtype or _Type("u1"), shape)
+    def __init__(self, data: object, dtype: object, shape: object, _order: object = "C") -> None:
+        if not isinstance(data, bytes) or not isinstance(dtype, _Type):
+            raise pickle.UnpicklingError("an array without bytes or a type")
+        if not isinstance(shape, tuple) or len(shape) > _MAX_DIMENSIONS:
+            raise pickle.UnpicklingError("an array without a shape")
+        if not all(type(n) is int and 0 <= n <= len(data) for n in shape) or len(data) != math.prod(shape) * dtype.size:
+            raise pickle.UnpicklingError("an array whose bytes do not fill its shape")
+        self.data, self.dtype, self.shape = data, dtype, shape
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         _, shape, dtype, _, data = state
-        self._fill(data, dtype, shape)
-
-    def _fill(self, data: Any, dtype: Any, shape: Any) -> None:
-        self.data = data.encode("latin-1") if isinstance(data, str) else bytes(memoryview(data))
-        self.dtype: _Type = dtype
-        self.shape: tuple[int, ...] = shape if isinstance(shape, tuple) else (shape,)
-        if not isinstance(dtype, _Type) or not all(type(n) is int and 0 <= n <= len(self.data) for n in self.shape):
-            raise pickle.UnpicklingError("an array without a type or a shape")
-        if len(self.data) != math.prod(self.shape) * dtype.size:
-            raise pickle.UnpicklingError("an array whose bytes do not fill its shape")
+        self.__init__(data, dtype, shape)  # type: ignore[misc]
 
     def values(self) -> list[int]:
         return self.dtype.values(self.data)
 
 
+@dataclass(frozen=True)
 class _Name:
-    """One of the names that a pickle may call, and what is done instead. Nothing can be set on it."""
+    """One of the names that a pickle may call, and what is done instead."""
 
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        self._make = make
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._make(*arguments)
-
-    def __setstate__(self, _state: object) -> None:
-        raise pickle.UnpicklingError("it sets what cannot be set")
+    make: Callable[..., Any]
 
 
 def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if isinstance(value, str):
-        return value
-    raise pickle.UnpicklingError(f"a {type(value).__name__} where a text stands otherwise")
+    """A short text, from Python 2 or 3."""
+    if not isinstance(value, bytes | str) or len(value) > 8:
+        raise pickle.UnpicklingError(f"a {type(value).__name__} where a short text stands otherwise")
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _latin(text: str = "", _encoding: object = None) -> bytes:
@@ -186,8 +177,8 @@ def _latin(text: str = "", _encoding: object = None) -> bytes:
     return text.encode("latin-1")
 
 
-def _scalar(dtype: _Type, data: Any) -> int:
-    (value,) = dtype.values(data.encode("latin-1") if isinstance(data, str) else bytes(memoryview(data)))
+def _scalar(dtype: object, data: object) -> int:
+    (value,) = _Array(data, dtype, (1,)).values()
     return value
 
 
@@ -196,7 +187,7 @@ _NAMES = {
         (f"numpy.{core}.{module}", name): _Name(make)
         for core in ("core", "_core")
         for module, name, make in (
-            ("multiarray", "_reconstruct", lambda *_: _Array()),
+            ("multiarray", "_reconstruct", lambda *_: _Array(b"", _Type("u1"), (0,))),
             ("multiarray", "scalar", _scalar),
             ("numeric", "_frombuffer", _Array),
         )
@@ -214,12 +205,12 @@ _OPCODES = b"".join(
         *(pickle.EMPTY_LIST, pickle.LIST, pickle.APPEND, pickle.APPENDS),
         *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
         *(pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING),
-        *(pickle.BINBYTES, pickle.SHORT_BINBYTES, pickle.BINBYTES8, pickle.BYTEARRAY8),
+        *(pickle.BINBYTES, pickle.SHORT_BINBYTES, pickle.BINBYTES8),
         *(pickle.UNICODE, pickle.BINUNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE8),
         *(pickle.INT, pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG, pickle.LONG1, pickle.LONG4),
         *(pickle.FLOAT, pickle.BINFLOAT, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE),
         *(pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.GET, pickle.BINGET, pickle.LONG_BINGET),
-        *(pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.REDUCE, pickle.BUILD),
+        *(pickle.GLOBAL, pickle.STACK_GLOBAL),
     )
 )
 
@@ -227,10 +218,42 @@ _OPCODES = b"".join(
 class _Unpickler(pickle._Unpickler):
     """Python's unpickler without the opcodes, and without the names, that a verification set does not need."""
 
-    dispatch: ClassVar = {code: load for code, load in pickle._Unpickler.dispatch.items() if code in _OPCODES}
+    stack: list[Any]
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self._room = len(data)
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _NAMES[module, name]
         except KeyError:
             raise _RefusedError(f"{module}.{name}") from None
+
+    def _refuse(self) -> None:
+        raise pickle.UnpicklingError("a step that nothing in such a set needs")
+
+    def _call(self) -> None:
+        arguments, name = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, _Name) or not isinstance(arguments, tuple) or len(arguments) > _MAX_ARGUMENTS:
+            raise pickle.UnpicklingError("it calls what cannot be called")
+        made = name.make(*arguments)
+        if isinstance(made, bytes):
+            self._room -= len(made)
+            if self._room < 0:
+                raise pickle.UnpicklingError("it makes more bytes than it holds")
+        self.stack.append(made)
+
+    def _set(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], _Array | _Type):
+            raise pickle.UnpicklingError("it sets what cannot be set")
+        self.stack[-1].__setstate__(state)
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **dict.fromkeys(range(256), _refuse),
+        **{code: load for code, load in pickle._Unpickler.dispatch.items() if code in _OPCODES},
+        pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
+        pickle.REDUCE[0]: _call,
+        pickle.BUILD[0]: _set,
+    }
