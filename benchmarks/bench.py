@@ -134,7 +134,7 @@ def drawing(folder: Path) -> list[Row]:
 
 
 def peak_memory(*arguments: str) -> float:
-    """Peak resident memory of Python so called, in MiB, measured by a small parent: a child starts with its parent's."""
+    """Peak resident memory of Python so called, in MiB, by a small parent: a child starts with its parent's."""
     program = (
         "import resource, subprocess, sys\n"
         "subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)\n"

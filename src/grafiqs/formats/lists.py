@@ -23,11 +23,11 @@ class ListedFiles(Dataset):
     """The files that a list names, whatever their extension, unless `extensions` limit them.
 
     A table whose first row has a column `path` is read by its columns `path` and `identity`, whatever else it has:
-    so what `grafiqs select` writes is a list, and a run's scores.csv; without a name in its column, an identity is the
-    unnamed one. Paths are relative to `root`, by default the
-    list's folder. Where no identity is named, it is the first folder of the path; files in no folder are one unnamed
-    identity, or, beside others, ignored. `flat` makes all of them one unnamed identity. A line that repeats another
-    counts once. Raises RequestError, with the line, for a list that cannot be followed.
+    so what `grafiqs select` writes is a list, and a scores.csv; an empty cell there is the unnamed identity. Paths
+    are relative to `root`, by default the list's folder. Where no identity is named, it is the first folder of the
+    path; files in no folder are one unnamed identity, or, beside others, ignored. `flat` makes all of them one unnamed
+    identity. A line that repeats another counts once.
+    Raises RequestError, with the line, for a list that cannot be followed.
     """
 
     form = "list"
