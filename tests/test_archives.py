@@ -10,6 +10,7 @@ import random
 import resource
 import struct
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -110,6 +111,13 @@ def test_members_that_lead_out_are_left_out(tmp_path: Path, kind: str, caplog: p
     assert contents(dataset) == {"ann": {"5.jpg": b"ann/5.jpg"}, "bob": {"6.jpg": b"ann/../bob/6.jpg"}}
     assert caplog.messages == [f"5 members of {tmp_path}/faces.{kind} lead out of it, and are left out"]
     assert why_not(dataset, "../ann/3.jpg") == "is not in the archive"
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_identities_are_found_however_deep_they_were_packed(tmp_path: Path, kind: str) -> None:
+    members = [(f"home/me/faces/{name}", name.encode()) for name in ("ann/0.png", "bob/1.png", "bob/deep/2.png")]
+    found = contents(opened(tmp_path, f"faces.{kind}", BOTH[kind](members)))
+    assert found == {"ann": {"0.png": b"ann/0.png"}, "bob": {"1.png": b"bob/1.png", "deep/2.png": b"bob/deep/2.png"}}
 
 
 @pytest.mark.parametrize("top", ["", "faces/"])
@@ -235,6 +243,12 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 16_000_000
 
 
+def test_a_member_that_would_unpack_to_many_times_its_size(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, "faces.zip", zipped([("ann/0.png", bytes(2**24 + 1)), ("ann/1.png", bytes(2**24))]))
+    assert why_not(dataset, "ann/0.png") == "it would unpack to more than 20 times its size"
+    assert dataset.read("ann/1.png") == bytes(2**24)
+
+
 def test_a_zip64_and_one_behind_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = zipped([("ann/a.jpg", FACE), ("bob/b.jpg", FACE)])
     monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)
@@ -342,6 +356,17 @@ def test_a_tar_that_became_shorter_gives_no_half_image(tmp_path: Path) -> None:
 
 
 # -- what is refused ---------------------------------------------------------------------------------------
+
+
+def test_what_a_tar_says_of_all_its_members_is_not_kept_with_each(tmp_path: Path) -> None:
+    headers = {f"key{number}": "value" for number in range(20_000)}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, pax_headers=headers) as archive:
+        for number in range(2_000):
+            archive.addfile(tarfile.TarInfo(f"ann/{number}.png"))
+    started = time.monotonic()
+    assert len(opened(tmp_path, "faces.tar", file.getvalue()).samples("ann")) == 2_000
+    assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])

@@ -240,6 +240,19 @@ def test_messages_that_find_no_room_do_not_blame_the_run_folder(faces: Path, wei
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("inspect {faces} > /dev/full 2>&1", 3),
+        ("inspect {faces} 2> /dev/full", 0),
+        ("inspect {faces} >&-", 2),
+        ("select --image-path /nowhere 2> /dev/full", 2),
+    ],
+)
+def test_the_exit_code_tells_where_nothing_else_can(faces: Path, line: str, code: int) -> None:
+    assert shell(f"grafiqs {line.format(faces=faces)}").returncode == code
+
+
 def test_a_closed_standard_error_does_not_end_a_run(faces: Path, weights: Path, tmp_path: Path) -> None:
     run = f"--weights {weights} --output-dir {tmp_path}/run --layers block4"
     assert shell(f"grafiqs extract --image-path {faces} {run} 2>&-").returncode == 0

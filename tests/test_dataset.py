@@ -334,3 +334,27 @@ def test_unknown_keywords_are_refused(faces: Path, name: str) -> None:
     options: dict[str, Any] = {name: 1}
     with pytest.raises(TypeError, match=name):
         create_dataset_with_subset("CasiaWebFace", faces, **options)
+
+
+def test_a_place_counted_from_the_end_is_told_from_the_beginning(faces: Path) -> None:
+    dataset = create_dataset_with_subset("CasiaWebFace", faces)
+    assert [dataset[-1][2], dataset[-len(dataset)][2]] == [len(dataset) - 1, 0]
+    assert dataset[-1][3] == dataset.samples[-1][0]
+    for beyond in (len(dataset), -len(dataset) - 1):
+        with pytest.raises(IndexError):
+            dataset[beyond]
+
+
+def test_a_sample_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    root = make_faces(tmp_path / "faces", {"ann": 3})
+    (root / "ann" / "1.png").write_bytes(b"")
+    loader = DataLoader(create_dataset_with_subset("CasiaWebFace", root), num_workers=1)
+    with pytest.raises(UnreadableSampleError, match=r"ann/1\.png: the file is empty"):
+        list(loader)
+
+
+def test_a_whole_run_is_no_data_set_of_gradients(tmp_path: Path) -> None:
+    (tmp_path / "run" / "block2").mkdir(parents=True)
+    (tmp_path / "run" / "manifest.json").touch()
+    with pytest.raises(RequestError, match="is a run: give one of its layers"):
+        create_dataset_with_subset("CasiaWebFaceEmbeddings", tmp_path / "run")

@@ -19,7 +19,8 @@ from PIL import Image
 
 from grafiqs import images
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.images import SIZE, decode, normalise, read, resized
+from grafiqs.images import decode, normalise, read, resized
+from grafiqs.template import SIZE
 from making import picture
 
 # The decoder warns of broken metadata; the command line keeps that quiet, and so do these tests.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def flawed(tmp_path: Path) -> Path:
     (root / "ann" / "empty.jpg").touch()
     Image.open(root / "ann" / "1.png").save(root / "ann" / "again.bmp")
     Image.open(root / "ann" / "2.png").save(root / "cyd" / "also ann.png", compress_level=0)
+    shutil.copy(root / "ann" / "2.png", root / "ann" / "twice.png")
     Image.fromarray(picture(7, (50, 60))).convert("L").save(root / "bob" / "grey.jpg")
     Image.fromarray(picture(8)).convert("P").save(root / "bob" / "palette.gif")
     (root / "loose.png").write_bytes((root / "ann" / "0.png").read_bytes())
@@ -37,15 +39,15 @@ def inspected(root: Path, **options: object) -> Inspection:
 
 def test_everything_is_found(flawed: Path) -> None:
     found = inspected(flawed, samples_per_identity=4)
-    assert found.counts == {"ann": 7, "bob": 4, "cyd": 2, "dee": 0}
+    assert found.counts == {"ann": 8, "bob": 4, "cyd": 2, "dee": 0}
     assert found.insufficient == {"cyd": 2, "dee": 0}
     assert found.unreadable.keys() == {"ann/broken.png", "ann/empty.jpg"}
     assert found.unreadable["ann/empty.jpg"] == "the file is empty"
-    assert found.duplicates == [["ann/1.png", "ann/again.bmp"], ["ann/2.png", "cyd/also ann.png"]]
-    assert found.across == [False, True]
-    assert found.sizes == {"112x112": 10, "60x50": 1}
-    assert found.formats == {"PNG": 8, "BMP": 1, "JPEG": 1, "GIF": 1}
-    assert found.modes == {"RGB": 9, "L": 1, "P": 1}
+    assert found.within == [["ann/1.png", "ann/again.bmp"], ["ann/2.png", "ann/twice.png"]]
+    assert found.across == [["ann/2.png", "ann/twice.png", "cyd/also ann.png"]]
+    assert found.sizes == {"112x112": 11, "60x50": 1}
+    assert found.formats == {"PNG": 9, "BMP": 1, "JPEG": 1, "GIF": 1}
+    assert found.modes == {"RGB": 10, "L": 1, "P": 1}
     assert found.dataset.ignored == 1
 
 
@@ -54,27 +56,29 @@ def test_the_report_is_for_people(flawed: Path, capsys: pytest.CaptureFixture[st
     assert main(["inspect", str(flawed), "--samples-per-identity", "4"]) == 1
     said, warned = capsys.readouterr()
     lines = said.splitlines()
-    assert lines[0] == f"{flawed}: folders, 4 identities, 13 samples"
-    assert lines[1] == "Samples of an identity: 0 to 7, median 3"
-    assert [line.split() for line in lines[2:10] if not line.endswith(" 0")] == [
-        *(["0", "#" * 40, "1"], ["2", "#" * 40, "1"], ["4", "#" * 40, "1"], ["7", "#" * 40, "1"])
+    assert lines[0] == f"{flawed}: folders, 4 identities, 14 samples"
+    assert lines[1] == "Samples of an identity: 0 to 8, median 3"
+    assert [line.split() for line in lines[2:11] if not line.endswith(" 0")] == [
+        *(["0", "#" * 40, "1"], ["2", "#" * 40, "1"], ["4", "#" * 40, "1"], ["8", "#" * 40, "1"])
     ]
-    assert lines[10:] == [
+    assert lines[11:] == [
         "Identities with fewer than 4 samples: 2",
         "  - cyd: 2 samples",
         "  - dee: 0 samples",
-        "Sizes: 112x112 (10), 60x50 (1)",
-        "Formats: PNG (8), BMP (1), JPEG (1), GIF (1)",
-        "Modes: RGB (9), L (1), P (1)",
+        "Sizes: 112x112 (11), 60x50 (1)",
+        "Formats: PNG (9), BMP (1), JPEG (1), GIF (1)",
+        "Modes: RGB (10), L (1), P (1)",
+        "Likeness to aligned crops: not judged, which takes 112x112 images of 10 identities",
         "Unreadable: 2",
         f"  - ann/broken.png: {inspected(flawed).unreadable['ann/broken.png']}",
         "  - ann/empty.jpg: the file is empty",
-        "Exact duplicates within an identity: 1 groups",
+        "Exact duplicates within an identity: 2 groups",
         "  - ann/1.png = ann/again.bmp",
+        "  - ann/2.png = ann/twice.png",
         "Exact duplicates across identities: 1 groups",
-        "  - ann/2.png = cyd/also ann.png",
+        "  - ann/2.png = ann/twice.png = cyd/also ann.png",
     ]
-    assert "grafiqs: warning: 1 of 11 images are not 112x112: they are no aligned crops" in warned
+    assert "grafiqs: warning: 1 of 12 images are not 112x112: they are no aligned crops" in warned
     assert tree(flawed) == before
 
 
@@ -84,23 +88,26 @@ def test_the_json_says_all_of_it(flawed: Path, capsys: pytest.CaptureFixture[str
     assert document.pop("unreadable").keys() == {"ann/broken.png", "ann/empty.jpg"}
     assert len(document.pop("warnings")) == 1
     numbers = document.pop("samples_per_identity")
-    assert numbers.pop("by_identity") == {"ann": 7, "bob": 4, "cyd": 2, "dee": 0}
+    assert numbers.pop("by_identity") == {"ann": 8, "bob": 4, "cyd": 2, "dee": 0}
     rows = numbers.pop("histogram")
     assert sum(row["identities"] for row in rows) == 4
-    assert [row["from"] for row in rows] == [row["to"] for row in rows] == list(range(8))
-    assert numbers == {"min": 0, "median": 3.0, "max": 7}
+    assert [row["from"] for row in rows] == [row["to"] for row in rows] == list(range(9))
+    assert numbers == {"min": 0, "median": 3.0, "max": 8}
     assert document == {
         "data_set": str(flawed),
         "form": "folders",
         "identities": 4,
-        "samples": 13,
+        "samples": 14,
         "ignored": 1,
         "pairs": None,
         "insufficient": {"required": 1, "identities": {"dee": 0}},
-        "duplicates": {"within": [["ann/1.png", "ann/again.bmp"]], "across": [["ann/2.png", "cyd/also ann.png"]]},
-        "sizes": {"112x112": 10, "60x50": 1},
-        "formats": {"PNG": 8, "BMP": 1, "JPEG": 1, "GIF": 1},
-        "modes": {"RGB": 9, "L": 1, "P": 1},
+        "duplicates": {
+            "within": [["ann/1.png", "ann/again.bmp"], ["ann/2.png", "ann/twice.png"]],
+            "across": [["ann/2.png", "ann/twice.png", "cyd/also ann.png"]],
+        },
+        "sizes": {"112x112": 11, "60x50": 1},
+        "formats": {"PNG": 9, "BMP": 1, "JPEG": 1, "GIF": 1},
+        "modes": {"RGB": 10, "L": 1, "P": 1},
         "likeness_to_aligned_crops": None,
     }
 
@@ -158,13 +165,32 @@ def test_pictures_of_nothing_look_like_nothing() -> None:
     assert abs(likeness(list(noise))) < 0.4
 
 
-def test_the_warning_waits_for_enough_crops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number in range(crops.ENOUGH):
-        folder = tmp_path / "faces" / "ann"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.flipud(picture(number))).save(folder / f"{number}.png")
+def test_the_warning_waits_for_enough_identities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(crops.IDENTITIES):
+        (tmp_path / "faces" / f"{number}").mkdir(parents=True)
+        for sample in range(3):
+            upside_down = Image.fromarray(np.flipud(picture(1000 * number + sample)))
+            upside_down.save(tmp_path / "faces" / f"{number}" / f"{sample}.png")
     assert main(["inspect", str(tmp_path / "faces")]) == 0
-    assert "do not look like crops aligned to the ArcFace template" in capsys.readouterr().err
-    (folder / "0.png").unlink()
+    said, warned = capsys.readouterr()
+    assert "Likeness to aligned crops: " in said
+    assert "do not look like crops aligned to the ArcFace template" in warned
+    shutil.rmtree(tmp_path / "faces" / "0")
     assert main(["inspect", str(tmp_path / "faces")]) == 0
-    assert "warning" not in capsys.readouterr().err
+    said, warned = capsys.readouterr()
+    assert "not judged" in said
+    assert "warning" not in warned
+
+
+def test_every_identity_counts_once_and_the_unnamed_image_by_image() -> None:
+    aligned, other = crops.edges(picture(0)), crops.edges(np.flipud(picture(0)))
+    named, unnamed = crops.Likeness(), crops.Likeness()
+    for number in range(crops.IDENTITIES):
+        for _ in range(1 if number else 50):
+            named.add(f"{number}", aligned if number else other)
+    mean = (other + (crops.IDENTITIES - 1) * aligned.astype(float)) / crops.IDENTITIES
+    assert named.value() == pytest.approx(crops.likeness(mean), abs=1e-12)
+    for _ in range(crops.IMAGES):
+        assert unnamed.value() is None
+        unnamed.add("", aligned)
+    assert unnamed.value() == pytest.approx(crops.likeness(aligned.astype(float)), abs=1e-6)

@@ -120,6 +120,15 @@ def python2(value: object, protocol: int) -> bytes:
                 return b"I%d\n" % value
             case int():
                 return b"K%c" % value if 0 <= value < 256 else b"J" + struct.pack("<i", value)
+            case float():
+                return b"F%r\n" % value if protocol == 0 else b"G" + struct.pack(">d", value)
+            case str():
+                text = (
+                    value.encode("raw-unicode-escape").replace(b"\n", b"\\u000a") if protocol == 0 else value.encode()
+                )
+                return memoised(b"V" + text + b"\n" if protocol == 0 else b"X" + struct.pack("<i", len(text)) + text)
+            case bytearray():
+                return written(Made(Global("__builtin__", "bytearray"), (value.decode("latin-1"), b"latin-1")))
             case bytes() if protocol == 0:
                 return memoised(b"S" + repr(value)[1:].encode() + b"\n")
             case bytes():

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from grafiqs.demo.degrade import Degradation
 from grafiqs.demo.faces import Identity
-from grafiqs.images import SIZE
 from grafiqs.options import DrawOptions
+from grafiqs.template import SIZE
 
 DEMO_SEED, TRAINING_SEED, EVALUATION_SEED = DrawOptions.seed, 1, 2
 """Whose identities are whose: another seed draws other people."""

@@ -30,9 +30,10 @@ from grafiqs import RequestError, devices
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.demo.faces import Identity
-from grafiqs.images import SIZE, normalise
+from grafiqs.images import normalise
 from grafiqs.run import files
 from grafiqs.seeds import set_seeds
+from grafiqs.template import SIZE
 
 WIDTHS = (16, 32, 64, 128)
 EMBEDDING_SIZE = 128

@@ -140,11 +140,16 @@ def _exit_code(parser: _Parser, arguments: Sequence[str] | None) -> int:
         return int(command.verb(command))
     except _UnheardError as error:
         _silence(1)
-        print(f"grafiqs: {error}", file=sys.stderr)
+        log.error("%s", error)
         return error.exit_code
     except (RequestError, StoppedError) as error:
         log.error("%s", error)
         return error.exit_code
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # of the progress bar: what else can go wrong is told where it does
+        log.error("cannot write to the terminal: %s", error.strerror)
+        return StoppedError.exit_code
     except KeyboardInterrupt as stop:
         log.error("%s", stop.args[0] if stop.args else "stopped; the same command begins again, or goes on")
         return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
@@ -246,6 +251,8 @@ def _inspect(command: argparse.Namespace) -> int:
     from grafiqs.inspect import inspect_dataset
 
     log_to_terminal(command.quiet, results_on_stdout=command.json)
+    if sys.stdout is None:
+        raise RequestError("standard output is closed, where the report goes")
     found = inspect_dataset(_options(Options, command))
     if command.json:
         _print_bytes([json.dumps(found.to_json(), indent=1).encode(), b"\n"])
@@ -378,7 +385,12 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            print(f"grafiqs: {record.getMessage()}", file=sys.stderr, flush=True)
+            try:
+                print(f"grafiqs: {record.getMessage()}", file=sys.stderr, flush=True)
+            except BrokenPipeError:
+                raise
+            except OSError:  # its disk is full: there is nobody left to tell, but for the exit code
+                _silence(2)
             return
         stream = sys.stderr if self._results_on_stdout else sys.stdout
         try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from grafiqs import images, npy
-from grafiqs.errors import RequestError
+from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset, Pair
 from grafiqs.names import order, shown
 from grafiqs.options import OPTIONS, Options
+from grafiqs.run.manifest import is_run
 from grafiqs.select import Sample, Subset, open_dataset, rank_identities, select_subset
 
 DATASET_TYPES = ("CasiaWebFace", "CasiaWebFaceEmbeddings", "MXFaceDataset")
@@ -33,7 +32,7 @@ class FaceDataset(TorchDataset[tuple[Any, Tensor, int, str]]):
     augmented. `label` is an int64 tensor (), the place of the identity in `classes`; `path` is one of `places`.
     `classes`, `class_to_idx`, `samples` and `targets` are what torchvision's ImageFolder calls so. `pairs` are the
     comparisons that a verification set asks for, as far as the subset holds both: (index, index, same identity).
-    A sample that cannot be read raises `grafiqs.errors.UnreadableSampleError`.
+    A sample that cannot be read raises `grafiqs.errors.UnreadableSampleError`, which names it and says why.
     """
 
     def __init__(
@@ -58,8 +57,12 @@ class FaceDataset(TorchDataset[tuple[Any, Tensor, int, str]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Any, Tensor, int, str]:
+        index = range(len(self))[index]  # so that -1 is told as the place it stands for
         path, label = self.samples[index]
-        data = self._load(self.subset.samples[index])
+        try:
+            data = self._load(self.subset.samples[index])
+        except UnreadableSampleError as error:
+            raise UnreadableSampleError(f"{shown(path)}: {error}") from error
         return self.transform(data) if self.transform else data, torch.tensor(label), index, path
 
 
@@ -101,8 +104,8 @@ def create_dataset_with_subset(
         identity_selection_seed=identity_selection_seed,
         **options,
     )
-    if dataset_type == "MXFaceDataset":
-        chosen = replace(chosen, image_path=_training_set(chosen.image_path))
+    if dataset_type == "CasiaWebFaceEmbeddings" and is_run(chosen.image_path):
+        raise RequestError(f"{shown(root_dir)} is a run: give one of its layers, such as {shown(root_dir)}/block2")
     dataset = open_dataset(chosen)
     if dataset_type == "MXFaceDataset" and dataset.form != "RecordIO":
         place = shown(root_dir)
@@ -111,10 +114,6 @@ def create_dataset_with_subset(
     load = partial(_array if dataset_type == "CasiaWebFaceEmbeddings" else _image, dataset)
     places = [str(dataset.root / sample.location) for sample in subset.samples]
     return FaceDataset(subset, places, load, transform, subset.pairs(dataset))
-
-
-def _training_set(root: Path) -> Path:
-    return root / "train.rec" if os.path.isfile(root / "train.rec") else root
 
 
 def _image(dataset: Dataset, sample: Sample) -> Tensor:
@@ -126,9 +125,14 @@ def _array(dataset: Dataset, sample: Sample) -> Tensor:
 
 
 def _by_size(dataset: Dataset, options: Options) -> Sequence[str]:
-    """The identities with most samples first; or, drawn, those that hold enough samples (all, where none does)."""
+    """The identities with most samples first; or, drawn, those that hold enough samples."""
     counts = {identity: len(dataset.samples(identity)) for identity in dataset.identities}
     if options.random_identity_selection:
-        enough = [identity for identity, count in counts.items() if count >= (options.samples_per_identity or 1)]
-        return rank_identities(enough or counts, options.identity_seed)
+        required = options.samples_per_identity or 1
+        enough = [identity for identity, count in counts.items() if count >= required]
+        if not enough:
+            raise RequestError(
+                f"no identity of {shown(dataset.place)} has {required} samples: lower samples_per_identity"
+            )
+        return rank_identities(enough, options.identity_seed)
     return sorted(counts, key=lambda identity: (-counts[identity], order(identity)))

@@ -25,6 +25,7 @@ from grafiqs.run.manifest import METHOD, Manifest
 from grafiqs.run.tables import FAILURES, SCORES
 from grafiqs.seeds import set_seeds
 from grafiqs.select import Subset, open_dataset, select_subset
+from grafiqs.template import SIZE
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def _manifest(
         },
         layers={layer: list(checkpoint.shapes[layer]) for layer in options.layers},
         preprocessing={
-            "size": [images.SIZE, images.SIZE],
+            "size": [SIZE, SIZE],
             "resize": "bilinear, antialiased, in uint8",
             "channel_order": options.channel_order,
             "mean": images.MEAN,

@@ -24,9 +24,7 @@ from PIL import (
 from torch import Tensor
 
 from grafiqs.errors import UnreadableSampleError
-
-SIZE = 112
-"""Height and width of the network's input, pixels."""
+from grafiqs.template import SIZE
 
 MEAN = STD = 0.5
 """The networks expect (x/255 - MEAN) / STD in every channel: values in [-1, 1]."""

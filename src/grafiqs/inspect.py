@@ -6,7 +6,7 @@ import hashlib
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -44,17 +44,18 @@ class Inspection:
     """What was found in a data set.
 
     `counts` are the samples of each identity; `unreadable` has the reason for each location that cannot be read.
-    `duplicates` are groups of locations whose pixels are the same, in readable images; `across` says of each whether
-    it has more than one identity. `sizes` (width x height, upright), `formats` and `modes` count readable images.
-    `likeness` tells how much those of 112x112 look like aligned crops (`grafiqs.crops`); None when they are too few.
+    `within` and `across` are groups of locations whose images, decoded to RGB, have the same pixels: within one
+    identity, and where they are of more than one. `sizes` (width x height, upright), `formats` and `modes` count
+    readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.crops`), None when
+    there are too few.
     """
 
     dataset: Dataset
     required: int | None
     counts: dict[str, int]
     unreadable: dict[str, str]
-    duplicates: list[list[str]]
-    across: list[bool]
+    within: list[list[str]]
+    across: list[list[str]]
     sizes: dict[str, int]
     formats: dict[str, int]
     modes: dict[str, int]
@@ -92,7 +93,6 @@ class Inspection:
         """All of it, as JSON values."""
         pairs = self.dataset.pairs
         numbers = self.counts.values()
-        groups = list(zip(self.duplicates, self.across, strict=True))
         return {
             "data_set": str(self.dataset.place),
             "form": self.dataset.form,
@@ -109,10 +109,7 @@ class Inspection:
             },
             "insufficient": {"required": self.required or 1, "identities": self.insufficient},
             "unreadable": self.unreadable,
-            "duplicates": {
-                "within": [group for group, across in groups if not across],
-                "across": [group for group, across in groups if across],
-            },
+            "duplicates": {"within": self.within, "across": self.across},
             "sizes": self.sizes,
             "formats": self.formats,
             "modes": self.modes,
@@ -142,10 +139,13 @@ class Inspection:
             common = sorted(counts.items(), key=lambda item: -item[1])
             rest = f", and {len(common) - 5} more" if len(common) > 5 else ""
             yield f"{what}: {', '.join(f'{name} ({count})' for name, count in common[:5]) or 'none'}{rest}"
+        if self.likeness is not None:
+            yield f"Likeness to aligned crops: {self.likeness:.2f} (aligned crops have {crops.ALIGNED} or more)"
+        elif self.sizes.get(CROP):
+            yield f"Likeness to aligned crops: not judged, which takes {CROP} images of {crops.IDENTITIES} identities"
         yield f"Unreadable: {len(self.unreadable) or 'none'}"
         yield from _listed(f"{shown(location)}: {reason}" for location, reason in self.unreadable.items())
-        for what, wanted in (("within an identity", False), ("across identities", True)):
-            groups = [group for group, across in zip(self.duplicates, self.across, strict=True) if across is wanted]
+        for what, groups in (("within an identity", self.within), ("across identities", self.across)):
             yield f"Exact duplicates {what}: {f'{len(groups)} groups' if groups else 'none'}"
             yield from _listed(" = ".join(map(shown, group)) for group in groups)
 
@@ -173,7 +173,7 @@ def inspect_dataset(options: Options) -> Inspection:
     unreadable: dict[str, str] = {}
     same: defaultdict[bytes, list[str]] = defaultdict(list)
     sizes, formats, modes = Counter[str](), Counter[str](), Counter[str]()
-    edges = np.zeros((SIZE, SIZE))
+    likeness = crops.Likeness()
     threads = os.cpu_count() or 1
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -189,19 +189,19 @@ def inspect_dataset(options: Options) -> Inspection:
             for counter, value in ((sizes, seen.size), (formats, seen.format), (modes, seen.mode)):
                 counter[value] += 1
             if seen.edges is not None:
-                edges += seen.edges
-    duplicates = [group for group in same.values() if len(group) > 1]
+                likeness.add(identities[location], seen.edges)
+    within, across = _duplicates(same.values(), identities)
     return Inspection(
         dataset=dataset,
         required=options.samples_per_identity,
         counts=counts,
         unreadable=unreadable,
-        duplicates=duplicates,
-        across=[len({identities[location] for location in group}) > 1 for group in duplicates],
+        within=within,
+        across=across,
         sizes=sizes,
         formats=formats,
         modes=modes,
-        likeness=crops.likeness((edges / sizes[CROP]).astype(np.float32)) if sizes[CROP] >= crops.ENOUGH else None,
+        likeness=likeness.value(),
     )
 
 
@@ -224,8 +224,22 @@ def _seen(dataset: Dataset, location: str) -> _Seen | str:
         return str(error)
     height, width, _ = picture.pixels.shape
     size = f"{width}x{height}"
-    digest = hashlib.blake2b(picture.pixels.tobytes(), digest_size=16, person=size.encode()[:16]).digest()
+    digest = hashlib.blake2b(picture.pixels.data, digest_size=16, person=size.encode()[:16]).digest()
     return _Seen(size, picture.format, picture.mode, digest, crops.edges(picture.pixels) if size == CROP else None)
+
+
+def _duplicates(groups: Iterable[list[str]], identities: Mapping[str, str]) -> tuple[list[list[str]], list[list[str]]]:
+    """The groups of the same pixels that one identity has, and those that several have."""
+    within: list[list[str]] = []
+    across: list[list[str]] = []
+    for group in groups:
+        own: defaultdict[str, list[str]] = defaultdict(list)
+        for location in group:
+            own[identities[location]].append(location)
+        within += (same for same in own.values() if len(same) > 1)
+        if len(own) > 1:
+            across.append(group)
+    return within, across
 
 
 def _listed(lines: Iterable[str]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.run.folder import RunFolder, UnwritableNameError
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
+from grafiqs.template import SIZE
 
 
 class Computer:
@@ -50,7 +51,7 @@ class Computer:
     def warm_up(self) -> None:
         """Compute one batch of nothing, so that a device that cannot do it says so before anything is written."""
         try:
-            self(torch.zeros((self.batch_size, 3, images.SIZE, images.SIZE), dtype=torch.uint8))
+            self(torch.zeros((self.batch_size, 3, SIZE, SIZE), dtype=torch.uint8))
         except (RuntimeError, MemoryError) as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise RequestError(
@@ -112,7 +113,7 @@ def _computed(
                 yield Failed(index, str(image))
         if not readable:
             continue
-        pixels = torch.zeros((computer.batch_size, 3, images.SIZE, images.SIZE), dtype=torch.uint8)
+        pixels = torch.zeros((computer.batch_size, 3, SIZE, SIZE), dtype=torch.uint8)
         for index, (tensor, _) in readable:
             pixels[index - batch.start] = tensor
         found_gradients, found_scores = computer(pixels)

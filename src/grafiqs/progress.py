@@ -17,7 +17,27 @@ def progress_bar(total: int, done: int, quiet: bool) -> tqdm[Any]:
         disable=quiet or done == total or sys.stderr is None,
         mininterval=0.2 if sys.stderr is not None and sys.stderr.isatty() else 30,
         dynamic_ncols=True,
+        file=_StandardError(),
     )
+
+
+class _StandardError:
+    """Standard error, for a bar that is not worth a failure: what a full disk does not take is left out."""
+
+    def write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass
+
+    def flush(self) -> None:
+        """Nothing: everything is written at once."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
 
 
 def duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs import npy
-from grafiqs.errors import RequestError
+from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.names import shown
 from grafiqs.run import manifest as manifests
 from grafiqs.run import tables
@@ -47,7 +47,11 @@ class Gradients(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, key: str | SupportsIndex) -> NDArray[Any]:
         row = self._rows[key] if isinstance(key, str) else whole_number(key)
-        return npy.mapped(self._folder / self._samples[row].output, self.shape, self.dtype.name)
+        path = self._folder / self._samples[row].output
+        try:
+            return npy.mapped(path, self.shape, self.dtype.name)
+        except UnreadableSampleError as error:
+            raise UnreadableSampleError(f"{shown(path)}: {error}") from error
 
     def __contains__(self, key: object) -> bool:
         return key in self._rows

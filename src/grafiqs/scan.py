@@ -24,7 +24,7 @@ _FORMS = (
 def scan(place: Path, extensions: tuple[str, ...] = (), flat: bool = False, root: Path | None = None) -> Dataset:
     """Open the data set at `place`: its identities are listed now, their samples when asked for.
 
-    A folder that holds nothing but an insightface training set is that. `extensions` limits the samples to these file
+    A folder with a `train.rec` in it is an insightface training set. `extensions` limits the samples to these file
     extensions (without the dot; none: IMAGE_EXTENSIONS, or all that a list names). `flat` makes the whole data set one
     unnamed identity, as does a folder with images and no directories. `root` is where the paths in a list begin.
     Raises RequestError when there is no such data set, or when it cannot be listed or holds nothing.
@@ -36,7 +36,9 @@ def scan(place: Path, extensions: tuple[str, ...] = (), flat: bool = False, root
     if root is not None and not os.path.isdir(root):
         raise RequestError(f"--root {shown(root)} is no folder that can be reached")
     wanted = frozenset(extensions) or IMAGE_EXTENSIONS
-    if os.path.isdir(place):
+    if os.path.isfile(place / "train.rec"):
+        place /= "train.rec"
+    elif os.path.isdir(place):
         found = Folders(place, wanted, flat)
         if found.identities:
             return found

@@ -6,20 +6,19 @@ import filecmp
 import hashlib
 import logging
 import os
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from grafiqs import npy
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
 from grafiqs.options import Options
+from grafiqs.progress import progress_bar
 from grafiqs.run import manifest as manifests
 from grafiqs.run import tables
 from grafiqs.run.folder import LOCK
@@ -43,7 +42,11 @@ def verify_run(
     """
     manifest = manifests.read(folder)
     place = image_path or Path(manifest.data_set["place"])
-    if root is None and manifest.options["root"] is not None:
+    is_list = manifest.data_set["form"] == "list"
+    if root is not None and not (is_list and os.path.isdir(root)):
+        why = "it is no folder that can be reached" if is_list else "the data set of this run is no list"
+        raise RequestError(f"--root {shown(root)} is not where the paths in a list begin: {why}")
+    if root is None and manifest.options["root"] is not None and not os.path.isdir(place):
         root = Path(manifest.data_set["root"])
     at_hand = os.path.exists(place)
     if image_path is not None and not at_hand:
@@ -90,9 +93,7 @@ def _problems(
     try:
         changed = tables.changed(folder, manifest)
         yield from (f"{name} was changed since the run finished" for name in changed)
-        with tqdm(
-            total=len(manifest.subset.samples), unit=" images", disable=quiet or sys.stderr is None, dynamic_ncols=True
-        ) as bar:
+        with progress_bar(len(manifest.subset.samples), 0, quiet) as bar:
             for outcome in tables.read(folder, manifest):
                 bar.update()
                 counts[type(outcome)] += 1

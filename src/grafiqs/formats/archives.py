@@ -24,6 +24,10 @@ Member = TypeVar("Member")
 _APPLE = "__MACOSX"
 """A folder that macOS puts into every .zip, beside what was packed."""
 
+_RATIO, _UNPACKED = 20, 2**24
+"""A member of a .zip that unpacks to more than so many times its size, and to more than so many bytes, is refused:
+images are packed already."""
+
 _HEADER = struct.Struct("<26xHH")
 """What stands before a member of a .zip: at its end, the lengths of the name and of the extra field that follow."""
 
@@ -35,8 +39,7 @@ class _Archive(Dataset, Generic[Member]):
     """The rules that hold for folders, on the names in an archive.
 
     Where all its images lie in one folder that has folders of images, as when a whole data set was packed, the
-    identities are in that.
-    Members that lead out of the archive are left out, with a warning.
+    identities are in that, however deep it lies. Members that lead out of the archive are left out, with a warning.
     """
 
     def __init__(self, place: Path, extensions: frozenset[str] = IMAGE_EXTENSIONS, flat: bool = False) -> None:
@@ -119,6 +122,8 @@ class ZipArchive(_Archive[zipfile.ZipInfo]):
         size = max(member.file_size, member.compress_size)
         if size > MAX_BYTES:
             raise UnreadableSampleError(too_large(size))
+        if member.file_size > max(_UNPACKED, _RATIO * member.compress_size):
+            raise UnreadableSampleError(f"it would unpack to more than {_RATIO} times its size")
         if member.flag_bits & 1:
             raise UnreadableSampleError("it is encrypted in the archive")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -150,6 +155,7 @@ class TarArchive(_Archive[tuple[int, int]]):
         with tarfile.open(fileobj=self._file, mode="r:", encoding="utf-8") as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # a million of them would take a gigabyte
+                archive.pax_headers.clear()  # type: ignore[attr-defined]  # else every member gets all of them
                 if archive.offset <= offset:
                     raise tarfile.ReadError(f"the member at byte {offset} has a negative size")
                 offset = archive.offset
@@ -199,9 +205,13 @@ def _first(path: str) -> str:
 
 
 def _top(paths: list[str]) -> str:
-    """The folder, with a slash, in which all paths lie, some of them in its folders; nothing where there is none."""
-    tops = {_first(path) for path in paths}
-    return f"{tops.pop()}/" if len(tops) == 1 and any(path.count("/") > 1 for path in paths) else ""
+    """The deepest folder, with a slash, in which all paths lie, some of them in its folders; or nothing."""
+    top = ""
+    while len(firsts := {_first(path) for path in paths}) == 1 and any(path.count("/") > 1 for path in paths):
+        folder = f"{firsts.pop()}/"
+        top += folder
+        paths = [path.removeprefix(folder) for path in paths]
+    return top
 
 
 def _by_identity(images: list[str], everything: list[str], flat: bool) -> tuple[dict[str, list[str]], int]:

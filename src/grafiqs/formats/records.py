@@ -30,6 +30,9 @@ _HEADER = struct.Struct("<IfQQ")
 _LABEL = struct.Struct("<f")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
+_PARTS = 10_000
+"""The most parts of a record. Chance puts the magic into an image of a megabyte once in 16,000 times."""
+
 _EXACT = 2**24
 """Up to here float32, the type of labels, holds every whole number."""
 
@@ -106,13 +109,15 @@ class Records(Dataset):
     def samples(self, identity: str) -> tuple[str, ...]:
         """The keys of an identity's records."""
         if self._flat:
-            return in_order(f"{name}/{key:08d}" for name, keys in self._keys.items() for key in keys)
-        return in_order(f"{key:08d}" for key in self._keys[identity])
+            return in_order(f"{name}/{_key(key)}" for name, keys in self._keys.items() for key in keys)
+        return in_order(map(_key, self._keys[identity]))
 
     def read(self, location: str) -> bytes:
         """The encoded image of a record. Raises UnreadableSampleError, with the reason."""
         name, _, key = location.partition("/")
         try:
+            if _key(int(key)) != key:
+                raise ValueError
             data = self._record(int(key))
             head, image = _parsed(data, len(data))
         except ValueError as error:
@@ -261,6 +266,8 @@ class Records(Dataset):
             if offset + size > end:
                 raise _DamagedError(f"a record ends before byte {offset + size}")
             places.append((offset, size))
+            if len(places) > _PARTS:
+                raise _DamagedError(f"a record has more than {_PARTS} parts")
             if kind in (_WHOLE, _LAST):
                 return places
             offset = _end(places)
@@ -326,3 +333,7 @@ def _read_index(path: Path, end: int) -> _Index:
 
 def _name(label: int) -> str:
     return f"{label:07d}"
+
+
+def _key(key: int) -> str:
+    return f"{key:08d}"

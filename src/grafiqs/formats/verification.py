@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,25 @@ from typing import Any, ClassVar
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import MAX_BYTES, Dataset, Pair, too_large
 from grafiqs.names import in_order, shown
+
+_CODES = {
+    "b1": "?",
+    "i1": "b",
+    "i2": "h",
+    "i4": "i",
+    "i8": "q",
+    "u1": "B",
+    "u2": "H",
+    "u4": "I",
+    "u8": "Q",
+    "f2": "e",
+    "f4": "f",
+    "f8": "d",
+}
+"""The NumPy types that are read, and what `struct` calls them."""
+
+_STEPS, _STEPS_PER_BYTE = 100_000, 1 / 16
+"""How many steps a pickle may take: each can put something into memory. A set takes a few for each image."""
 
 _MAX_ARGUMENTS = 4
 _MAX_DIMENSIONS = 32
@@ -46,10 +66,9 @@ class VerificationSet(Dataset):
 
     def read(self, location: str) -> bytes:
         """The encoded image. Raises UnreadableSampleError, with the reason."""
-        try:
-            image = _image(self._images[int(location)])
-        except (ValueError, IndexError) as error:
-            raise UnreadableSampleError("is not in the verification set") from error
+        if not location.isdecimal() or int(location) >= len(self._images) or _name(int(location)) != location:
+            raise UnreadableSampleError("is not in the verification set")
+        image = _image(self._images[int(location)])
         if image is None:
             raise UnreadableSampleError("holds no bytes of an image")
         if len(image) > MAX_BYTES:
@@ -84,7 +103,8 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
     except Exception as error:  # hostile data make an unpickler fail in every way there is
         reason = shown(" ".join(str(error)[:200].split())) or type(error).__name__
         raise RequestError(
-            f"{shown(place)} is no verification set, a pickle of images and pairs ({reason}): get the file again"
+            f"{shown(place)} is no verification set, a pickle of images and pairs ({reason}): get the file again, or "
+            "write it as insightface does"
         ) from error
     if len(images) != 2 * len(answers) or not images:
         raise RequestError(
@@ -114,26 +134,23 @@ class _RefusedError(pickle.UnpicklingError):
 
 
 class _Type:
-    """A NumPy type of whole numbers or truth values."""
+    """A NumPy type of numbers or truth values."""
 
-    __slots__ = ("signed", "size")
+    __slots__ = ("code", "size")
 
     def __init__(self, name: object, *_: object) -> None:
         text = _text(name)
-        if text not in ("b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"):
+        if text not in _CODES:
             raise pickle.UnpicklingError(f"an array of type {text!r}")
-        self.signed = text.startswith("i")
+        self.code = _CODES[text]
         self.size = int(text[1])
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         if _text(state[1]) not in ("|", "<", "="):
             raise pickle.UnpicklingError("an array of big-endian numbers")
 
-    def values(self, data: bytes) -> list[int]:
-        return [
-            int.from_bytes(data[start : start + self.size], "little", signed=self.signed)
-            for start in range(0, len(data), self.size)
-        ]
+    def values(self, data: bytes) -> tuple[int | float, ...]:
+        return struct.unpack(f"<{len(data) // self.size}{self.code}", data)
 
 
 class _Array:
@@ -154,7 +171,7 @@ class _Array:
         _, shape, dtype, _, data = state
         self.__init__(data, dtype, shape)  # type: ignore[misc]
 
-    def values(self) -> list[int]:
+    def values(self) -> tuple[int | float, ...]:
         return self.dtype.values(self.data)
 
 
@@ -172,12 +189,12 @@ def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def _latin(text: str = "", _encoding: object = None) -> bytes:
-    """What Python 3 writes for bytes where Python 2 is to read it."""
-    return text.encode("latin-1")
+def _latin(text: str | bytes = "", _encoding: object = None) -> bytes:
+    """What Python 3 writes for bytes where Python 2 is to read it, and for byte arrays."""
+    return text if isinstance(text, bytes) else text.encode("latin-1")
 
 
-def _scalar(dtype: object, data: object) -> int:
+def _scalar(dtype: object, data: object) -> int | float:
     (value,) = _Array(data, dtype, (1,)).values()
     return value
 
@@ -197,6 +214,8 @@ _NAMES = {
     ("_codecs", "encode"): _Name(_latin),
     ("__builtin__", "bytes"): _Name(_latin),
     ("builtins", "bytes"): _Name(_latin),
+    ("__builtin__", "bytearray"): _Name(_latin),
+    ("builtins", "bytearray"): _Name(_latin),
 }
 
 _OPCODES = b"".join(
@@ -215,6 +234,18 @@ _OPCODES = b"".join(
 )
 
 
+def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A step of the unpickler that ends a pickle of too many."""
+
+    def step(unpickler: _Unpickler) -> None:
+        unpickler._steps -= 1
+        if unpickler._steps < 0:
+            raise pickle.UnpicklingError("it takes more steps than a set of images does")
+        load(unpickler)
+
+    return step
+
+
 class _Unpickler(pickle._Unpickler):
     """Python's unpickler without the opcodes, and without the names, that a verification set does not need."""
 
@@ -223,6 +254,7 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="bytes")
         self._room = len(data)
+        self._steps = _STEPS + int(len(data) * _STEPS_PER_BYTE)
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -238,7 +270,7 @@ class _Unpickler(pickle._Unpickler):
         if not isinstance(name, _Name) or not isinstance(arguments, tuple) or len(arguments) > _MAX_ARGUMENTS:
             raise pickle.UnpicklingError("it calls what cannot be called")
         made = name.make(*arguments)
-        if isinstance(made, bytes):
+        if isinstance(made, bytes) and all(made is not argument for argument in arguments):
             self._room -= len(made)
             if self._room < 0:
                 raise pickle.UnpicklingError("it makes more bytes than it holds")
@@ -252,8 +284,8 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch: ClassVar[dict[int, Any]] = {
         **dict.fromkeys(range(256), _refuse),
-        **{code: load for code, load in pickle._Unpickler.dispatch.items() if code in _OPCODES},
-        pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
-        pickle.REDUCE[0]: _call,
-        pickle.BUILD[0]: _set,
+        **{code: _counted(load) for code, load in pickle._Unpickler.dispatch.items() if code in _OPCODES},
+        pickle.BYTEARRAY8[0]: _counted(pickle._Unpickler.dispatch[pickle.BINBYTES8[0]]),
+        pickle.REDUCE[0]: _counted(_call),
+        pickle.BUILD[0]: _counted(_set),
     }

@@ -117,6 +117,11 @@ class Manifest:
         yield "\n"
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder has the manifest of a run."""
+    return (folder / NAME).exists()
+
+
 def read(folder: Path) -> Manifest:
     """The manifest of the run in `folder`. Raises RequestError when there is none that can be trusted."""
     path = folder / NAME
