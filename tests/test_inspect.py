@@ -79,6 +79,7 @@ def test_the_report_is_for_people(flawed: Path, capsys: pytest.CaptureFixture[st
         "  - ann/2.png = ann/twice.png = cyd/also ann.png",
     ]
     assert "grafiqs: warning: 1 of 12 images are not 112x112: they are no aligned crops" in warned
+    assert f"grafiqs: warning: 1 images directly in {flawed} belong to no identity and are left out" in warned
     assert tree(flawed) == before
 
 
@@ -86,7 +87,7 @@ def test_the_json_says_all_of_it(flawed: Path, capsys: pytest.CaptureFixture[str
     assert main(["inspect", str(flawed), "--json", "--quiet"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert document.pop("unreadable").keys() == {"ann/broken.png", "ann/empty.jpg"}
-    assert len(document.pop("warnings")) == 1
+    assert len(document.pop("warnings")) == 2
     numbers = document.pop("samples_per_identity")
     assert numbers.pop("by_identity") == {"ann": 8, "bob": 4, "cyd": 2, "dee": 0}
     rows = numbers.pop("histogram")

@@ -23,7 +23,7 @@ from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
 from grafiqs.options import Options
 from grafiqs.progress import progress_bar
-from grafiqs.select import UNNAMED, open_dataset
+from grafiqs.select import UNNAMED, left_out, open_dataset
 from grafiqs.template import SIZE
 
 CROP = f"{SIZE}x{SIZE}"
@@ -76,6 +76,8 @@ class Inspection:
 
     def warnings(self) -> Iterator[str]:
         """What should not be overlooked, a sentence each."""
+        if self.dataset.ignored:
+            yield left_out(self.dataset)
         images, crop = sum(self.sizes.values()), self.sizes.get(CROP, 0)
         if crop < images:
             yield (

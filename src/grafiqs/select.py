@@ -75,6 +75,14 @@ def open_dataset(options: Options) -> Dataset:
     return scan(options.image_path, options.image_extension, options.flat_structure, options.root)
 
 
+def left_out(dataset: Dataset) -> str:
+    """What is to be said of images that belong to no identity."""
+    return (
+        f"{dataset.ignored} images directly in {shown(dataset.place)} belong to no identity and are left out "
+        "(--flat-structure takes them)"
+    )
+
+
 def select_subset(options: Options, dataset: Dataset | None = None, candidates: Sequence[str] | None = None) -> Subset:
     """Choose the subset that `options` describe, and log how, in the words of the seeding guide.
 
@@ -84,10 +92,7 @@ def select_subset(options: Options, dataset: Dataset | None = None, candidates: 
     """
     dataset = dataset or open_dataset(options)
     if dataset.ignored:
-        log.warning(
-            "%d images directly in %s belong to no identity and are left out (--flat-structure takes them)",
-            *(dataset.ignored, shown(dataset.place)),
-        )
+        log.warning("%s", left_out(dataset))
     subset = select(dataset, options, candidates)
     for line in report(subset, options):
         log.info("%s", line)
