@@ -20,7 +20,9 @@ import pytest
 
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import MAX_BYTES, Dataset
+from grafiqs.options import Options
 from grafiqs.scan import scan
+from grafiqs.select import select
 from writing import contents as outcome
 from writing import damaged, in_a_process
 
@@ -109,7 +111,9 @@ def test_members_that_lead_out_are_left_out(tmp_path: Path, kind: str, caplog: p
     members = [(name, name.encode()) for name in (*outside, *inside)]
     dataset = opened(tmp_path, f"faces.{kind}", BOTH[kind](members))
     assert contents(dataset) == {"ann": {"5.jpg": b"ann/5.jpg"}, "bob": {"6.jpg": b"ann/../bob/6.jpg"}}
-    assert caplog.messages == [f"5 members of {tmp_path}/faces.{kind} lead out of it, and are left out"]
+    assert caplog.messages == [
+        f"5 members of {tmp_path}/faces.{kind} lead out of it, or have no possible name: left out"
+    ]
     assert why_not(dataset, "../ann/3.jpg") == "is not in the archive"
 
 
@@ -120,11 +124,28 @@ def test_identities_are_found_however_deep_they_were_packed(tmp_path: Path, kind
     assert found == {"ann": {"0.png": b"ann/0.png"}, "bob": {"1.png": b"bob/1.png", "deep/2.png": b"bob/deep/2.png"}}
 
 
+@pytest.mark.parametrize("kind", BOTH)
+def test_paths_of_endless_folders_cost_neither_time_nor_memory(tmp_path: Path, kind: str) -> None:
+    deep = [("a/" * 2000 + f"{number}.png", b"") for number in range(20)]
+    endless = [("a/" * 30_000 + "0.png", b"")]
+    started = time.monotonic()
+    dataset = opened(tmp_path, f"faces.{kind}", BOTH[kind]([*deep, *endless]))
+    assert (dataset.identities, len(dataset.samples("a"))) == (("a",), 20)
+    assert select(dataset, Options(image_path=tmp_path)).samples[0].name == "0"
+    assert time.monotonic() - started < 3
+
+
 @pytest.mark.parametrize("top", ["", "faces/"])
 def test_what_macos_adds_is_left_out(tmp_path: Path, top: str) -> None:
     names = [f"{top}ann/a.jpg", f"__MACOSX/{top}ann/a.jpg", f"__MACOSX/{top}ann/._a.jpg", f"{top}__MACOSX_2/b.jpg"]
     dataset = opened(tmp_path, "faces.zip", zipped((name, b"") for name in names))
     assert contents(dataset) == {"__MACOSX_2": {"b.jpg": b""}, "ann": {"a.jpg": b""}}
+
+
+def test_what_looks_like_it_deeper_down_is_not_what_macos_adds(tmp_path: Path) -> None:
+    names = ("faces/ann/1.png", "faces/bob/1.png", "faces/__MACOSX/x.png")
+    dataset = opened(tmp_path, "faces.zip", zipped([(name, b"") for name in names]))
+    assert dataset.identities == ("__MACOSX", "ann", "bob")
 
 
 def test_images_beside_packed_identities_belong_to_none(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_report_is_for_people(flawed: Path, capsys: pytest.CaptureFixture[st
         "Sizes: 112x112 (11), 60x50 (1)",
         "Formats: PNG (9), BMP (1), JPEG (1), GIF (1)",
         "Modes: RGB (10), L (1), P (1)",
-        "Likeness to aligned crops: not judged, which takes 112x112 images of 10 identities",
+        "Likeness to aligned crops: not judged, which takes 112x112 images of 10 identities (or 100 without names)",
         "Unreadable: 2",
         f"  - ann/broken.png: {inspected(flawed).unreadable['ann/broken.png']}",
         "  - ann/empty.jpg: the file is empty",

@@ -74,6 +74,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "the folder itself": ("ann/..\n", "line 1: ann/.. is no file below"),
     "an identity without a path": (",ann\n", "line 1: an empty path is no file below"),
     "an identity that is a path": ("a.jpg,ann/b\n", "line 1: ann/b is no name of an identity"),
+    "an endless path": ("a/" * 30_000 + "1.png", "line 1: a path of 60,005 characters is longer than any file system"),
     "an identity that leads up": ("a.jpg,..\n", "line 1: .. is no name of an identity"),
     "two identities": ("a.jpg,ann\n\n./a.jpg,bob\n", "line 3: a.jpg is listed for bob and, before, for ann"),
     "one sample twice": ("a.jpg,ann\nann/a.jpg\n", "line 2: ann/a.jpg would be the same sample of ann as a.jpg"),

@@ -299,3 +299,8 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "a.idx").write_text("0\t0\n")
     with pytest.raises(RequestError, match="not a regular file"):
         scan(tmp_path / "a.idx")
+
+
+def test_what_macos_packs_beside_a_data_set_is_no_identity(tmp_path: Path) -> None:
+    touch(tmp_path, "ann/a.jpg", "__MACOSX/ann/._a.jpg")
+    assert scan(tmp_path).identities == ("ann",)

@@ -32,6 +32,9 @@ CROP = f"{SIZE}x{SIZE}"
 _LISTED = 10
 """Findings of a kind that the report lists; the rest are counted, and stand in the JSON."""
 
+_MEMBERS = 5
+"""Members of a group of duplicates that the report names."""
+
 _BAR = 40
 """The longest bar of the histogram, in characters."""
 
@@ -78,6 +81,8 @@ class Inspection:
         """What should not be overlooked, a sentence each."""
         if self.dataset.ignored:
             yield left_out(self.dataset)
+        if not any(self.counts.values()):
+            yield "no identity has an image"
         images, crop = sum(self.sizes.values()), self.sizes.get(CROP, 0)
         if crop < images:
             yield (
@@ -144,12 +149,15 @@ class Inspection:
         if self.likeness is not None:
             yield f"Likeness to aligned crops: {self.likeness:.2f} (aligned crops have {crops.ALIGNED} or more)"
         elif self.sizes.get(CROP):
-            yield f"Likeness to aligned crops: not judged, which takes {CROP} images of {crops.IDENTITIES} identities"
+            yield (
+                f"Likeness to aligned crops: not judged, which takes {CROP} images of {crops.IDENTITIES} identities"
+                f" (or {crops.IMAGES} without names)"
+            )
         yield f"Unreadable: {len(self.unreadable) or 'none'}"
         yield from _listed(f"{shown(location)}: {reason}" for location, reason in self.unreadable.items())
         for what, groups in (("within an identity", self.within), ("across identities", self.across)):
             yield f"Exact duplicates {what}: {f'{len(groups)} groups' if groups else 'none'}"
-            yield from _listed(" = ".join(map(shown, group)) for group in groups)
+            yield from _listed(" = ".join(_some(group)) for group in groups)
 
     def _bars(self) -> Iterator[str]:
         rows = self.histogram()
@@ -242,6 +250,12 @@ def _duplicates(groups: Iterable[list[str]], identities: Mapping[str, str]) -> t
         if len(own) > 1:
             across.append(group)
     return within, across
+
+
+def _some(locations: list[str]) -> list[str]:
+    """The first locations of a group, and how many more it has."""
+    rest = [f"{len(locations) - _MEMBERS} more"] if len(locations) > _MEMBERS else []
+    return [*map(shown, locations[:_MEMBERS]), *rest]
 
 
 def _listed(lines: Iterable[str]) -> Iterator[str]:

@@ -227,7 +227,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
     stems = Counter(plain)
     if len(stems) == len(paths) and stems.keys().isdisjoint(paths) and "/" not in "".join(paths):
         return dict(zip(paths, plain, strict=True))  # the rule of the rest, where there is nothing to tell apart
-    folders = {parent for path in paths for parent in _parents(path)}
+    folders = {parent for path in paths if GRADIENT in path for parent in _parents(path) if GRADIENT in parent[-20:]}
     whole = set(paths)
     taken = whole | stems.keys()
     names: dict[str, str] = {}

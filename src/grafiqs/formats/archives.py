@@ -9,20 +9,18 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats.dataset import IMAGE_EXTENSIONS, MAX_BYTES, Dataset, is_sample, too_large
+from grafiqs.formats.dataset import APPLE, IMAGE_EXTENSIONS, MAX_BYTES, MAX_PATH, Dataset, is_sample, too_large
 from grafiqs.formats.shared_file import SharedFile
 from grafiqs.names import in_order, shown
 
 log = logging.getLogger(__name__)
 
 Member = TypeVar("Member")
-
-_APPLE = "__MACOSX"
-"""A folder that macOS puts into every .zip, beside what was packed."""
 
 _RATIO, _UNPACKED = 20, 2**24
 """A member of a .zip that unpacks to more than so many times its size, and to more than so many bytes, is refused:
@@ -52,8 +50,10 @@ class _Archive(Dataset, Generic[Member]):
             self._file = SharedFile(place)
             for name, member in self._listed():
                 path = posixpath.normpath(name)
-                if path == ".." or path.startswith(("/", "../")) or "\0" in path:
+                if path == ".." or path.startswith(("/", "../")) or "\0" in path or len(path) > MAX_PATH:
                     outside += 1
+                elif _first(path) == APPLE:
+                    continue
                 elif member is None:
                     folders.append(f"{path}/")
                 else:
@@ -68,8 +68,8 @@ class _Archive(Dataset, Generic[Member]):
                 f"{shown(place)} is no whole {self.form} archive ({reason}): get the file again"
             ) from error
         if outside:
-            log.warning("%d members of %s lead out of it, and are left out", outside, shown(place))
-        images = [path for path in self._members if is_sample(path, extensions) and _first(path) != _APPLE]
+            log.warning("%d members of %s lead out of it, or have no possible name: left out", outside, shown(place))
+        images = [path for path in self._members if is_sample(path, extensions)]
         self._top = _top(images)
         inside, everything = (
             [path.removeprefix(self._top) for path in paths if path.startswith(self._top)]
@@ -205,13 +205,13 @@ def _first(path: str) -> str:
 
 
 def _top(paths: list[str]) -> str:
-    """The deepest folder, with a slash, in which all paths lie, some of them in its folders; or nothing."""
-    top = ""
-    while len(firsts := {_first(path) for path in paths}) == 1 and any(path.count("/") > 1 for path in paths):
-        folder = f"{firsts.pop()}/"
-        top += folder
-        paths = [path.removeprefix(folder) for path in paths]
-    return top
+    """The deepest folder, with a slash, in which all paths lie, some of them in its folders, or nothing."""
+    if not paths:
+        return ""
+    first, last = (path.split("/")[:-1] for path in (min(paths), max(paths)))
+    common = list(takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    depth = min(len(common), max(path.count("/") for path in paths) - 1)
+    return "".join(f"{folder}/" for folder in first[: max(depth, 0)])
 
 
 def _by_identity(images: list[str], everything: list[str], flat: bool) -> tuple[dict[str, list[str]], int]:
@@ -221,7 +221,7 @@ def _by_identity(images: list[str], everything: list[str], flat: bool) -> tuple[
     found: dict[str, list[str]] = {}
     for path in everything:
         folder, slash, _ = path.partition("/")
-        if slash and not folder.startswith(".") and folder != _APPLE:
+        if slash and not folder.startswith("."):
             found.setdefault(folder, [])
     loose = []
     for path in images:

@@ -17,6 +17,13 @@ MAX_BYTES = 2**28
 """A sample with more bytes is refused before it is read."""
 
 
+MAX_PATH = 4096
+"""A path with more characters is no sample's: no file system takes it."""
+
+APPLE = "__MACOSX"
+"""A folder that macOS puts into every .zip, beside what was packed: no identity."""
+
+
 class Pair(NamedTuple):
     """Two samples that a data set wants compared, by location, and whether they are of the same identity."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats.dataset import IMAGE_EXTENSIONS, MAX_BYTES, Dataset, too_large
+from grafiqs.formats.dataset import APPLE, IMAGE_EXTENSIONS, MAX_BYTES, Dataset, too_large
 from grafiqs.names import in_order, order, shown
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Folders(Dataset):
         for folder in folders:
             if folder.is_symlink() and _leads_back(os.path.realpath(folder.path), (os.path.realpath(place),)):
                 _log_link(folder.path)
-            else:
+            elif folder.name != APPLE:
                 identities.append(folder.name)
         self.identities = in_order(identities) if identities and not flat else ("",) if images or folders else ()
         self.ignored = images if identities and not flat else 0

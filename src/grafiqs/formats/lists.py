@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import Dataset
+from grafiqs.formats.dataset import MAX_PATH, Dataset
 from grafiqs.formats.folders import read_file
 from grafiqs.names import extension, in_order, shown
 
@@ -92,6 +92,8 @@ class ListedFiles(Dataset):
     def _relative(self, path: str, where: str) -> str:
         """A listed path, relative to the root; `where` it stands is for the error."""
         whole = os.path.normpath(os.path.join(self._prefix, path))
+        if len(whole) > MAX_PATH:
+            raise RequestError(f"{where}: a path of {len(path):,} characters is longer than any file system takes")
         if not whole.startswith(self._prefix) or len(whole) == len(self._prefix):
             raise RequestError(
                 f"{where}: {shown(path) or 'an empty path'} is no file below {shown(self._root)}: "
