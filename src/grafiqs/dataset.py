@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from grafiqs import images, npy
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset, Pair
+from grafiqs.formats.records import Records
 from grafiqs.names import order, shown
 from grafiqs.options import OPTIONS, Options
 from grafiqs.run.manifest import is_run
@@ -107,7 +108,7 @@ def create_dataset_with_subset(
     if dataset_type == "CasiaWebFaceEmbeddings" and is_run(chosen.image_path):
         raise RequestError(f"{shown(root_dir)} is a run: give one of its layers, such as {shown(root_dir)}/block2")
     dataset = open_dataset(chosen)
-    if dataset_type == "MXFaceDataset" and dataset.form != "RecordIO":
+    if dataset_type == "MXFaceDataset" and dataset.form != Records.form:
         place = shown(root_dir)
         raise RequestError(f"{place} is no insightface training set: MXFaceDataset takes train.rec, or its folder")
     subset = select_subset(chosen, dataset, _by_size(dataset, chosen) if selective else None)

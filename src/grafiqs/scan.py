@@ -46,7 +46,7 @@ def scan(place: Path, extensions: tuple[str, ...] = (), flat: bool = False, root
     if not os.path.isfile(place):
         raise RequestError(f"the data set {shown(place)} is neither a folder nor a file: check --image-path")
     match extension(place.name):
-        case "csv" | "txt":
+        case kind if kind in lists.EXTENSIONS:
             return ListedFiles(place, root, frozenset(extensions) or None, flat)
         case "zip":
             return ZipArchive(place, wanted, flat)

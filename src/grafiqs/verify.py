@@ -16,6 +16,7 @@ import numpy as np
 from grafiqs import npy
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
+from grafiqs.formats.lists import ListedFiles
 from grafiqs.names import shown
 from grafiqs.options import Options
 from grafiqs.progress import progress_bar
@@ -42,7 +43,7 @@ def verify_run(
     """
     manifest = manifests.read(folder)
     place = image_path or Path(manifest.data_set["place"])
-    is_list = manifest.data_set["form"] == "list"
+    is_list = manifest.data_set["form"] == ListedFiles.form
     if root is not None and not (is_list and os.path.isdir(root)):
         why = "it is no folder that can be reached" if is_list else "the data set of this run is no list"
         raise RequestError(f"--root {shown(root)} is not where the paths in a list begin: {why}")
