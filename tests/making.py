@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -58,9 +59,14 @@ def random_network(
 
     `pixels` (B, 3, 112, 112) uint8 are those pictures; made-up ones where there are none.
     """
+    return recorded_statistics(lambda: IResNet(DEPTHS[backbone], widths, embedding_size), seed, pixels)
+
+
+def recorded_statistics(build: Callable[[], IResNet], seed: int = 0, pixels: torch.Tensor | None = None) -> IResNet:
+    """The same of the network that `build` makes."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = IResNet(DEPTHS[backbone], widths, embedding_size)
+        network = build()
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, 0.25)

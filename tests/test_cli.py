@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from grafiqs import pipeline
+from grafiqs import computer
 from grafiqs.cli import main
 from grafiqs.gradients import image_gradients
 from grafiqs.options import Options, flag
@@ -282,7 +282,7 @@ def test_a_device_that_fails_on_the_way_stops_the_run_and_keeps_what_is_done(
             raise torch.OutOfMemoryError("out of memory")
         return compute(*arguments)
 
-    monkeypatch.setattr(pipeline, "image_gradients", failing)
+    monkeypatch.setattr(computer, "image_gradients", failing)
     assert extract(*options, "--output-dir", tmp_path / "run") == 3
     said = capsys.readouterr().err
     assert re.search(r"the computation failed \(out of memory\)\. [1-9]\d* of 19 images are done and kept", said)

@@ -88,7 +88,7 @@ def main() -> None:
     options = parsed()
     torch.set_num_threads(options.threads)
     checkpoint = unseen_by_training(options.weights, options.seed)
-    with devices.exact_arithmetic():
+    with devices.arithmetic():
         results = measured(devices.placed(checkpoint.network, torch.device("cpu")), options)
     print_tables(results, options, checkpoint)
     if options.json is not None:

@@ -1,10 +1,12 @@
-"""Where the arithmetic runs, and what a run must record of the machine."""
+"""Where the arithmetic runs, in which precision, and what a run must record of the machine."""
 
 from __future__ import annotations
 
+import copy
+import logging
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TypeVar
@@ -13,11 +15,11 @@ import torch
 from torch import nn
 
 from grafiqs.errors import RequestError
+from grafiqs.precision import rounded
+
+log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
-
-BATCH_SIZE = {"cpu": 8, "cuda": 64}
-"""Images computed at once where nobody says otherwise."""
 
 
 def resolve(device: str, gpu: int | None = None) -> torch.device:
@@ -39,23 +41,62 @@ def resolve(device: str, gpu: int | None = None) -> torch.device:
     return torch.device("cuda", index)
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout in which `device` computes fastest: channels last gains a fifth on a CPU."""
-    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise RequestError when `device` has no such arithmetic; warn when it has, but slowly."""
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if precision != "float32" and major < 8:
+            raise RequestError(
+                f"--precision {precision} needs a GPU of compute capability 8.0 or later, and {device} has "
+                f"{major}.{minor}: give --precision float32"
+            )
+    elif precision == "tf32":
+        raise RequestError("--precision tf32 is a number format of GPUs: on a CPU, give float32 or bfloat16")
+    elif precision == "bfloat16" and not cpu_has_bfloat16():
+        log.warning("warning: this CPU has no bfloat16 arithmetic: --precision bfloat16 is slower here than float32")
 
 
-def placed(network: Network, device: torch.device) -> Network:
-    """The network on `device`, its weights in the layout that is fastest there."""
-    return network.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload, no-any-return]
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers itself (AVX-512 BF16, AMX, or Arm's)."""
+    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
+def batch_that_fits(device: torch.device, compute: Callable[[], object], count: int) -> int:
+    """How many images, a power of two, take half of a GPU's free memory, where `compute` computes `count` at once."""
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    compute()
+    each = (torch.cuda.max_memory_allocated(device) - before) / count
+    free, _ = torch.cuda.mem_get_info(device)
+    return 1 << max(1, int(free / 2 / each)).bit_length() - 1
+
+
+def memory_format(device: torch.device, precision: str = "float32") -> torch.memory_format:
+    """The layout in which `device` computes fastest: channels last, but for true float32 on a GPU."""
+    plain = device.type == "cuda" and precision == "float32"
+    return torch.contiguous_format if plain else torch.channels_last
+
+
+def placed(network: Network, device: torch.device, precision: str = "float32") -> Network:
+    """The network on `device`, its weights in the layout that is fastest there; a copy of it in another precision."""
+    if precision == "bfloat16":
+        network = rounded(network)
+    elif precision != "float32":
+        network = copy.deepcopy(network)
+    return network.to(device).to(memory_format=memory_format(device, precision))  # type: ignore[call-overload, no-any-return]
 
 
 @contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """True float32 and repeatable algorithms inside the block; PyTorch's own settings return after it."""
+def arithmetic(precision: str = "float32") -> Iterator[None]:
+    """Repeatable algorithms inside the block, and true float32 where asked for; PyTorch's settings return after it.
+
+    In bfloat16, what a GPU still convolves in float32 may be rounded to tf32, which is eight times finer.
+    """
     matmul_tf32 = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    tf32 = precision != "float32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = matmul_tf32

@@ -9,8 +9,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from grafiqs import devices, images
 from grafiqs.backbones.checkpoint import Checkpoint, check_file, load_checkpoint
@@ -18,8 +17,10 @@ from grafiqs.errors import RequestError, StoppedError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
 from grafiqs.options import Options
-from grafiqs.pipeline import Computer, images_per_second, outcomes
+from grafiqs.pipeline import images_per_second, outcomes
+from grafiqs.preparation import Preparation
 from grafiqs.progress import duration, progress_bar
+from grafiqs.run import manifest as manifests
 from grafiqs.run.folder import RunFolder, open_run_folder, refuse_foreign
 from grafiqs.run.manifest import METHOD, Manifest
 from grafiqs.run.tables import FAILURES, SCORES
@@ -46,26 +47,26 @@ def extract_gradients(options: Options) -> Summary | None:
     StoppedError when the run cannot go on, with everything done so far kept.
     """
     device = devices.resolve(options.device, options.gpu)
+    devices.check_precision(options.precision, device)
     weights = check_file(options.weights)
     _check_output(options)
     dataset = open_dataset(options)
     subset = select_subset(options, dataset)
     set_seeds(options.random_seed)
     checkpoint = load_checkpoint(weights, options.backbone)
-    manifest = _manifest(options, dataset, subset, checkpoint, device)
-    computer = Computer(checkpoint, manifest, device)
     log.info("Backbone: %s from %s (SHA-256 %s)", checkpoint.backbone, shown(weights), checkpoint.sha256)
+    locations = [sample.location for sample in subset.samples]
+    preparation = Preparation(checkpoint.network, device, options, dataset, locations, _kept_computation(options))
+    manifest = _manifest(options, dataset, subset, checkpoint, preparation.computation)
     log.info(
         "Computing on %s, %d images at once; colour order %s",
-        *(device, computer.batch_size, options.channel_order.upper()),
+        *(device, preparation.computer.batch_size, options.channel_order.upper()),
     )
-    with devices.exact_arithmetic():
-        if options.dry_run:
-            _log_estimate(manifest, computer, dataset, options)
-            return None
-        computer.warm_up()
-        with open_run_folder(options.output_dir, manifest, options.overwrite) as run:
-            return _run(run, computer, dataset, options)
+    if options.dry_run:
+        _log_estimate(manifest, preparation, dataset, options)
+        return None
+    with open_run_folder(options.output_dir, manifest, preparation.environment, options.overwrite) as run:
+        return _run(run, preparation, dataset, options)
 
 
 def _check_output(options: Options) -> None:
@@ -79,8 +80,15 @@ def _check_output(options: Options) -> None:
     refuse_foreign(options.output_dir)
 
 
+def _kept_computation(options: Options) -> dict[str, Any]:
+    """How the run in the output folder computes, where there is one that will be gone on with."""
+    if options.overwrite or not manifests.is_run(options.output_dir):
+        return {}
+    return manifests.read(options.output_dir).computation
+
+
 def _manifest(
-    options: Options, dataset: Dataset, subset: Subset, checkpoint: Checkpoint, device: torch.device
+    options: Options, dataset: Dataset, subset: Subset, checkpoint: Checkpoint, computation: dict[str, Any]
 ) -> Manifest:
     return Manifest(
         method=METHOD,
@@ -111,19 +119,14 @@ def _manifest(
             "mean": images.MEAN,
             "std": images.STD,
         },
-        computation={
-            "engine": "eager",
-            "precision": "float32",
-            "device": device.type,
-            "batch_size": options.batch_size or devices.BATCH_SIZE[device.type],
-        },
+        computation=computation,
         subset=subset,
         pairs=[list(pair) for pair in subset.pairs(dataset)],
-        environments=[devices.environment(device)],
+        environments=[],
     )
 
 
-def _run(run: RunFolder, computer: Computer, dataset: Dataset, options: Options) -> Summary:
+def _run(run: RunFolder, preparation: Preparation, dataset: Dataset, options: Options) -> Summary:
     """Work off what is pending, then close the run folder."""
     total = len(run.manifest.subset.samples)
     pending = run.pending()
@@ -132,7 +135,7 @@ def _run(run: RunFolder, computer: Computer, dataset: Dataset, options: Options)
     started = time.monotonic()
     try:
         with (
-            closing(outcomes(run, computer, dataset, pending)) as done,
+            closing(outcomes(run, preparation.computer, dataset, pending)) as done,
             progress_bar(total, total - len(pending), options.quiet) as bar,
         ):
             for outcome in done:
@@ -165,10 +168,14 @@ def _run(run: RunFolder, computer: Computer, dataset: Dataset, options: Options)
     return Summary(run.root, counts.scored, counts.failed)
 
 
-def _log_estimate(manifest: Manifest, computer: Computer, dataset: Dataset, options: Options) -> None:
+def _log_estimate(manifest: Manifest, preparation: Preparation, dataset: Dataset, options: Options) -> None:
     """What the run would come to, in gigabytes and in time."""
     samples = manifest.subset.samples
-    rate = images_per_second(computer, dataset, [sample.location for sample in samples[:1000]])
+    compiles = preparation.computation["engine"] == "compiled"
+    known = compiles and preparation.computer.was_compiled_before()
+    if known:
+        preparation.environment()
+    rate = images_per_second(preparation.computer, dataset, [sample.location for sample in samples[:1000]])
     size = sum(manifest.file_sizes.values()) * len(samples)
     output = Path(os.path.realpath(options.output_dir))
     free = shutil.disk_usage(next(folder for folder in (output, *output.parents) if folder.exists())).free
@@ -180,6 +187,10 @@ def _log_estimate(manifest: Manifest, computer: Computer, dataset: Dataset, opti
         "It would take about %s, at %.1f images a second where the disk keeps up.",
         *(duration(len(samples) / rate), rate),
     )
+    if compiles and not known:
+        log.info(
+            "That is without compiling, which it would do first: a minute or two, and then less time for each image."
+        )
     log.info("Nothing was written.")
 
 

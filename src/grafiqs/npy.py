@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from grafiqs.errors import UnreadableSampleError
 
 
+@lru_cache(64)
 def header(shape: tuple[int, ...], dtype: str) -> bytes:
     """What stands before the data in the .npy file of such an array, little-endian and C-ordered."""
     file = io.BytesIO()
@@ -21,9 +23,10 @@ def header(shape: tuple[int, ...], dtype: str) -> bytes:
     return file.getvalue()
 
 
-def encoded(array: NDArray[Any]) -> bytes:
-    """The bytes of `array` as a .npy file."""
-    return header(array.shape, array.dtype.name) + array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+def pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
+    """`array` as a .npy file: what stands before its data, and the data, uncopied where they lie in order."""
+    ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return header(array.shape, array.dtype.name), ordered.reshape(-1).view(np.uint8).data
 
 
 def size(shape: tuple[int, ...], dtype: str) -> int:

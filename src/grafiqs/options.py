@@ -138,8 +138,15 @@ class Options:
     gpu: int | None = _option(
         "device", "the same as --device cuda:N", default=None, parse=int, metavar="N", decides=False)
     batch_size: int | None = _option(
-        "device", "images computed at once (default: 8 on a CPU, 64 on a GPU)", default=None, parse=int,
-        metavar="B", decides=False)
+        "device", "images computed at once (default: 8 on a CPU, what its memory holds on a GPU)", default=None,
+        parse=int, metavar="B", decides=False)
+    precision: str = _option(
+        "device", "what convolutions multiply: float32; tf32, faster on a GPU; bfloat16, fastest where the device has "
+        "it, its scores lie within half a percent; statistics and sums stay float32",
+        default="float32", choices=("float32", "tf32", "bfloat16"), decides=False)
+    compile: str = _option(
+        "device", "compile the computation first: a minute or two, once, then up to twice as fast; auto does where "
+        "the run is long enough", default="auto", choices=("auto", "on", "off"), decides=False)
     # fmt: on
 
     def __post_init__(self) -> None:

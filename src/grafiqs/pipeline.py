@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,52 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from grafiqs import devices, images
 from grafiqs.ahead import mapped
-from grafiqs.backbones.checkpoint import Checkpoint
-from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.computer import Computed, Computer
+from grafiqs.errors import UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
-from grafiqs.gradients import gradient_scores, image_gradients
+from grafiqs.reading import THREADS, Read, processes_for, read, read_ahead
 from grafiqs.run.folder import RunFolder, UnwritableNameError
 from grafiqs.run.journal import Failed, Outcome, Scored
-from grafiqs.run.manifest import Manifest
-from grafiqs.template import SIZE
-
-
-class Computer:
-    """The network on its device, and how images become gradients there."""
-
-    def __init__(self, checkpoint: Checkpoint, manifest: Manifest, device: torch.device) -> None:
-        self._network = devices.placed(checkpoint.network, device)
-        self._memory_format = devices.memory_format(device)
-        self._layers = tuple(manifest.layers)
-        self._channel_order = str(manifest.preprocessing["channel_order"])
-        self._device = device
-        self.batch_size = int(manifest.computation["batch_size"])
-
-    def __call__(self, batch: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """uint8 images (B, 3, 112, 112) -> gradients {layer: (B, C, H, W)}, scores (B, layers) float64, on the CPU."""
-        x = images.normalise(batch.to(self._device), self._channel_order)
-        found = image_gradients(self._network, x.contiguous(memory_format=self._memory_format), self._layers)
-        table = torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
-        return {layer: gradient.cpu() for layer, gradient in found.items()}, table.cpu()
-
-    def warm_up(self) -> None:
-        """Compute one batch of nothing, so that a device that cannot do it says so before anything is written."""
-        try:
-            self(torch.zeros((self.batch_size, 3, SIZE, SIZE), dtype=torch.uint8))
-        except (RuntimeError, MemoryError) as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise RequestError(
-                f"{self._device} cannot compute {self.batch_size} images at once ({reason}): "
-                "give a smaller --batch-size, or another --device"
-            ) from error
 
 
 @dataclass(frozen=True)
-class _Computed:
+class _Image:
     """What one image came to, before its files are written."""
 
     index: int
@@ -79,70 +45,70 @@ def outcomes(run: RunFolder, computer: Computer, dataset: Dataset, pending: Sequ
     samples = run.manifest.subset.samples
     size = computer.batch_size
     batches = [range(start, min(start + size, len(samples))) for start in sorted({i - i % size for i in pending})]
-    threads = min(16, max(2, (os.cpu_count() or 2) // 2))
-    with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
-        indices = (index for batch in batches for index in batch)
-        read = mapped(readers, lambda index: _read(dataset, samples[index].location), indices, 2 * size)
-        computed = _computed(read, computer, batches, set(pending))
-        yield from mapped(writers, partial(_write, run), computed, size)
-
-
-def _read(dataset: Dataset, location: str) -> tuple[Tensor, str] | UnreadableSampleError:
-    """The image of a sample, and the SHA-256 of its encoded bytes."""
-    try:
-        data = dataset.read(location)
-        return images.read(data), hashlib.sha256(data).hexdigest()
-    except UnreadableSampleError as error:
-        return error
+    locations = (samples[index].location for batch in batches for index in batch)
+    processes = processes_for(computer.device, len(pending))
+    with closing(read_ahead(dataset, locations, 2 * size, processes)) as reads:
+        computed = _computed(reads, computer, batches, set(pending), gradients=bool(run.manifest.dumps))
+        if not run.manifest.dumps:  # nothing to write, and nothing to wait for
+            yield from map(partial(_written, run), computed)
+            return
+        with ThreadPoolExecutor(THREADS) as writers:
+            yield from mapped(writers, partial(_written, run), computed, size)
 
 
 def _computed(
-    read: Iterator[tuple[Tensor, str] | UnreadableSampleError],
-    computer: Computer,
-    batches: Iterable[range],
-    pending: set[int],
-) -> Iterator[_Computed | Failed]:
+    reads: Iterator[Read], computer: Computer, batches: Iterable[range], pending: set[int], gradients: bool
+) -> Iterator[_Image | Failed]:
     """Compute batch by batch; an image that could not be read leaves its place in the batch empty."""
+    under_way: deque[tuple[int, dict[int, str], Computed]] = deque()
     for batch in batches:
-        found = list(zip(batch, islice(read, len(batch)), strict=True))
-        readable = []
-        for index, image in found:
-            if not isinstance(image, UnreadableSampleError):
-                readable.append((index, image))
-            elif index in pending:
-                yield Failed(index, str(image))
-        if not readable:
-            continue
-        pixels = torch.zeros((computer.batch_size, 3, SIZE, SIZE), dtype=torch.uint8)
-        for index, (tensor, _) in readable:
-            pixels[index - batch.start] = tensor
-        found_gradients, found_scores = computer(pixels)
-        for index, (_, checksum) in readable:
-            if index in pending:
-                place = index - batch.start
-                own = {layer: gradient[place].numpy() for layer, gradient in found_gradients.items()}
-                yield _Computed(index, checksum, own, found_scores[place].tolist())
+        pixels = computer.blank()
+        checksums: dict[int, str] = {}
+        failed: list[Failed] = []
+        for index, image in zip(batch, islice(reads, len(batch)), strict=True):
+            if isinstance(image, UnreadableSampleError):
+                failed += [Failed(index, str(image))] if index in pending else []
+            else:
+                pixels[index - batch.start] = torch.from_numpy(image[0])
+                checksums[index] = image[1]
+        if checksums:
+            under_way.append((batch.start, checksums, computer(pixels, gradients)))
+        while len(under_way) > (computer.in_flight if checksums else 0):
+            yield from _arrived(*under_way.popleft(), pending)
+        yield from failed
+    while under_way:
+        yield from _arrived(*under_way.popleft(), pending)
 
 
-def _write(run: RunFolder, computed: _Computed | Failed) -> Outcome:
-    """Write the gradient files of one image, on a writer thread."""
-    if isinstance(computed, Failed):
-        return computed
-    index = computed.index
-    for layer, score in zip(run.manifest.layers, computed.scores, strict=True):
+def _arrived(start: int, checksums: dict[int, str], computed: Computed, pending: set[int]) -> Iterator[_Image]:
+    """The pending images of a batch that was computed."""
+    computed.wait()
+    scores = computed.scores.tolist()
+    for index, checksum in checksums.items():
+        if index in pending:
+            own = {layer: gradient[index - start].numpy() for layer, gradient in computed.gradients.items()}
+            yield _Image(index, checksum, own, scores[index - start])
+
+
+def _written(run: RunFolder, image: _Image | Failed) -> Outcome:
+    """Write the gradient files of one image; may run on any thread."""
+    if isinstance(image, Failed):
+        return image
+    for layer, score in zip(run.manifest.layers, image.scores, strict=True):
         if not math.isfinite(score):
-            return Failed(index, f"its gradient at {layer} is not finite")
-    dumped: dict[str, NDArray[Any]] = {}
-    for layer in run.manifest.dumps:
+            return Failed(image.index, f"its gradient at {layer} is not finite")
+    dumped: dict[str, NDArray[Any]] = image.gradients
+    if run.manifest.dtype != "float32":
         with np.errstate(over="ignore"):
-            dumped[layer] = computed.gradients[layer].astype(run.manifest.dtype)
-        if not np.isfinite(dumped[layer]).all():
-            return Failed(index, f"its gradient at {layer} is too large for {run.manifest.dtype}")
+            dumped = {layer: gradient.astype(run.manifest.dtype) for layer, gradient in dumped.items()}
+        for layer, gradient in dumped.items():
+            if not np.isfinite(gradient).all():
+                return Failed(image.index, f"its gradient at {layer} is too large for {run.manifest.dtype}")
     try:
-        checksums = run.write(run.manifest.subset.samples[index], dumped)
+        checksums = run.write(run.manifest.subset.samples[image.index], dumped)
     except UnwritableNameError as error:
-        return Failed(index, str(error))
-    return Scored(index, computed.image_sha256, computed.scores, checksums)
+        return Failed(image.index, str(error))
+    return Scored(image.index, image.image_sha256, image.scores, checksums)
 
 
 def images_per_second(computer: Computer, dataset: Dataset, locations: Sequence[str]) -> float:
@@ -155,7 +121,7 @@ def images_per_second(computer: Computer, dataset: Dataset, locations: Sequence[
     count = 0
     while count < 2 * computer.batch_size or time.monotonic() - started < 2:
         for number in range(count, count + computer.batch_size):
-            _read(dataset, locations[number % len(locations)])
+            read(dataset, locations[number % len(locations)])
         computer.warm_up()
         count += computer.batch_size
     return count / (time.monotonic() - started)

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,12 @@ class RunFolder:
                 if path.parent not in self._folders:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     self._folders.add(path.parent)
-                data = npy.encoded(gradient)
+                checksum = hashlib.sha256()
                 with files.whole(path) as file:
-                    file.write(data)
-                checksums.append(hashlib.sha256(data).hexdigest())
+                    for piece in npy.pieces(gradient):
+                        checksum.update(piece)
+                        file.write(piece)
+                checksums.append(checksum.hexdigest())
         except OSError as error:
             if error.errno in _NAME_ERRORS:
                 raise UnwritableNameError(f"its gradient cannot be written: {error.strerror}") from error
@@ -110,17 +112,20 @@ def _has_size(path: Path, size: int) -> bool:
 
 
 @contextmanager
-def open_run_folder(root: Path, manifest: Manifest, overwrite: bool = False) -> Iterator[RunFolder]:
+def open_run_folder(
+    root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]], overwrite: bool = False
+) -> Iterator[RunFolder]:
     """Open the run folder of `manifest`: a new one, or the same run to go on with.
 
-    With `overwrite`, the run that the folder holds is removed first, whatever its options.
+    With `overwrite`, the run that the folder holds is removed first, whatever its options. Where there is something to
+    compute, `prepare` gets ready for it and returns the environment, before anything is written.
     Raises RequestError, with nothing written, when the folder holds another run or anything else, when another
     process is at work in it, when there is no permission, or no room on the disk.
     """
     refuse_foreign(root)
     with _locked(root):
         try:
-            run = _opened(root, manifest, overwrite)
+            run = _opened(root, manifest, prepare, overwrite)
         except OSError as error:
             raise _unwritable(root, error) from error
         with closing(run.journal):
@@ -140,41 +145,41 @@ def refuse_foreign(root: Path) -> None:
         raise _unwritable(root, error) from error
 
 
-def _opened(root: Path, manifest: Manifest, overwrite: bool) -> RunFolder:
+def _opened(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]], overwrite: bool) -> RunFolder:
     """The run folder with its manifest and journal in place, under this process's lock."""
     refuse_foreign(root)  # again: now nobody else can fill it
     (root / (manifests.NAME + files.PART)).unlink(missing_ok=True)
     count = len(manifest.subset.samples)
     needed = _bytes_to_write(manifest, count)
-    if not (root / manifests.NAME).exists():
-        _require_room(root, needed)
-        _write_manifest(root, manifest)
-        return RunFolder(root, manifest, Journal(root, count))
-    existing = manifests.read(root)
-    if overwrite:
-        _require_room(root, needed - _bytes_written(root, existing))
+    existing = manifests.read(root) if manifests.is_run(root) else None
+    if existing is not None and not overwrite:
+        _refuse_other(root, existing, manifest)
+        return _resumed(root, existing, prepare)
+    _require_room(root, needed - (_bytes_written(root, existing) if existing else 0))
+    manifest = manifest.continued_in(prepare())
+    if existing is not None:
         _remove_run(root, existing)
-        _write_manifest(root, manifest)
-        return RunFolder(root, manifest, Journal(root, count))
-    _refuse_other(root, existing, manifest)
-    return _resumed(root, existing, manifest.environments[0])
+    _write_manifest(root, manifest)
+    return RunFolder(root, manifest, Journal(root, count))
 
 
-def _resumed(root: Path, manifest: Manifest, here: dict[str, Any]) -> RunFolder:
-    """The run that the folder holds, to go on with in the environment `here`."""
+def _resumed(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]]) -> RunFolder:
+    """The run that the folder holds, to go on with where there is something left to do."""
     reopened = _reopen_finished(root, manifest)
     run = RunFolder(root, manifest, Journal(root, len(manifest.subset.samples)))
     try:
         run.forget_incomplete()
         pending = run.pending()
         _require_room(root, _bytes_to_write(manifest, len(pending)))
-        if pending and here not in manifest.environments:
-            log.warning(
-                "this run began in another environment (%s); its numbers may differ from those in their last digits",
-                _environment_differences(manifest.environments[-1], here),
-            )
+        if pending:
+            here = prepare()
             run.manifest = manifest.continued_in(here)
-            _write_manifest(root, run.manifest)
+            if run.manifest is not manifest:
+                log.warning(
+                    "this run began in another environment (%s); its numbers may differ from those in the last digits",
+                    ", ".join(manifests.environment_differences(manifest.environments[-1], here)),
+                )
+                _write_manifest(root, run.manifest)
     except BaseException:
         run.journal.close()
         if reopened:
@@ -295,7 +300,3 @@ def _require_room(root: Path, needed: int) -> None:
             f"the disk of {shown(root)} has {free / 1e6:,.0f} MB free, and this run needs {needed / 1e6:,.0f} MB: "
             "make room, give another --output-dir, halve it with --gradient-dtype float16, or name fewer --layers"
         )
-
-
-def _environment_differences(there: dict[str, Any], here: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {there.get(key)} then, {here[key]} now" for key in here if there.get(key) != here[key])

@@ -16,7 +16,7 @@ from grafiqs.options import DECIDING, Options
 from grafiqs.select import Sample, Subset
 
 NAME = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 """Version of the run folder's layout."""
 
 METHOD = {
@@ -40,7 +40,8 @@ class Manifest:
     `pairs` are the comparisons that a verification set asks for, as [location, location, same identity], where the
     subset has both. `data_set` says what the data set was (`form`), where it lay (`place`), what locations are relative
     to (`root`), and how that was given (`path_prefix`). `environments` names the versions and machines that the run was
-    computed on, in order; one, unless a stopped run went on elsewhere.
+    computed on, in order; one, unless a stopped run went on elsewhere. `computation` says how it was asked to compute,
+    and each environment which engine and precision computed there, and how far they lay from the reference.
     """
 
     method: dict[str, str]
@@ -96,7 +97,7 @@ class Manifest:
 
     def continued_in(self, environment: dict[str, Any]) -> Manifest:
         """The same run, with `environment` among those it was computed in."""
-        if environment in self.environments:
+        if any(not environment_differences(known, environment) for known in self.environments):
             return self
         return replace(self, environments=[*self.environments, environment])
 
@@ -115,6 +116,15 @@ class Manifest:
         document = {"format": FORMAT, **plain, "subset": subset}
         yield from json.JSONEncoder(indent=1).iterencode(document)
         yield "\n"
+
+
+def environment_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """What differs between two environments, in words; the differences that self-checks saw do not count."""
+    return [
+        f"{key} {there.get(key)} then, {here.get(key)} now"
+        for key in dict.fromkeys((*there, *here))
+        if key != "self_check" and there.get(key) != here.get(key)
+    ]
 
 
 def is_run(folder: Path) -> bool:

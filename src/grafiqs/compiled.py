@@ -1,0 +1,152 @@
+"""The fast path: the reference itself, traced once for one batch shape, and compiled.
+
+Nothing is written twice: what is compiled is the trace of what `grafiqs.gradients` does, forward and backward, whatever
+the network. The weights are inputs of the program, so that one program serves every checkpoint of the same shapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+Program = Callable[[Tensor], tuple[Tensor, ...]]
+"""What a step computes, for pixels of one shape."""
+
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""PyTorch's own variable for the place where compiled programs are kept."""
+
+_SETTINGS = {"deterministic": True}
+"""The compiler's settings: it is not to choose, by timing, between kernels that add up in different orders."""
+
+
+class CompileError(Exception):
+    """The compiler did not come to an end; the message is the reason."""
+
+
+def program(step: nn.Module, pixels: Tensor) -> Program:
+    """Compile `step` for batches of the shape, type and device of `pixels`.
+
+    `step` maps pixels to a tuple of tensors, and may differentiate on the way. It takes a minute or more; what was
+    compiled once is found again on the disk, by later processes too, whatever the values of the weights.
+    On a GPU the program is recorded as a CUDA graph, and what it returns is overwritten by its next call.
+    Raises CompileError when there is no compiler, or it fails.
+    """
+    try:
+        with warnings.catch_warnings(), _cache() as folder:
+            warnings.simplefilter("ignore")  # the compiler's, of itself
+            from torch._inductor import standalone_compile  # takes a second, which other runs save
+
+            graph, weights = traced(step, pixels)
+            inputs = [pixels, *weights]
+            settings = {"config_patches": _SETTINGS}
+            run = standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs", options=settings)
+            with torch.no_grad():
+                run(pixels, *weights)
+            _mark(folder, step, pixels)
+            return _recorded(run, pixels, weights) if pixels.is_cuda else lambda pixels: tuple(run(pixels, *weights))
+    except Exception as error:  # a compiler fails in every way there is
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CompileError(reason) from error
+
+
+def is_known(step: nn.Module, pixels: Tensor) -> bool:
+    """Whether such a program was compiled before, on this machine, so that it is there in seconds."""
+    return os.path.exists(_folder() / _name(step, pixels))
+
+
+def traced(step: nn.Module, pixels: Tensor) -> tuple[GraphModule, list[Tensor]]:
+    """`step` as a graph of plain operations on pixels and weights, and the weights, in the order of its inputs."""
+    state = dict(chain(step.named_parameters(), step.named_buffers()))
+
+    def run(pixels: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
+        return functional_call(step, dict(zip(state, weights, strict=True)), (pixels,))  # type: ignore[no-any-return]
+
+    graph = make_fx(run, tracing_mode="fake")(pixels, list(state.values()))
+    graph.graph.eliminate_dead_code()
+    _, *inputs = graph.graph.find_nodes(op="placeholder")
+    used = []
+    for node, weight in zip(inputs, state.values(), strict=True):
+        if node.users:
+            used.append(weight.detach())
+        else:
+            graph.graph.erase_node(node)
+    graph.graph.set_codegen(torch.fx.graph.CodeGen())  # its inputs are plain arguments now
+    graph.recompile()
+    return graph, used
+
+
+def _recorded(run: Callable[..., tuple[Tensor, ...]], pixels: Tensor, weights: list[Tensor]) -> Program:
+    """The program as a CUDA graph: launched as a whole, into the same memory every time."""
+    inputs = pixels.clone()
+    aside = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream(pixels.device))
+    with torch.cuda.stream(aside), torch.no_grad():
+        for _ in range(3):  # libraries set themselves up in their first calls, which cannot be recorded
+            run(inputs, *weights)
+    torch.cuda.current_stream(pixels.device).wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), torch.no_grad():
+        outputs = tuple(run(inputs, *weights))
+
+    def replay(pixels: Tensor) -> tuple[Tensor, ...]:
+        inputs.copy_(pixels, non_blocking=True)
+        graph.replay()
+        return outputs
+
+    return replay
+
+
+# -- the programs on the disk ------------------------------------------------------------------------------
+
+
+def _folder() -> Path:
+    """Where compiled programs are kept: in the user's cache folder, unless PyTorch's own variable names another.
+
+    PyTorch's default lies in /tmp, where it is gone after a restart and others can lay something in its place.
+    Programs are made for a number of threads, which not every version of PyTorch tells apart.
+    """
+    if given := os.environ.get(_CACHE):
+        return Path(given)
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(caches, "grafiqs", f"torch-{torch.__version__}-{torch.get_num_threads()}-threads")
+
+
+@contextmanager
+def _cache() -> Iterator[Path]:
+    """Let the compiler keep its programs there."""
+    given = os.environ.get(_CACHE)
+    folder = _folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ[_CACHE] = str(folder)
+    try:
+        yield folder
+    finally:
+        if given is None:
+            del os.environ[_CACHE]
+        else:
+            os.environ[_CACHE] = given
+
+
+def _mark(folder: Path, step: nn.Module, pixels: Tensor) -> None:
+    """Leave a note that such a program lies in the cache."""
+    (folder / _name(step, pixels)).touch()
+
+
+def _name(step: nn.Module, pixels: Tensor) -> str:
+    """The name of that note: what tells programs apart."""
+    state = chain(step.named_parameters(), step.named_buffers())
+    shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in state]
+    device = torch.cuda.get_device_name(pixels.device) if pixels.is_cuda else torch.backends.cpu.get_cpu_capability()
+    text = repr((str(step), shapes, tuple(pixels.shape), device, torch.__version__, torch.get_num_threads()))
+    return f"grafiqs-{hashlib.sha256(text.encode()).hexdigest()[:32]}"

@@ -1,0 +1,155 @@
+"""How a run computes: chosen once, kept by whoever goes on with it, and proved against the reference at every start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grafiqs import devices
+from grafiqs.compiled import CompileError
+from grafiqs.computer import Computer
+from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.formats.dataset import Dataset
+from grafiqs.options import Options
+from grafiqs.reading import read
+from grafiqs.selfcheck import IMAGES, differences
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 8
+"""Images computed at once on a CPU: more gain nothing there."""
+
+MAX_BATCH_SIZE = 256
+"""The most that are chosen on a GPU."""
+
+GAIN = 1.5
+"""How much faster a compiled program is, at least, than the plain way (measured on CPUs: 1.5 to 1.9)."""
+
+SECONDS = 1.3, 0.17
+"""Compiling takes this long for each BatchNorm2d of the network, the first time and later (measured on two cores)."""
+
+_LOOKED_AT = 256
+"""Samples among which the self-check looks for images that can be read."""
+
+
+class Preparation:
+    """What a run does before its first image.
+
+    `kept` is the `computation` of the run that is gone on with, or empty: what options leave open is as it was there.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        options: Options,
+        dataset: Dataset,
+        locations: Sequence[str],
+        kept: dict[str, Any],
+    ) -> None:
+        self._network = network
+        self._device = device
+        self._options = options
+        self._dataset = dataset
+        self._locations = locations
+        asked = {"precision": options.precision, "device": device.type}
+        self._kept = kept if kept.items() >= asked.items() else {}
+        self.reference = self._made(min(IMAGES, options.batch_size or IMAGES))
+        """The plain way, which what computes is held against; it computes a few images at once."""
+        batch_size = self._batch_size()
+        self.computer = self._made(batch_size, options.precision)
+        """What computes the run, once `environment` has found it right; until then, what is to."""
+        self.computation = {"engine": self._engine(), **asked, "batch_size": batch_size}
+        """How the run is to compute, as its manifest says it."""
+
+    def environment(self) -> dict[str, Any]:
+        """Get ready to compute; returns what a manifest says of the machine, and of how it computes here.
+
+        Raises RequestError when the device cannot do it, or cannot compile although that was asked for.
+        """
+        engine, precision = self._compiled(), self._options.precision
+        self.computer.warm_up()
+        seen = None
+        if (engine, precision) != ("eager", "float32"):
+            seen = differences(self.computer, self.reference, self._first_images())
+            beyond = seen.beyond(precision)
+            what = f"the computation, {engine} in {precision},"
+            if beyond:
+                log.warning(
+                    "warning: %s differs from the reference in %s: the reference computes this run, which takes longer",
+                    *(what, ", ".join(beyond)),
+                )
+                engine, precision = "eager", "float32"
+                self.computer = self._made(self.computer.batch_size)
+                self.computer.warm_up()
+            else:
+                worst = max(seen.scores.values())
+                log.info(
+                    "Checked: %s agrees with the reference (scores within %.1g on %d images)", what, worst, seen.images
+                )
+        return {
+            **devices.environment(self._device),
+            "engine": engine,
+            "precision": precision,
+            "self_check": seen and asdict(seen),
+        }
+
+    def _made(self, batch_size: int, precision: str = "float32") -> Computer:
+        options = self._options
+        return Computer(self._network, self._device, batch_size, options.layers, options.channel_order, precision)
+
+    def _batch_size(self) -> int:
+        if self._options.batch_size or self._kept:
+            return self._options.batch_size or int(self._kept["batch_size"])
+        if self._device.type == "cpu":
+            return BATCH_SIZE
+        return min(MAX_BATCH_SIZE, devices.batch_that_fits(self._device, self.reference.warm_up, IMAGES))
+
+    def _engine(self) -> str:
+        """What was asked for; left open, what the run began with, or what will be done sooner."""
+        if self._options.compile != "auto":
+            return "compiled" if self._options.compile == "on" else "eager"
+        if self._kept:
+            return str(self._kept["engine"])
+        seconds = self.reference.warm_up() / self.reference.batch_size
+        saved = len(self._locations) * seconds * (1 - 1 / GAIN)
+        norms = sum(isinstance(module, nn.BatchNorm2d) for module in self._network.modules())
+        return "compiled" if saved > norms * SECONDS[self.computer.was_compiled_before()] else "eager"
+
+    def _compiled(self) -> str:
+        """Compile the computation where it is to be; returns the engine that there is now."""
+        if self.computation["engine"] == "eager":
+            return "eager"
+        before = self.computer.was_compiled_before()
+        log.info(
+            "Compiling the computation%s",
+            " (it was before)" if before else ": a minute or two, once for all runs like this",
+        )
+        try:
+            self.computer.compile()
+        except CompileError as error:
+            if self._options.compile == "on":
+                raise RequestError(
+                    f"the computation cannot be compiled here ({error}): leave --compile on out"
+                ) from error
+            log.warning(
+                "warning: the computation cannot be compiled here (%s): it runs as it is, which takes longer", error
+            )
+            return "eager"
+        return "compiled"
+
+    def _first_images(self) -> Tensor:
+        """The first images that can be read, uint8 (N, 3, SIZE, SIZE); a black one where there are none."""
+        found = []
+        for location in self._locations[:_LOOKED_AT]:
+            image = read(self._dataset, location)
+            if not isinstance(image, UnreadableSampleError):
+                found.append(torch.from_numpy(image[0]))
+            if len(found) == self.reference.batch_size:
+                break
+        return torch.stack(found) if found else self.reference.blank()[:1]

@@ -1,0 +1,185 @@
+"""The fast path against the oracle and against itself: precisions, positions, neighbours, the programs on the disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grafiqs import compiled, images
+from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.backbones.iresnet import IResNet
+from grafiqs.compiled import CompileError
+from grafiqs.computer import Computer, Step
+from grafiqs.gradients import gradient_scores
+from making import NARROW, picture, recorded_statistics
+from oracle import oracle_gradients, recorded_branches
+from test_gradients import largest_difference
+
+CPU = torch.device("cpu")
+SIZE = 4
+"""Images in every batch here."""
+
+
+def pixels(first: int, count: int = SIZE) -> Tensor:
+    return torch.stack([images.resized(picture(200 + number)) for number in range(first, first + count)])
+
+
+def shallow(seed: int) -> IResNet:
+    """A network of every kind of block there is, which compiles in less than a minute."""
+    return recorded_statistics(lambda: IResNet((1, 1, 1, 1), NARROW, embedding_size=32), seed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of compiled programs that nobody else fills."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("programs")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def network() -> IResNet:
+    return shallow(0)
+
+
+@pytest.fixture(scope="module")
+def fast(network: IResNet) -> Computer:
+    computer = Computer(network, CPU, SIZE, LAYERS)
+    computer.compile()
+    return computer
+
+
+def binaries() -> dict[Path, float]:
+    """The machine code in the cache, and when it was written."""
+    return {path: path.stat().st_mtime for path in Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.so")}
+
+
+class Recording(nn.Module):
+    """A step that also says which side of its kink every PReLU took."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.step = Step(network, LAYERS, "rgb", torch.channels_last)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        with recorded_branches(self.step.network) as branches:
+            found = self.step(pixels)
+        return (*found, *branches.values())
+
+
+def test_the_compiled_program_agrees_with_the_oracle(network: IResNet, fast: Computer) -> None:
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch = pixels(0)
+    *found, _scores = compiled.program(Recording(network), batch)(batch)[: len(LAYERS) + 1]
+    sides = compiled.program(Recording(network), batch)(batch)[len(LAYERS) + 1 :]
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.PReLU)]
+    expected = oracle_gradients(
+        network, images.normalise(batch, dtype=torch.float64), dict(zip(names, sides, strict=True))
+    )
+    assert largest_difference(dict(zip(LAYERS, found, strict=True)), expected) < 1e-5
+    # What runs is that program without the record, and rounds as it does.
+    own = fast(batch).gradients
+    assert largest_difference(own, dict(zip(LAYERS, found, strict=True))) < 1e-5
+
+
+def test_scores_are_the_sums_of_the_gradients(fast: Computer) -> None:
+    computed = fast(pixels(0))
+    for place, layer in enumerate(LAYERS):
+        expected = gradient_scores(computed.gradients[layer])
+        torch.testing.assert_close(computed.scores[:, place], expected, rtol=1e-13, atol=0)
+
+
+def test_gradients_that_nobody_wants_are_not_fetched_and_change_nothing(fast: Computer) -> None:
+    scores = fast(pixels(0), gradients=False)
+    assert scores.gradients == {}
+    assert torch.equal(scores.scores, fast(pixels(0)).scores)
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_neighbours_and_position_do_not_change_a_bit(network: IResNet, fast: Computer, engine: str) -> None:
+    computer = fast if engine == "compiled" else Computer(network, CPU, SIZE, LAYERS)
+    batch = pixels(0)
+    alone = computer(torch.cat([batch[:1], computer.blank()[1:]]))
+    generator = torch.Generator().manual_seed(0)
+    for place in range(SIZE):
+        for _ in range(3):
+            others = torch.randint(0, 256, batch.shape, dtype=torch.uint8, generator=generator)
+            others[place] = batch[0]
+            found = computer(others)
+            assert torch.equal(found.scores[place], alone.scores[0])
+            assert all(torch.equal(found.gradients[layer][place], alone.gradients[layer][0]) for layer in LAYERS)
+
+
+def test_one_program_serves_every_checkpoint_and_every_process(network: IResNet, fast: Computer) -> None:
+    other = Computer(shallow(1), CPU, SIZE, LAYERS)
+    assert other.was_compiled_before()
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+torch.set_num_threads({torch.get_num_threads()})
+from test_compiled import CPU, LAYERS, SIZE, Computer, pixels, shallow
+plain, fast = (Computer(shallow(1), CPU, SIZE, LAYERS) for _ in range(2))
+fast.compile()
+torch.testing.assert_close(fast(pixels(0)).scores, plain(pixels(0)).scores, rtol=1e-3, atol=0)
+assert not torch.equal(plain(pixels(0)).gradients["image"], fast(pixels(0)).gradients["image"])
+"""
+    before = binaries()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert binaries() == before
+
+
+def test_another_batch_or_precision_is_another_program(network: IResNet, fast: Computer) -> None:
+    assert Computer(network, CPU, SIZE, LAYERS).was_compiled_before()
+    assert not Computer(network, CPU, SIZE + 1, LAYERS).was_compiled_before()
+    assert not Computer(network, CPU, SIZE, LAYERS, precision="bfloat16").was_compiled_before()
+    assert not Computer(network, CPU, SIZE, LAYERS[1:]).was_compiled_before()
+    assert not Computer(network, CPU, SIZE, LAYERS, channel_order="bgr").was_compiled_before()
+
+
+def test_a_layer_alone_and_in_bfloat16_is_compiled_too(network: IResNet) -> None:
+    plain = Computer(network, CPU, SIZE, ("block4",))(pixels(0))
+    for precision, tolerance in (("float32", 1e-5), ("bfloat16", 2e-2)):
+        computer = Computer(network, CPU, SIZE, ("block4",), precision=precision)
+        computer.compile()
+        found = computer(pixels(0))
+        assert largest_difference(found.gradients, plain.gradients) < tolerance
+        if precision == "bfloat16":
+            assert largest_difference(found.gradients, plain.gradients) > 1e-4
+            rounded = Computer(network, CPU, SIZE, ("block4",), precision=precision)(pixels(0))
+            assert largest_difference(found.gradients, rounded.gradients) < largest_difference(
+                found.gradients, plain.gradients
+            )
+
+
+def test_the_traced_program_holds_no_weights_and_asks_for_those_it_needs(network: IResNet) -> None:
+    step = Step(network, ("block4",), "rgb", torch.channels_last)
+    graph, weights = compiled.traced(step, pixels(0))
+    assert not list(graph.parameters()) + list(graph.buffers())
+    own = {value.data_ptr() for name, value in step.named_parameters() if "fc" not in name and "features" not in name}
+    assert {weight.data_ptr() for weight in weights} >= own - {
+        network.bn2.weight.data_ptr(),
+        network.bn2.bias.data_ptr(),
+    }
+    assert not {network.fc.weight.data_ptr(), network.features.weight.data_ptr()} & {w.data_ptr() for w in weights}
+
+
+def test_a_compiler_that_fails_leaves_things_as_they_were(
+    network: IResNet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    computer = Computer(network, CPU, SIZE, ("block4",))
+    expected = computer(pixels(0)).scores
+    with pytest.raises(CompileError):
+        computer.compile()
+    assert torch.equal(computer(pixels(0)).scores, expected)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "file")
