@@ -32,7 +32,7 @@ fix: $(INSTALLED)  ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 bench: $(INSTALLED)  ## measure scan, gradients, extraction and start-up; print a table
 	$(BIN)/python benchmarks/bench.py

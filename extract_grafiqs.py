@@ -8,4 +8,5 @@ except ModuleNotFoundError:
     print("grafiqs is not installed in this Python: run 'make', then 'source .venv/bin/activate'", file=sys.stderr)
     sys.exit(2)
 
-sys.exit(extract_main())
+if __name__ == "__main__":
+    sys.exit(extract_main())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from grafiqs import images
+from grafiqs import images, open_run
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.cli import main
 from grafiqs.crops import edges, likeness
@@ -76,6 +76,22 @@ def test_a_subset_of_real_faces_goes_in_and_its_gradient_tree_comes_out(
 
     assert main(["verify", str(run)]) == 0
     assert f"{samples} images, {samples} scored, 0 failed, {5 * samples} gradient files" in capsys.readouterr().out
+
+
+def test_the_fast_path_agrees_on_real_faces(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "programs"))
+    subset = ["--num-identities", "6", "--samples-per-identity", "4", "--quiet"]
+    options = ["extract", "--image-path", str(ALIGNED), "--weights", str(recorded), *subset]
+    runs = {engine: tmp_path / engine for engine in ("on", "off")}
+    for engine, run in runs.items():
+        assert main([*options, "--output-dir", str(run), "--compile", engine]) == 0
+        assert main(["verify", str(run), "--quiet"]) == 0
+    fast, plain = (open_run(run).scores for run in runs.values())
+    (environment,) = open_run(runs["on"]).manifest.environments
+    assert environment["engine"] == "compiled"
+    assert environment["self_check"]["images"] == 8
+    for layer in LAYERS:
+        assert np.abs(fast[layer] / plain[layer] - 1).max() < (1e-5 if layer == "block4" else 1e-3)
 
 
 def test_inspection_tells_aligned_crops_from_photos(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ def program(step: nn.Module, pixels: Tensor) -> Program:
             from torch._inductor import standalone_compile  # takes a second, which other runs save
 
             graph, weights = traced(step, pixels)
-            inputs = [pixels, *weights]
+            inputs: list[Any] = [pixels, *weights]
             settings = {"config_patches": _SETTINGS}
             run = standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs", options=settings)
             with torch.no_grad():

@@ -1,0 +1,277 @@
+"""How a run computes: what is chosen, what a stopped run keeps, and what happens when the fast path is wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from grafiqs import RequestError, compiled, devices, images, preparation
+from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.backbones.checkpoint import load_checkpoint
+from grafiqs.cli import main
+from grafiqs.compiled import CompileError, Program
+from grafiqs.computer import Computed, Computer
+from grafiqs.demo.backbone import demo_backbone
+from grafiqs.selfcheck import Differences, differences
+from making import picture, random_network, tree
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def command(faces: Path, weights: Path) -> list[str]:
+    """A run of block4 alone, whose program is small."""
+    return ["extract", "--image-path", str(faces), "--weights", str(weights), "--layers", "block4", "--batch-size", "4"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("programs")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A compiled run that was never stopped."""
+    output = tmp_path_factory.mktemp("compiled") / "run"
+    assert main([*command, "--output-dir", str(output), "--compile", "on", "--quiet"]) == 0
+    return output
+
+
+def manifest(output: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((output / "manifest.json").read_text())
+    return found
+
+
+def wrong_by(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the compiler make programs whose results are larger by `share`."""
+    right = compiled.program
+
+    def program(step: Any, pixels: Tensor) -> Program:
+        run = right(step, pixels)
+        return lambda pixels: tuple(value * (1 + share) for value in run(pixels))
+
+    monkeypatch.setattr(compiled, "program", program)
+
+
+def test_the_manifest_says_how_it_was_computed_and_how_far_from_the_reference(whole: Path) -> None:
+    made = manifest(whole)
+    assert made["computation"] == {"engine": "compiled", "precision": "float32", "device": "cpu", "batch_size": 4}
+    (environment,) = made["environments"]
+    assert (environment["engine"], environment["precision"]) == ("compiled", "float32")
+    check = environment["self_check"]
+    assert check["images"] == 4
+    assert 0 < check["gradients"]["block4"] < 1e-4
+    assert 0 <= check["scores"]["block4"] < 1e-5
+
+
+def test_a_compiled_run_that_was_stopped_ends_like_one_that_was_not(
+    command: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At image 7: in the middle of a batch."""
+    from grafiqs.run.folder import RunFolder
+
+    record, seen = RunFolder.record, iter(range(100))
+
+    def stopping(run: RunFolder, outcome: Any) -> None:
+        if next(seen) == 7:
+            raise KeyboardInterrupt
+        record(run, outcome)
+
+    monkeypatch.setattr(RunFolder, "record", stopping)
+    run = [*command, "--output-dir", str(tmp_path / "run"), "--quiet"]
+    assert main([*run, "--compile", "on"]) == 130
+    monkeypatch.undo()
+    assert main(run) == 0  # auto: as it was begun
+    assert tree(tmp_path / "run") == tree(whole)
+
+
+def test_the_compiled_run_gives_the_scores_of_the_plain_one(command: list[str], whole: Path, tmp_path: Path) -> None:
+    from grafiqs import open_run
+
+    assert main([*command, "--output-dir", str(tmp_path / "plain"), "--compile", "off", "--quiet"]) == 0
+    plain, fast = (open_run(output).scores["block4"] for output in (tmp_path / "plain", whole))
+    assert abs(fast / plain - 1).max() < 1e-5
+    assert manifest(tmp_path / "plain")["environments"][0]["self_check"] is None
+
+
+def test_another_engine_or_precision_is_another_run(
+    command: list[str], whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(whole)
+    for option, line in (
+        (("--compile", "off"), "computation.engine: compiled in the folder, eager asked for"),
+        (("--precision", "bfloat16"), "computation.precision: float32 in the folder, bfloat16 asked for"),
+    ):
+        assert main([*command, *option, "--output-dir", str(whole), "--quiet"]) == 2
+        assert f"  - {line}\n" in capsys.readouterr().err
+    assert tree(whole) == before
+
+
+@pytest.mark.parametrize("share", [0.36, 2e-3, float("nan")])
+def test_a_program_that_is_wrong_gives_way_to_the_reference(
+    share: float,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain = [*command, "--output-dir", str(tmp_path / "plain"), "--compile", "off", "--quiet"]
+    run = [*command, "--output-dir", str(tmp_path / "run"), "--compile", "on", "--quiet"]
+    assert main(plain) == 0
+    wrong_by(share, monkeypatch)
+    assert main(run) == 0
+    said = capsys.readouterr().err
+    assert "differs from the reference in the gradient at block4 by" in said
+    assert "the reference computes this run" in said
+    made = manifest(tmp_path / "run")
+    assert made["computation"]["engine"] == "compiled"
+    assert made["environments"][0]["engine"] == "eager"
+    if share == share:
+        assert made["environments"][0]["self_check"]["scores"]["block4"] == pytest.approx(share, rel=0.01)
+    files = {path: data for path, data in tree(tmp_path / "run").items() if path.endswith((".npy", ".csv"))}
+    assert files.items() <= tree(tmp_path / "plain").items()
+    # The same command goes on with what the reference began, and verify knows nothing wrong.
+    before = tree(tmp_path / "run")
+    (tmp_path / "run" / "block4" / "ann" / "3_grad.npy").unlink()
+    assert main(run) == 0
+    assert tree(tmp_path / "run") == before
+    assert main(["verify", str(tmp_path / "run"), "--quiet"]) == 0
+
+
+def test_without_a_compiler_a_run_is_slower_and_says_so(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(preparation, "SECONDS", (0, 0))  # compiling always pays
+
+    def failing(*_: Any) -> Program:
+        raise CompileError("no C++ compiler")
+
+    monkeypatch.setattr(compiled, "program", failing)
+    run = [*command, "--output-dir", str(tmp_path / "run"), "--quiet"]
+    assert main([*run, "--compile", "on"]) == 2
+    assert "the computation cannot be compiled here (no C++ compiler)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main(run) == 0
+    assert "warning: the computation cannot be compiled here (no C++ compiler)" in capsys.readouterr().err
+    assert manifest(tmp_path / "run")["environments"][0]["engine"] == "eager"
+
+
+def test_auto_compiles_where_that_pays(
+    command: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds, engine in (("few", (1e9, 1e9), "eager"), ("known", (1e9, 0), "compiled")):
+        monkeypatch.setattr(preparation, "SECONDS", seconds)
+        assert main([*command, "--output-dir", str(tmp_path / name), "--quiet"]) == 0
+        assert manifest(tmp_path / name)["computation"]["engine"] == engine
+    assert tree(tmp_path / "known") == tree(whole)
+
+
+def test_a_finished_run_is_not_prepared_again(command: list[str], whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> Program:
+        raise AssertionError("compiled for nothing")
+
+    monkeypatch.setattr(compiled, "program", failing)
+    before = tree(whole)
+    assert main([*command, "--output-dir", str(whole), "--quiet"]) == 0
+    assert tree(whole) == before
+
+
+def test_tf32_is_refused_on_a_cpu(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--output-dir", str(tmp_path / "run"), "--precision", "tf32", "--device", "cpu"]) == 2
+    assert "give float32 or bfloat16" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_bfloat16_warns_where_the_cpu_has_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for capabilities, warns in (({"avx2": True, "avx512_bf16": False}, True), ({"amx_bf16": True}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)  # noqa: B023
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            devices.check_precision("bfloat16", CPU)
+        assert ("slower here" in caplog.text) == warns
+
+
+def test_bfloat16_keeps_scores_and_their_order() -> None:
+    """On a trained network: every score within half a percent, ranks as good as the same."""
+    network = load_checkpoint(demo_backbone()).network
+    plain, rounded = (Computer(network, CPU, 8, LAYERS, precision=name) for name in ("float32", "bfloat16"))
+    pixels = torch.stack([images.resized(picture(1000 * person + face)) for person in range(6) for face in range(8)])
+    expected, found = (
+        torch.cat([computer(batch, gradients=False).scores for batch in torch.split(pixels, 8)])
+        for computer in (plain, rounded)
+    )
+    relative = (found / expected - 1).abs()
+    assert 1e-5 < relative.amax() < 5e-3
+    for one, other in zip(expected.T, found.T, strict=True):
+        ranks = torch.stack([values.argsort().argsort().double() for values in (one, other)])
+        assert torch.corrcoef(ranks)[0, 1] > 0.999
+
+
+def test_bfloat16_differs_and_is_checked_too(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [*command, "--output-dir", str(tmp_path / "run"), "--precision", "bfloat16", "--compile", "off"]
+    assert main(run) == 0
+    assert "eager in bfloat16, agrees with the reference" in capsys.readouterr().out
+    (environment,) = manifest(tmp_path / "run")["environments"]
+    assert environment["precision"] == "bfloat16"
+    assert 1e-4 < environment["self_check"]["gradients"]["block4"] < 5e-2
+
+
+class Shifted(Computer):
+    """A computer with one image wrong, at one layer, by a known amount."""
+
+    def __call__(self, pixels: Tensor, gradients: bool = True) -> Computed:
+        computed = super().__call__(pixels, gradients)
+        computed.gradients["block2"][1] *= 1.25
+        computed.scores[1, 2] *= 1.25
+        return computed
+
+
+def test_the_self_check_finds_one_image_that_is_wrong_at_one_layer() -> None:
+    network = random_network()
+    pixels = torch.stack([images.resized(picture(number)) for number in range(3)])
+    found = differences(Shifted(network, CPU, 4, LAYERS), Computer(network, CPU, 4, LAYERS), pixels)
+    assert found.images == 3
+    assert found.gradients == {layer: pytest.approx(0.25 * (layer == "block2"), rel=1e-5) for layer in LAYERS}
+    assert found.scores == {layer: pytest.approx(0.25 * (layer == "block2"), rel=1e-5) for layer in LAYERS}
+    assert len(found.beyond("float32")) == 2
+    assert "the score at block2 by 0.25" in found.beyond("bfloat16")
+    assert Differences(1, {"block4": 0.0}, {"block4": 0.0}).beyond("float32") == []
+
+
+def test_images_without_finite_scores_are_not_compared() -> None:
+    network = random_network()
+    with torch.no_grad():
+        network.bn2.running_mean.fill_(float("inf"))  # type: ignore[union-attr]
+    one, other = (Computer(network, CPU, 2, ("block4",)) for _ in range(2))
+    found = differences(one, other, torch.zeros(2, 3, 112, 112, dtype=torch.uint8))
+    assert (found.images, found.beyond("float32")) == (0, [])
+
+
+def test_a_request_that_cannot_be_prepared_leaves_a_finished_run_finished(
+    command: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "block4" / "ann" / "3_grad.npy").unlink()
+    before = tree(tmp_path / "run")
+
+    def failing(self: Computer) -> float:
+        raise RequestError("no room")
+
+    monkeypatch.setattr(Computer, "warm_up", failing)
+    assert main([*command, "--output-dir", str(tmp_path / "run"), "--quiet"]) == 2
+    assert tree(tmp_path / "run") == before

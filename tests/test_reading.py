@@ -1,0 +1,111 @@
+"""Reading ahead: on threads and on processes, in order, whatever cannot be read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from grafiqs.errors import StoppedError, UnreadableSampleError
+from grafiqs.reading import processes_for, read_ahead
+from grafiqs.scan import scan
+from making import make_faces
+
+
+@pytest.fixture(scope="module")
+def flawed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_faces(tmp_path_factory.mktemp("faces"), {"ann": 20, "bob": 25})
+    (root / "ann" / "3.png").write_bytes(b"no image")
+    (root / "bob" / "7.png").write_bytes(b"")
+    return root
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_samples_come_in_order_with_their_checksums(flawed: Path, processes: int) -> None:
+    dataset = scan(flawed)
+    locations = [dataset.location(name, sample) for name in dataset.identities for sample in dataset.samples(name)]
+    found = list(read_ahead(dataset, locations, 8, processes))
+    assert len(found) == len(locations) == 45
+    unread = {}
+    for location, image in zip(locations, found, strict=True):
+        if isinstance(image, UnreadableSampleError):
+            unread[location] = str(image)
+        else:
+            with Image.open(flawed / location) as picture:
+                assert np.array_equal(image[0], np.array(picture).transpose(2, 0, 1))
+    assert unread == {"ann/3.png": "not an image in a known format", "bob/7.png": "the file is empty"}
+
+
+def test_reading_that_nobody_goes_on_with_ends(flawed: Path) -> None:
+    dataset = scan(flawed)
+    reads = read_ahead(dataset, ["ann/0.png"] * 10_000, 64, 2)
+    next(reads)
+    started = time.monotonic()
+    reads.close()
+    assert time.monotonic() - started < 20
+
+
+def test_a_process_that_dies_stops_the_run(flawed: Path) -> None:
+    class Deadly:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os._exit, (1,)
+
+    with pytest.raises(StoppedError, match="a process that reads images has died"):
+        list(read_ahead(Deadly(), ["ann/0.png"], 8, 1))  # type: ignore[arg-type]
+
+
+def test_reading_processes_do_not_outlive_a_killed_run(flawed: Path, tmp_path: Path) -> None:
+    program = f"""
+import sys, time
+from pathlib import Path
+from grafiqs.reading import read_ahead
+from grafiqs.scan import scan
+if __name__ == "__main__":
+    reads = read_ahead(scan(Path({str(flawed)!r})), ["ann/0.png"] * 1_000_000, 64, 2)
+    next(reads)
+    print("reading", flush=True)
+    time.sleep(100)
+"""
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "reading\n"
+    children = descendants(parent.pid)
+    assert len(children) >= 2
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while any(map(alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, children))
+
+
+def descendants(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_processes_read_for_a_gpu_with_much_to_do_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert processes_for(torch.device("cpu"), 10**6) == 0
+    assert processes_for(torch.device("cuda"), 100) == 0
+    assert processes_for(torch.device("cuda"), 10**6) == 14
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert processes_for(torch.device("cuda"), 10**6) == 0
