@@ -31,10 +31,11 @@ fix: $(INSTALLED)  ## format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# One thread a process: with more, they would wait for each other.
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-bench: $(INSTALLED)  ## measure scan, gradients, extraction and start-up; print a table
+bench: $(INSTALLED)  ## measure gradients, whole runs, memory, start-up, scan; print a table, write bench.json
 	$(BIN)/python benchmarks/bench.py
 
 clean:  ## remove .venv and caches

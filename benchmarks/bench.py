@@ -81,30 +81,30 @@ def main() -> None:
     device = devices.resolve(options.device)
     on_gpu = device.type == "cuda"
     batches = [int(size) for size in (options.batches or ("64,256" if on_gpu else "8,16")).split(",")]
-    parts = options.only or PARTS
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        network = IResNet(DEPTHS[options.backbone]).eval().requires_grad_(False)
-        weights = Path(folder) / "weights.pth"
-        torch.save(network.state_dict(), weights)
-        if "gradients" in parts:
-            rows += gradient_rates(network, device, batches, options.images)
-        if "runs" in parts:
-            rows += whole_runs(Path(folder), weights, device, options.run_images or (50_000 if on_gpu else 256))
-            rows += pipeline_alone(Path(folder), weights, device)
-        if "memory" in parts:
-            rows += memory(Path(folder))
-        if "names" in parts:
-            rows += start_up()
-            rows += selection(Path(folder) / "names", options.files)
-        if "drawing" in parts:
-            rows += drawing(Path(folder))
     machine = {**devices.environment(device), "cores": os.cpu_count(), "date": date.today().isoformat()}
-    print(f"{options.backbone}, 112x112; {', '.join(f'{key} {value}' for key, value in machine.items())}")
-    for row in rows:
-        print(f"{row.what:84} {row.value:10.2f} {row.unit}")
-    figures = {"machine": machine, "backbone": options.backbone, "rows": [vars(row) for row in rows]}
-    options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    print(f"{options.backbone}, 112x112; {', '.join(f'{key} {value}' for key, value in machine.items())}", flush=True)
+    figures: dict[str, Any] = {"machine": machine, "backbone": options.backbone, "rows": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        network = IResNet(DEPTHS[options.backbone]).eval().requires_grad_(False)
+        weights = folder / "weights.pth"
+        torch.save(network.state_dict(), weights)
+        run_images = options.run_images or (50_000 if on_gpu else 256)
+        measurements: list[tuple[str, Callable[[], list[Row]]]] = [
+            ("gradients", lambda: gradient_rates(network, device, batches, options.images)),
+            ("runs", lambda: whole_runs(folder, weights, device, run_images)),
+            ("runs", lambda: pipeline_alone(folder, weights, device)),
+            ("memory", lambda: memory(folder)),
+            ("names", start_up),
+            ("names", lambda: selection(folder / "names", options.files)),
+            ("drawing", lambda: drawing(folder)),
+        ]
+        for part, measure in measurements:
+            if part in (options.only or PARTS):
+                for row in measure():
+                    print(f"{row.what:84} {row.value:10.2f} {row.unit}", flush=True)
+                    figures["rows"].append(vars(row))
+                options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def start_up() -> list[Row]:
@@ -336,7 +336,7 @@ def pipeline_alone(folder: Path, weights: Path, device: torch.device) -> list[Ro
 def memory(folder: Path) -> list[Row]:
     """Peak memory of whole runs over few and over many images, with the small backbone that comes with the package."""
     rows = []
-    common = ["--weights", str(demo_backbone()), "--quiet", "--overwrite"]
+    common = ["--weights", str(demo_backbone()), "--quiet", "--overwrite", "--compile", "off"]  # alike in all runs
     for count in (1000, 4000):
         faces = noise(folder / f"faces_{count}", count)
         run = ["extract", "--image-path", str(faces), "--output-dir", str(folder / "memory"), *common]
