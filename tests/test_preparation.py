@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,39 @@ def test_a_compiled_run_that_was_stopped_ends_like_one_that_was_not(
     monkeypatch.undo()
     assert main(run) == 0  # auto: as it was begun
     assert tree(tmp_path / "run") == tree(whole)
+
+
+def test_what_a_command_leaves_open_is_as_it_was_begun(command: list[str], whole: Path, tmp_path: Path) -> None:
+    """Also the batch size, where it is smaller than what the self-check takes at once."""
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "block4" / "ann" / "3_grad.npy").unlink()
+    assert main([*command[:-2], "--output-dir", str(tmp_path / "run"), "--quiet"]) == 0
+    assert tree(tmp_path / "run") == tree(whole)
+
+
+@pytest.mark.parametrize("damage", [{"engine": "foo"}, {"batch_size": None}, {"batch_size": 0}])
+def test_a_manifest_that_does_not_say_how_it_was_computed_is_damaged(
+    damage: dict[str, Any], command: list[str], whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    made = manifest(tmp_path / "run")
+    made["computation"].update(damage)
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(made))
+    assert main([*command, "--output-dir", str(tmp_path / "run"), "--quiet"]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_the_self_check_looks_at_every_place_of_a_batch() -> None:
+    class Blind(Computer):
+        def __call__(self, pixels: Tensor, gradients: bool = True) -> Computed:
+            computed = super().__call__(pixels, gradients)
+            computed.gradients["block4"][9] = 0
+            return computed
+
+    network = random_network()
+    pixels = torch.stack([images.resized(picture(number)) for number in range(3)])
+    found = differences(Blind(network, CPU, 10, ("block4",)), Computer(network, CPU, 4, ("block4",)), pixels)
+    assert found.gradients == {"block4": pytest.approx(1)}
 
 
 def test_the_compiled_run_gives_the_scores_of_the_plain_one(command: list[str], whole: Path, tmp_path: Path) -> None:
@@ -263,8 +297,6 @@ def test_images_without_finite_scores_are_not_compared() -> None:
 def test_a_request_that_cannot_be_prepared_leaves_a_finished_run_finished(
     command: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     shutil.copytree(whole, tmp_path / "run")
     (tmp_path / "run" / "block4" / "ann" / "3_grad.npy").unlink()
     before = tree(tmp_path / "run")

@@ -7,6 +7,7 @@ the network. The weights are inputs of the program, so that one program serves e
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from grafiqs.names import shown
 
 Program = Callable[[Tensor], tuple[Tensor, ...]]
 """What a step computes, for pixels of one shape."""
@@ -44,7 +47,7 @@ def program(step: nn.Module, pixels: Tensor) -> Program:
     Raises CompileError when there is no compiler, or it fails.
     """
     try:
-        with warnings.catch_warnings(), _cache() as folder:
+        with warnings.catch_warnings(), _quiet(), _cache() as folder:
             warnings.simplefilter("ignore")  # the compiler's, of itself
             from torch._inductor import standalone_compile  # takes a second, which other runs save
 
@@ -55,9 +58,15 @@ def program(step: nn.Module, pixels: Tensor) -> Program:
             with torch.no_grad():
                 run(pixels, *weights)
             _mark(folder, step, pixels)
-            return _recorded(run, pixels, weights) if pixels.is_cuda else lambda pixels: tuple(run(pixels, *weights))
+            if not pixels.is_cuda:
+                return lambda pixels: tuple(run(pixels, *weights))
+            with torch.cuda.device(pixels.device):
+                return _recorded(run, pixels, weights)
     except Exception as error:  # a compiler fails in every way there is
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if is_known(step, pixels):  # what it left on the disk is damaged, then
+            (_folder() / _name(step, pixels)).unlink(missing_ok=True)
+            reason += f"; the programs in {shown(_folder())} are damaged: remove that folder"
         raise CompileError(reason) from error
 
 
@@ -100,7 +109,7 @@ def _recorded(run: Callable[..., tuple[Tensor, ...]], pixels: Tensor, weights: l
     with torch.cuda.graph(graph), torch.no_grad():
         outputs = tuple(run(inputs, *weights))
 
-    def replay(pixels: Tensor) -> tuple[Tensor, ...]:
+    def replay(pixels: Tensor, _held: object = (run, weights)) -> tuple[Tensor, ...]:  # what the graph reads must live
         inputs.copy_(pixels, non_blocking=True)
         graph.replay()
         return outputs
@@ -115,12 +124,26 @@ def _folder() -> Path:
     """Where compiled programs are kept: in the user's cache folder, unless PyTorch's own variable names another.
 
     PyTorch's default lies in /tmp, where it is gone after a restart and others can lay something in its place.
-    Programs are made for a number of threads, which not every version of PyTorch tells apart.
+    Programs are made for a number of threads and for one processor's instructions, which PyTorch does not tell apart
+    in all its versions.
     """
     if given := os.environ.get(_CACHE):
         return Path(given)
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(caches, "grafiqs", f"torch-{torch.__version__}-{torch.get_num_threads()}-threads")
+    processor = hashlib.sha256(repr(sorted(torch.cpu.get_capabilities().items())).encode()).hexdigest()[:8]
+    return Path(caches, "grafiqs", f"torch-{torch.__version__}-{torch.get_num_threads()}-threads-{processor}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the compiler from logging what it stumbles over: whatever matters raises."""
+    logger = logging.getLogger("torch._inductor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -178,6 +178,9 @@ def _parsed(document: dict[str, Any]) -> Manifest:
         len(pair) != 3 or not locations.issuperset(pair[:2]) or type(pair[2]) is not bool for pair in manifest.pairs
     ):
         raise ValueError("its pairs are not of its samples")
+    computation = manifest.computation
+    if computation.get("engine") not in ("eager", "compiled") or not _count(computation.get("batch_size")):
+        raise ValueError("it does not say how it was computed")
     if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
         raise ValueError("it names no environment")
     return manifest
