@@ -91,7 +91,7 @@ def main() -> None:
         torch.save(network.state_dict(), weights)
         run_images = options.run_images or (50_000 if on_gpu else 256)
         measurements: list[tuple[str, Callable[[], list[Row]]]] = [
-            ("gradients", lambda: gradient_rates(network, device, batches, options.images)),
+            ("gradients", lambda: devices.kept_memory()(gradient_rates)(network, device, batches, options.images)),
             ("runs", lambda: whole_runs(folder, weights, device, run_images)),
             ("runs", lambda: pipeline_alone(folder, weights, device)),
             ("memory", lambda: memory(folder)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import logging
 import platform
 import re
@@ -20,6 +21,8 @@ from grafiqs.precision import rounded
 log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # the names that mallopt(3) has for them
 
 
 def resolve(device: str, gpu: int | None = None) -> torch.device:
@@ -100,6 +103,27 @@ def arithmetic(precision: str = "float32") -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Keep the memory that one batch frees for the next, inside the block; what is kept is given back after it.
+
+    The C library of Linux returns large blocks to the system at once, and the system clears each page when it is
+    touched again: on two cores that took a fifth of the time in bfloat16. Elsewhere this does nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(_MMAP_MAX, 65536)  # the library's own values
+        libc.mallopt(_TRIM_THRESHOLD, 128 * 1024)
+        libc.malloc_trim(ctypes.c_size_t(0))
 
 
 def environment(device: torch.device) -> dict[str, object]:

@@ -40,6 +40,7 @@ class Summary:
     failed: int
 
 
+@devices.kept_memory()
 def extract_gradients(options: Options) -> Summary | None:
     """Run the pipeline that `options` describe; a run that was stopped in the same folder goes on.
 
