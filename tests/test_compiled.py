@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,14 +33,6 @@ def pixels(first: int, count: int = SIZE) -> Tensor:
 def shallow(seed: int) -> IResNet:
     """A network of every kind of block there is, which compiles in less than a minute."""
     return recorded_statistics(lambda: IResNet((1, 1, 1, 1), NARROW, embedding_size=32), seed)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of compiled programs that nobody else fills."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("programs")))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -32,13 +32,6 @@ def command(faces: Path, weights: Path) -> list[str]:
     return ["extract", "--image-path", str(faces), "--weights", str(weights), "--layers", "block4", "--batch-size", "4"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("programs")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A compiled run that was never stopped."""
