@@ -55,7 +55,7 @@ def binaries() -> dict[Path, float]:
 class Recording(nn.Module):
     """A step that also says which side of its kink every PReLU took."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: IResNet) -> None:
         super().__init__()
         self.step = Step(network, LAYERS, "rgb", torch.channels_last)
 

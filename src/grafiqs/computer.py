@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from grafiqs import compiled, devices, images
+from grafiqs.backbones.backbone import Backbone
 from grafiqs.errors import RequestError
-from grafiqs.gradients import Backbone, gradient_scores, image_gradients
+from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.template import SIZE
 
 
@@ -19,7 +19,7 @@ class Step(nn.Module):
     """What is computed for one batch, whether it runs as it is or is compiled."""
 
     def __init__(
-        self, network: nn.Module, layers: tuple[str, ...], channel_order: str, memory_format: torch.memory_format
+        self, network: Backbone, layers: tuple[str, ...], channel_order: str, memory_format: torch.memory_format
     ) -> None:
         super().__init__()
         self.network = network
@@ -30,7 +30,7 @@ class Step(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """uint8 (B, 3, SIZE, SIZE) -> the gradient at each layer (B, C, H, W), then the scores (B, layers) float64."""
         x = images.normalise(pixels, self.channel_order).contiguous(memory_format=self.memory_format)
-        found = image_gradients(cast(Backbone, self.network), x, self.layers)
+        found = image_gradients(self.network, x, self.layers)
         scores = torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
         return (*(gradient.contiguous() for gradient in found.values()), scores)
 
@@ -61,7 +61,7 @@ class Computer:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Backbone,
         device: torch.device,
         batch_size: int,
         layers: tuple[str, ...],

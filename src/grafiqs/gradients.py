@@ -6,26 +6,15 @@ CVPRW 2024, arXiv 2404.12203. docs/method.md sets formula and code side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Protocol, cast
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import LAYERS
-
-
-class Backbone(Protocol):
-    """A face recognition network whose forward pass can be cut at every layer."""
-
-    def steps(self) -> tuple[Callable[[Tensor], Tensor], ...]:
-        """One step from each layer of LAYERS to the next; the last ends at the last BatchNorm2d."""
-        ...
-
-    def modules(self) -> Iterator[nn.Module]:
-        """Every module of the network."""
-        ...
 
 
 def statistics_loss(u: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -39,49 +28,71 @@ def statistics_loss(u: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     return (mean - learned_mean).square().mean(1) + (variance - learned_variance).square().mean(1)
 
 
-@contextmanager
-def _losses(norms: Sequence[nn.BatchNorm2d]) -> Iterator[list[Tensor]]:
-    """Collect the statistics loss (B,) of every norm that runs inside the block."""
-    terms: list[Tensor] = []
+class _Pass:
+    """One forward pass: the activations at the layers from `first` on, and the loss of all that comes after it."""
 
-    def collect(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        terms.append(statistics_loss(inputs[0], cast(nn.BatchNorm2d, norm)))
+    def __init__(self, first: str) -> None:
+        self._layers = LAYERS[LAYERS.index(first) :]
+        self.activations: dict[str, Tensor] = {}
+        self._terms: list[Tensor] = []
+        self._norms = 0
 
-    hooks = [norm.register_forward_pre_hook(collect) for norm in norms]
-    try:
-        yield terms
-    finally:
-        for hook in hooks:
-            hook.remove()
+    @property
+    def loss(self) -> Tensor:
+        """The losses of all images, summed; without what comes before the first layer, which cannot depend on it."""
+        return torch.stack(self._terms).sum() / self._norms
+
+    def of(self, backbone: Backbone, images: Tensor) -> None:
+        """Run it. What lies before the first layer runs without a graph and without statistics."""
+        norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+        hooks = [norm.register_forward_pre_hook(self._measure) for norm in norms]
+        for layer, name in zip(LAYERS[1:], backbone.blocks, strict=True):
+            hooks.append(backbone.get_submodule(name).register_forward_hook(partial(self._keep, layer)))
+        try:
+            with torch.no_grad():
+                image = self._kept("image", images)
+                backbone(images if image is None else image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _measure(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._norms += 1
+        if torch.is_grad_enabled():
+            self._terms.append(statistics_loss(inputs[0], cast(nn.BatchNorm2d, norm)))
+
+    def _keep(self, layer: str, _block: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        return self._kept(layer, output)
+
+    def _kept(self, layer: str, activation: Tensor) -> Tensor | None:
+        """Keep an activation to differentiate by; returns what the network is to go on with, where it changes.
+
+        That is a copy, since a network may change in place what it is given.
+        """
+        if layer not in self._layers:
+            return None
+        if layer == self._layers[0]:
+            torch.set_grad_enabled(True)  # from here on, to the end of the pass
+            activation = activation.detach().requires_grad_()
+        self.activations[layer] = activation
+        return activation.clone()
 
 
 def image_gradients(backbone: Backbone, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
     """The gradient of each image's own loss at each of `layers`.
 
     `images` (B, 3, 112, 112) are preprocessed (see `grafiqs.images.normalise`), of the backbone's dtype and
-    device; the backbone is in eval mode with frozen weights, as `load_backbone` returns it.
+    device; the backbone is in eval mode with frozen weights, as `load_checkpoint` returns it.
     Returns {layer: (B, C, H, W)} in the order of `layers`.
 
-    The loss of one image is L = (1/K) sum_k statistics_loss_k over the network's K BatchNorm2d. In eval mode
-    nothing couples the images of a batch, so one backward pass of the summed losses gives every image its own
+    The loss of one image is L = (1/K) sum_k statistics_loss_k over the K BatchNorm2d that its forward pass meets. In
+    eval mode nothing couples the images of a batch, so one backward pass of the summed losses gives every image its own
     gradient. A gradient depends only on what comes after its layer: what lies before the first of `layers`
     runs without a graph and without statistics.
     """
-    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    first = min(LAYERS.index(layer) for layer in layers)
-    steps = backbone.steps()
-    with torch.no_grad():
-        x = images
-        for step in steps[:first]:
-            x = step(x)
-    activations: dict[str, Tensor] = {}
-    with torch.enable_grad(), _losses(norms) as terms:
-        x = x.detach().requires_grad_()
-        for layer, step in zip(LAYERS[first:], steps[first:], strict=True):
-            activations[layer] = x
-            x = step(x)
-        loss = torch.stack(terms).sum() / len(norms)
-        found = torch.autograd.grad(loss, [activations[layer] for layer in layers])
+    one_pass = _Pass(min(layers, key=LAYERS.index))
+    one_pass.of(backbone, images)
+    found = torch.autograd.grad(one_pass.loss, [one_pass.activations[layer] for layer in layers])
     return dict(zip(layers, found, strict=True))
 
 

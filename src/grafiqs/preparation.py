@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from grafiqs import devices
+from grafiqs.backbones.backbone import Backbone
 from grafiqs.compiled import CompileError
 from grafiqs.computer import Computer
 from grafiqs.errors import RequestError, UnreadableSampleError
@@ -45,7 +46,7 @@ class Preparation:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Backbone,
         device: torch.device,
         options: Options,
         dataset: Dataset,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
+from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import WIDTHS
 
 EPSILON = 1e-5
@@ -36,12 +35,15 @@ class ResidualBlock(nn.Module):
         return self.bn3(y) + self.downsample(x)  # type: ignore[no-any-return]
 
 
-class IResNet(nn.Module):
+class IResNet(Backbone):
     """An iresnet for 112x112 faces.
 
     `depths` are the residual blocks and `widths` the channels of the four stages.
     Source: Deng et al., "ArcFace", CVPR 2019; Duta et al., "Improved Residual Networks", ICPR 2020.
     """
+
+    blocks = ("layer1", "layer2", "layer3", "layer4")
+    """The modules whose outputs are block1 to block4."""
 
     def __init__(
         self,
@@ -65,20 +67,8 @@ class IResNet(nn.Module):
         self.fc = nn.Linear(widths[3] * 7 * 7, embedding_size)
         self.features = nn.BatchNorm1d(embedding_size, eps=EPSILON)
 
-    def stem(self, image: Tensor) -> Tensor:
-        """(B, 3, 112, 112) -> (B, widths[0], 112, 112): what comes before the first stage."""
-        return self.prelu(self.bn1(self.conv1(image)))  # type: ignore[no-any-return]
-
-    def steps(self) -> tuple[Callable[[Tensor], Tensor], ...]:
-        """The five steps of the forward pass that end at a layer or at the last BatchNorm2d.
-
-        image -> block1 -> block2 -> block3 -> block4 -> bn2; what follows (fc, features) holds no BatchNorm2d.
-        """
-        return (lambda image: self.layer1(self.stem(image)), self.layer2, self.layer3, self.layer4, self.bn2)
-
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, 112, 112) -> embeddings (B, embedding_size)."""
-        x = image
-        for step in self.steps():
-            x = step(x)
-        return self.features(self.fc(x.flatten(1)))  # type: ignore[no-any-return]
+        x = self.prelu(self.bn1(self.conv1(image)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.features(self.fc(self.bn2(x).flatten(1)))  # type: ignore[no-any-return]
