@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from grafiqs import images
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.demo.faces import Identity
+
+Network = TypeVar("Network", bound=nn.Module)
 
 NARROW = (8, 16, 32, 64)
 """Stage widths of the networks that tests run: fast, and every code path of the wide ones."""
@@ -62,7 +65,7 @@ def random_network(
     return recorded_statistics(lambda: IResNet(DEPTHS[backbone], widths, embedding_size), seed, pixels)
 
 
-def recorded_statistics(build: Callable[[], IResNet], seed: int = 0, pixels: torch.Tensor | None = None) -> IResNet:
+def recorded_statistics(build: Callable[[], Network], seed: int = 0, pixels: torch.Tensor | None = None) -> Network:
     """The same of the network that `build` makes."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -14,6 +14,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from grafiqs.backbones.backbone import Backbone
+
 Branches = dict[str, Tensor]
 """For each PReLU of a network, by name: where its input (B, C, H, W) is taken as positive."""
 
@@ -36,7 +38,7 @@ def recorded_branches(network: nn.Module) -> Iterator[Branches]:
         handle.remove()
 
 
-def oracle_gradients(network: nn.Module, images: Tensor, branches: Branches | None = None) -> dict[str, Tensor]:
+def oracle_gradients(network: Backbone, images: Tensor, branches: Branches | None = None) -> dict[str, Tensor]:
     """The gradient of each image's loss at the image and at the outputs of the four stages, in float64.
 
     PReLU has a kink at 0: where float32 rounds an input across it, the gradient jumps. `branches` makes the
@@ -62,7 +64,7 @@ def _prelu(side: Tensor, slope: Tensor, x: Tensor) -> Tensor:
     return torch.where(side, x, slope * x)
 
 
-def _of_one(network: nn.Module, image: Tensor) -> dict[str, Tensor]:
+def _of_one(network: Backbone, image: Tensor) -> dict[str, Tensor]:
     seen: list[tuple[nn.BatchNorm2d, Tensor]] = []
     stages: dict[str, Tensor] = {}
 
@@ -79,7 +81,8 @@ def _of_one(network: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
     handles = [m.register_forward_hook(see) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     handles += [
-        network.get_submodule(f"layer{number}").register_forward_hook(keep(f"block{number}")) for number in range(1, 5)
+        network.get_submodule(name).register_forward_hook(keep(f"block{number}"))
+        for number, name in enumerate(network.blocks, start=1)
     ]
     image = image.clone().requires_grad_()
     network(image)

@@ -6,14 +6,18 @@ from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import WIDTHS
+from grafiqs.backbones.excitation import SqueezeExcitation
 
 EPSILON = 1e-5
 
 
 class ResidualBlock(nn.Module):
-    """BN, conv, BN, PReLU, conv(stride), BN, plus the shortcut (1x1 conv, BN where the shape changes)."""
+    """BN, conv, BN, PReLU, conv(stride), BN, perhaps squeeze and excitation, plus the shortcut.
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    The shortcut is a 1x1 conv and BN where the shape changes.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, excitation: bool = False) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(channels_in, eps=EPSILON)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
@@ -21,6 +25,7 @@ class ResidualBlock(nn.Module):
         self.prelu = nn.PReLU(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, stride, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels_out, eps=EPSILON)
+        self.se_block = SqueezeExcitation(channels_out) if excitation else nn.Identity()
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
             self.downsample = nn.Sequential(
@@ -32,13 +37,14 @@ class ResidualBlock(nn.Module):
         """(B, C, H, W) -> (B, C', H/stride, W/stride)."""
         y = self.conv1(self.bn1(x))
         y = self.conv2(self.prelu(self.bn2(y)))
-        return self.bn3(y) + self.downsample(x)  # type: ignore[no-any-return]
+        return self.se_block(self.bn3(y)) + self.downsample(x)  # type: ignore[no-any-return]
 
 
 class IResNet(Backbone):
     """An iresnet for 112x112 faces.
 
-    `depths` are the residual blocks and `widths` the channels of the four stages.
+    `depths` are the residual blocks and `widths` the channels of the four stages; `excitation` gives every block
+    squeeze and excitation, in the names of the ElasticFace and CR-FIQA checkpoints.
     Source: Deng et al., "ArcFace", CVPR 2019; Duta et al., "Improved Residual Networks", ICPR 2020.
     """
 
@@ -50,6 +56,7 @@ class IResNet(Backbone):
         depths: tuple[int, int, int, int],
         widths: tuple[int, int, int, int] = WIDTHS,
         embedding_size: int = 512,
+        excitation: bool = False,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
@@ -58,8 +65,8 @@ class IResNet(Backbone):
         inputs = (widths[0], *widths[:3])
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             nn.Sequential(
-                ResidualBlock(before, width, stride=2),
-                *(ResidualBlock(width, width, stride=1) for _ in range(depth - 1)),
+                ResidualBlock(before, width, 2, excitation),
+                *(ResidualBlock(width, width, 1, excitation) for _ in range(depth - 1)),
             )
             for before, width, depth in zip(inputs, widths, depths, strict=True)
         )
