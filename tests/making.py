@@ -17,6 +17,7 @@ from torch import nn
 
 from grafiqs import images
 from grafiqs.backbones.catalogue import DEPTHS
+from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.demo.faces import Identity
 
@@ -83,6 +84,11 @@ def recorded_statistics(build: Callable[[], Network], seed: int = 0, pixels: tor
         with torch.no_grad():
             network.train()(images.normalise(pixels))
     return network.eval().requires_grad_(False)
+
+
+def widths_of(checkpoint: Checkpoint) -> tuple[int, ...]:
+    """The channels of a network's four stages."""
+    return tuple(shape[0] for layer, shape in checkpoint.shapes.items() if layer != "image")
 
 
 def grafiqs(*arguments: object, cwd: Path | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:

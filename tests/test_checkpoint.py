@@ -21,11 +21,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.catalogue import DEPTHS, WIDTHS
+from grafiqs.backbones.catalogue import DEPTHS, IMAGENET, IR_DEPTHS, USUAL, WIDTHS, Preprocessing
 from grafiqs.backbones.checkpoint import check_file, load_checkpoint
+from grafiqs.backbones.ir import IRNet
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.errors import RequestError
-from making import REAL, random_network
+from making import REAL, random_network, widths_of
 
 State = dict[str, Tensor]
 
@@ -92,7 +93,7 @@ def test_every_kind_of_file(network: IResNet, state: State, name: str, tmp_path:
     checkpoint = load_checkpoint(path)
     assert checkpoint.path == path
     assert checkpoint.backbone == "iresnet18"
-    assert checkpoint.widths == SLIM
+    assert widths_of(checkpoint) == SLIM
     assert checkpoint.embedding_size == 7
     assert checkpoint.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert same_embeddings(checkpoint.network, network)
@@ -200,7 +201,7 @@ def test_the_backbone_is_told_from_the_checkpoint(backbone: str, tmp_path: Path)
     for asked in (None, backbone):
         checkpoint = load_checkpoint(path, asked)
         assert checkpoint.backbone == backbone
-        assert checkpoint.widths == SLIM
+        assert widths_of(checkpoint) == SLIM
         assert checkpoint.embedding_size == 7
         assert checkpoint.shapes == {
             "image": (3, 112, 112),
@@ -509,9 +510,44 @@ def test_a_path_that_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not (REAL / "weights").is_dir(), reason="no real weights beside the checkout")
-@pytest.mark.parametrize("name", ["bubbliiiing_arcface_mobilefacenet.pth", "foamliu_mobilefacenet.pt"])
-def test_real_networks_of_another_kind_are_refused(name: str) -> None:
-    assert "holds no iresnet" in refused(REAL / "weights" / name)
+@pytest.mark.parametrize(
+    ("name", "backbone", "preprocessing"),
+    [
+        ("bubbliiiing_arcface_mobilefacenet.pth", "mobilefacenet", USUAL),
+        ("foamliu_mobilefacenet.pt", "mobilefacenet_relu6", IMAGENET),
+    ],
+)
+def test_real_weights_are_told_by_their_keys(name: str, backbone: str, preprocessing: Preprocessing) -> None:
+    checkpoint = load_checkpoint(REAL / "weights" / name)
+    assert (checkpoint.backbone, checkpoint.embedding_size) == (backbone, 128)
+    assert checkpoint.preprocessing == preprocessing
+    assert checkpoint.shapes["block4"] == (512, 7, 7)
+    with pytest.raises(RequestError, match="is an mobilefacenet"):
+        load_checkpoint(REAL / "weights" / name, "ir_50")
+
+
+@pytest.mark.parametrize(("backbone", "depths"), IR_DEPTHS.items())
+@pytest.mark.parametrize("excitation", [False, True])
+def test_ir_networks_are_told_by_their_keys(
+    backbone: str, depths: tuple[int, int, int, int], excitation: bool, tmp_path: Path
+) -> None:
+    state = IRNet(depths, excitation, (16, 17, 18, 19), embedding_size=7).state_dict()
+    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "ir.pth")
+    checkpoint = load_checkpoint(tmp_path / "ir.pth")
+    assert checkpoint.backbone == (backbone.replace("ir_", "ir_se_") if excitation else backbone)
+    assert (widths_of(checkpoint), checkpoint.embedding_size) == ((16, 17, 18, 19), 7)
+
+
+def test_an_iresnet_with_excitation_is_told_by_its_keys(tmp_path: Path) -> None:
+    network = IResNet(DEPTHS["iresnet34"], (16, 17, 18, 19), 7, excitation=True)
+    torch.save(network.state_dict(), tmp_path / "se.pth")
+    checkpoint = load_checkpoint(tmp_path / "se.pth", "iresnet34_se")
+    assert (checkpoint.backbone, widths_of(checkpoint)) == ("iresnet34_se", (16, 17, 18, 19))
+
+
+def test_an_ir_network_of_another_depth_is_refused(tmp_path: Path) -> None:
+    torch.save(IRNet((1, 1, 1, 1), False, (4, 5, 6, 7)).state_dict(), tmp_path / "ir.pth")
+    assert "has 4 blocks: no IR network known here" in refused(tmp_path / "ir.pth")
 
 
 def test_no_message_advises_to_run_what_a_file_holds(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from grafiqs import compiled, images
-from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.backbones.catalogue import LAYERS, Preprocessing
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.compiled import CompileError
 from grafiqs.computer import Computer, Step
@@ -57,7 +57,7 @@ class Recording(nn.Module):
 
     def __init__(self, network: IResNet) -> None:
         super().__init__()
-        self.step = Step(network, LAYERS, "rgb", torch.channels_last)
+        self.step = Step(network, LAYERS, Preprocessing(), torch.channels_last)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         with recorded_branches(self.step.network) as branches:
@@ -133,7 +133,7 @@ def test_another_batch_or_precision_is_another_program(network: IResNet, fast: C
     assert not Computer(network, CPU, SIZE + 1, LAYERS).was_compiled_before()
     assert not Computer(network, CPU, SIZE, LAYERS, precision="bfloat16").was_compiled_before()
     assert not Computer(network, CPU, SIZE, LAYERS[1:]).was_compiled_before()
-    assert not Computer(network, CPU, SIZE, LAYERS, channel_order="bgr").was_compiled_before()
+    assert not Computer(network, CPU, SIZE, LAYERS, preprocessing=Preprocessing("bgr")).was_compiled_before()
 
 
 def test_a_layer_alone_and_in_bfloat16_is_compiled_too(network: IResNet) -> None:
@@ -152,7 +152,7 @@ def test_a_layer_alone_and_in_bfloat16_is_compiled_too(network: IResNet) -> None
 
 
 def test_the_traced_program_holds_no_weights_and_asks_for_those_it_needs(network: IResNet) -> None:
-    step = Step(network, ("block4",), "rgb", torch.channels_last)
+    step = Step(network, ("block4",), Preprocessing(), torch.channels_last)
     graph, weights = compiled.traced(step, pixels(0))
     assert not list(graph.parameters()) + list(graph.buffers())
     own = {value.data_ptr() for name, value in step.named_parameters() if "fc" not in name and "features" not in name}

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 import grafiqs.gradients
 from grafiqs import images
-from grafiqs.backbones.catalogue import DEPTHS, LAYERS, WIDTHS, layer_shapes
+from grafiqs.backbones.backbone import layer_shapes
+from grafiqs.backbones.catalogue import DEPTHS, LAYERS, WIDTHS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.gradients import gradient_scores, image_gradients, statistics_loss
-from making import NARROW, picture, random_network
+from making import picture, random_network
 from oracle import oracle_gradients, recorded_branches
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -47,7 +48,7 @@ def test_a_batch_agrees_with_one_image_at_a_time(network: IResNet, count: int, d
     with recorded_branches(typed) as branches:
         found = image_gradients(typed, faces(count).to(dtype))
     assert tuple(found) == LAYERS
-    assert {layer: tuple(gradient.shape[1:]) for layer, gradient in found.items()} == layer_shapes(NARROW)
+    assert {layer: tuple(gradient.shape[1:]) for layer, gradient in found.items()} == layer_shapes(network, (112, 112))
     assert largest_difference(found, oracle_gradients(network, faces(count), branches)) < TOLERANCE[dtype]
 
 
@@ -134,6 +135,16 @@ def test_activations_that_are_changed_in_place_keep_their_gradient() -> None:
         outputs = network.layer2.block(network.layer1(network.prelu(network.bn1(network.conv1(faces(2).float())))))  # type: ignore[operator]
         torch.testing.assert_close(found, torch.where(outputs > 0, hasty, 0), rtol=1e-5, atol=0)
     assert not torch.equal(found, expected)
+
+
+def test_it_does_not_matter_whether_graphs_are_on(network: IResNet) -> None:
+    expected = image_gradients(network, faces(1).float())
+    for mode in (torch.no_grad(), torch.enable_grad()):
+        with mode:
+            before = torch.is_grad_enabled()
+            found = image_gradients(network, faces(1).float(), LAYERS)
+            assert torch.is_grad_enabled() == before
+        assert all(torch.equal(found[layer], expected[layer]) for layer in LAYERS)
 
 
 def test_block4_follows_its_closed_form(network: IResNet) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from grafiqs import images
+from grafiqs.backbones.catalogue import IMAGENET, Preprocessing
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.images import decode, normalise, read, resized
 from grafiqs.template import SIZE
@@ -472,10 +473,18 @@ def test_normalising_is_exact(dtype: torch.dtype, number: type[np.floating[Any]]
     assert torch.equal(batch, every_level())
 
 
+def test_every_channel_has_a_mean_and_a_standard_deviation_of_its_own() -> None:
+    batch = every_level()
+    mean, std = (np.array(values).reshape(3, 1, 1) for values in (IMAGENET.mean, IMAGENET.std))
+    found = normalise(batch, IMAGENET, torch.float64)
+    np.testing.assert_allclose(found.numpy(), (batch.numpy() / 255 - mean) / std, rtol=0, atol=1e-15)
+    torch.testing.assert_close(normalise(batch, IMAGENET).double(), found, rtol=0, atol=1e-6)
+
+
 def test_bgr_swaps_the_first_and_last_channel() -> None:
     batch = every_level()
-    assert torch.equal(normalise(batch, "bgr"), normalise(batch)[:, [2, 1, 0]])
-    assert torch.equal(normalise(batch, "rgb"), normalise(batch))
+    assert torch.equal(normalise(batch, Preprocessing("bgr")), normalise(batch)[:, [2, 1, 0]])
+    assert torch.equal(normalise(batch, Preprocessing("rgb")), normalise(batch))
 
 
 # -- reading -----------------------------------------------------------------------------------------------

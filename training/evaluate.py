@@ -26,9 +26,9 @@ from tqdm import tqdm
 
 from drawing import EVALUATION_SEED, Request, draw, positive
 from grafiqs import RequestError, devices
+from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
-from grafiqs.backbones.iresnet import IResNet
 from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.images import normalise
@@ -139,7 +139,7 @@ def unseen_by_training(path: Path, seed: int) -> Checkpoint:
     return checkpoint
 
 
-def measured(network: IResNet, options: argparse.Namespace) -> Results:
+def measured(network: Backbone, options: argparse.Namespace) -> Results:
     """The figures of all three tables."""
     identities, count = options.identities, options.faces
     faces = draw(options.seed, [[(sample, None) for sample in range(count)]] * identities, options.processes)
@@ -168,14 +168,14 @@ def batches(faces: NDArray[np.uint8], what: str) -> Iterator[Tensor]:
         yield normalise(torch.from_numpy(faces[start : start + BATCH_SIZE]).permute(0, 3, 1, 2))
 
 
-def embeddings(network: IResNet, faces: NDArray[np.uint8]) -> Floats:
+def embeddings(network: Backbone, faces: NDArray[np.uint8]) -> Floats:
     """(N, 112, 112, 3) -> (N, embedding size), each of length 1."""
     with torch.inference_mode():
         found = torch.cat([network(batch) for batch in batches(faces, "embed")])
         return torch.nn.functional.normalize(found).numpy()
 
 
-def quality_scores(network: IResNet, faces: NDArray[np.uint8]) -> Floats:
+def quality_scores(network: Backbone, faces: NDArray[np.uint8]) -> Floats:
     """(N, 112, 112, 3) -> (N, layers), lower is higher quality."""
     found = [
         torch.stack([gradient_scores(gradient) for gradient in image_gradients(network, batch).values()], dim=1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from grafiqs import compiled, devices, images
 from grafiqs.backbones.backbone import Backbone
+from grafiqs.backbones.catalogue import USUAL, Preprocessing
 from grafiqs.errors import RequestError
 from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.template import SIZE
@@ -19,24 +20,28 @@ class Step(nn.Module):
     """What is computed for one batch, whether it runs as it is or is compiled."""
 
     def __init__(
-        self, network: Backbone, layers: tuple[str, ...], channel_order: str, memory_format: torch.memory_format
+        self,
+        network: Backbone,
+        layers: tuple[str, ...],
+        preprocessing: Preprocessing,
+        memory_format: torch.memory_format,
     ) -> None:
         super().__init__()
         self.network = network
         self.layers = layers
-        self.channel_order = channel_order
+        self.preprocessing = preprocessing
         self.memory_format = memory_format
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """uint8 (B, 3, SIZE, SIZE) -> the gradient at each layer (B, C, H, W), then the scores (B, layers) float64."""
-        x = images.normalise(pixels, self.channel_order).contiguous(memory_format=self.memory_format)
+        x = images.normalise(pixels, self.preprocessing).contiguous(memory_format=self.memory_format)
         found = image_gradients(self.network, x, self.layers)
         scores = torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
         return (*(gradient.contiguous() for gradient in found.values()), scores)
 
     def extra_repr(self) -> str:
         """What makes this step besides its network, for the name of its compiled form."""
-        return f"{self.layers}, {self.channel_order}, {self.memory_format}"
+        return f"{self.layers}, {self.preprocessing}, {self.memory_format}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Computer:
         device: torch.device,
         batch_size: int,
         layers: tuple[str, ...],
-        channel_order: str = "rgb",
+        preprocessing: Preprocessing = USUAL,
         precision: str = "float32",
     ) -> None:
         self.device = device
@@ -73,7 +78,7 @@ class Computer:
         self.layers = layers
         self.precision = precision
         memory_format = devices.memory_format(device, precision)
-        self._step = Step(devices.placed(network, device, precision), layers, channel_order, memory_format)
+        self._step = Step(devices.placed(network, device, precision), layers, preprocessing, memory_format)
         self._run: compiled.Program = self._step
         on_gpu = device.type == "cuda"
         self._copying = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]

@@ -7,11 +7,12 @@ import os
 import shutil
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grafiqs import devices, images
+from grafiqs import devices
+from grafiqs.backbones.catalogue import Preprocessing
 from grafiqs.backbones.checkpoint import Checkpoint, check_file, load_checkpoint
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.formats.dataset import Dataset
@@ -26,7 +27,6 @@ from grafiqs.run.manifest import METHOD, Manifest
 from grafiqs.run.tables import FAILURES, SCORES
 from grafiqs.seeds import set_seeds
 from grafiqs.select import Subset, open_dataset, select_subset
-from grafiqs.template import SIZE
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +57,13 @@ def extract_gradients(options: Options) -> Summary | None:
     checkpoint = load_checkpoint(weights, options.backbone)
     log.info("Backbone: %s from %s (SHA-256 %s)", checkpoint.backbone, shown(weights), checkpoint.sha256)
     locations = [sample.location for sample in subset.samples]
-    preparation = Preparation(checkpoint.network, device, options, dataset, locations, _kept_computation(options))
-    manifest = _manifest(options, dataset, subset, checkpoint, preparation.computation)
-    log.info(
-        "Computing on %s, %d images at once; colour order %s",
-        *(device, preparation.computer.batch_size, options.channel_order.upper()),
+    preprocessing = replace(checkpoint.preprocessing, channel_order=options.channel_order)
+    log.info("Input: %s", preprocessing)
+    preparation = Preparation(
+        checkpoint.network, preprocessing, device, options, dataset, locations, _kept_computation(options)
     )
+    manifest = _manifest(options, dataset, subset, checkpoint, preprocessing, preparation.computation)
+    log.info("Computing on %s, %d images at once", device, preparation.computer.batch_size)
     if options.dry_run:
         _log_estimate(manifest, preparation, dataset, options)
         return None
@@ -89,7 +90,12 @@ def _kept_computation(options: Options) -> dict[str, Any]:
 
 
 def _manifest(
-    options: Options, dataset: Dataset, subset: Subset, checkpoint: Checkpoint, computation: dict[str, Any]
+    options: Options,
+    dataset: Dataset,
+    subset: Subset,
+    checkpoint: Checkpoint,
+    preprocessing: Preprocessing,
+    computation: dict[str, Any],
 ) -> Manifest:
     return Manifest(
         method=METHOD,
@@ -109,16 +115,16 @@ def _manifest(
         weights_sha256=checkpoint.sha256,
         backbone={
             "name": checkpoint.backbone,
-            "widths": list(checkpoint.widths),
+            "blocks": list(checkpoint.network.blocks),
             "embedding_size": checkpoint.embedding_size,
         },
         layers={layer: list(checkpoint.shapes[layer]) for layer in options.layers},
         preprocessing={
-            "size": [SIZE, SIZE],
+            "size": list(preprocessing.size),
             "resize": "bilinear, antialiased, in uint8",
-            "channel_order": options.channel_order,
-            "mean": images.MEAN,
-            "std": images.STD,
+            "channel_order": preprocessing.channel_order,
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
         },
         computation=computation,
         subset=subset,

@@ -37,13 +37,11 @@ class _Pass:
         self._terms: list[Tensor] = []
         self._norms = 0
 
-    @property
-    def loss(self) -> Tensor:
-        """The losses of all images, summed; without what comes before the first layer, which cannot depend on it."""
-        return torch.stack(self._terms).sum() / self._norms
+    def run(self, backbone: Backbone, images: Tensor) -> Tensor:
+        """Returns the losses of all images, summed, without what comes before the first layer and cannot depend on it.
 
-    def of(self, backbone: Backbone, images: Tensor) -> None:
-        """Run it. What lies before the first layer runs without a graph and without statistics."""
+        What lies before the first layer runs without a graph and without statistics.
+        """
         norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
         hooks = [norm.register_forward_pre_hook(self._measure) for norm in norms]
         for layer, name in zip(LAYERS[1:], backbone.blocks, strict=True):
@@ -52,6 +50,7 @@ class _Pass:
             with torch.no_grad():
                 image = self._kept("image", images)
                 backbone(images if image is None else image)
+                return torch.stack(self._terms).sum() / self._norms
         finally:
             for hook in hooks:
                 hook.remove()
@@ -91,8 +90,8 @@ def image_gradients(backbone: Backbone, images: Tensor, layers: Sequence[str] = 
     runs without a graph and without statistics.
     """
     one_pass = _Pass(min(layers, key=LAYERS.index))
-    one_pass.of(backbone, images)
-    found = torch.autograd.grad(one_pass.loss, [one_pass.activations[layer] for layer in layers])
+    loss = one_pass.run(backbone, images)
+    found = torch.autograd.grad(loss, [one_pass.activations[layer] for layer in layers])
     return dict(zip(layers, found, strict=True))
 
 

@@ -23,11 +23,9 @@ from PIL import (
 )
 from torch import Tensor
 
+from grafiqs.backbones.catalogue import USUAL, Preprocessing
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.template import SIZE
-
-MEAN = STD = 0.5
-"""The networks expect (x/255 - MEAN) / STD in every channel: values in [-1, 1]."""
 
 MAX_PIXELS = 89_478_485
 """A picture with more pixels is refused before it is decoded (a quarter of a gigabyte of RGB; Pillow's own limit)."""
@@ -114,11 +112,12 @@ def resized(pixels: NDArray[np.uint8]) -> Tensor:
     return batch[0].contiguous()
 
 
-def normalise(images: Tensor, channel_order: str = "rgb", dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 RGB (B, 3, SIZE, SIZE) -> the network's input of the same shape, in [-1, 1] and `channel_order`."""
-    if channel_order == "bgr":
+def normalise(images: Tensor, preprocessing: Preprocessing = USUAL, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 RGB (B, 3, H, W) -> the network's input of the same shape: (x/255 - mean) / std, in its channel order."""
+    if preprocessing.channel_order == "bgr":
         images = images.flip(1)
-    return images.to(dtype).div(255).sub(MEAN).div(STD)
+    channels = zip(images.to(dtype).div(255).unbind(1), preprocessing.mean, preprocessing.std, strict=True)
+    return torch.stack([channel.sub(mean).div(std) for channel, mean, std in channels], dim=1)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from grafiqs.backbones.catalogue import DEPTHS, LAYERS
+from grafiqs.backbones.catalogue import BACKBONES, LAYERS
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 
@@ -100,7 +100,7 @@ class Options:
         "backbone", "the checkpoint, which a run needs: .pth, .pt, .ckpt or .safetensors; nothing in it is executed",
         default=None, parse=path, metavar="FILE", decides=False)
     backbone: str | None = _option(
-        "backbone", "the network (default: the checkpoint tells)", default=None, choices=tuple(DEPTHS), decides=False)
+        "backbone", "the network (default: the checkpoint tells)", default=None, choices=BACKBONES, decides=False)
     channel_order: str = _option(
         "backbone", "the colour order fed to the network; published networks expect rgb",
         default="rgb", choices=("rgb", "bgr"))

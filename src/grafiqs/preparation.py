@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from grafiqs import devices
 from grafiqs.backbones.backbone import Backbone
+from grafiqs.backbones.catalogue import Preprocessing
 from grafiqs.compiled import CompileError
 from grafiqs.computer import Computer
 from grafiqs.errors import RequestError, UnreadableSampleError
@@ -47,6 +48,7 @@ class Preparation:
     def __init__(
         self,
         network: Backbone,
+        preprocessing: Preprocessing,
         device: torch.device,
         options: Options,
         dataset: Dataset,
@@ -54,6 +56,7 @@ class Preparation:
         kept: dict[str, Any],
     ) -> None:
         self._network = network
+        self._preprocessing = preprocessing
         self._device = device
         self._options = options
         self._dataset = dataset
@@ -104,8 +107,8 @@ class Preparation:
         }
 
     def _made(self, batch_size: int, precision: str = "float32") -> Computer:
-        options = self._options
-        return Computer(self._network, self._device, batch_size, options.layers, options.channel_order, precision)
+        layers = self._options.layers
+        return Computer(self._network, self._device, batch_size, layers, self._preprocessing, precision)
 
     def _batch_size(self) -> int:
         """Images computed at once where nobody says."""

@@ -17,15 +17,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from grafiqs.backbones.catalogue import DEPTHS, WIDTHS, layer_shapes
-from grafiqs.backbones.iresnet import IResNet
+from grafiqs.backbones.backbone import Backbone, layer_shapes
+from grafiqs.backbones.catalogue import BACKBONES, Preprocessing
+from grafiqs.backbones.families import FAMILIES, Family
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 
 log = logging.getLogger(__name__)
-
-_ANCHOR = "layer1.0.bn1.weight"
-"""A key that every iresnet has: what stands before it is the prefix of the whole network."""
 
 
 @dataclass(frozen=True)
@@ -35,37 +33,38 @@ class Checkpoint:
     path: Path
     sha256: str
     backbone: str
-    widths: tuple[int, int, int, int]
+    network: Backbone
     embedding_size: int
-    network: IResNet
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, int, int]]:
-        """The shape (C, H, W) of one image's gradient at each layer."""
-        return layer_shapes(self.widths)
+    preprocessing: Preprocessing
+    shapes: dict[str, tuple[int, ...]]
+    """The shape (C, H, W) of one image's gradient at each layer."""
 
 
 def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
-    """Load an iresnet from a .pth, .pt, .ckpt (PyTorch, `weights_only`) or .safetensors file.
+    """Load a known network from a .pth, .pt, .ckpt (PyTorch, `weights_only`) or .safetensors file.
 
     The state dict may be nested (in `state_dict`, `model`, ...) and its keys may carry a prefix (`module.`,
-    `backbone.`, ...), whatever their names; depth, widths and embedding size are told from the keys. Keys
+    `backbone.`, ...), whatever their names; family, depth, widths and embedding size are told from the keys. Keys
     beside the network, such as training heads, are ignored with a log line.
-    Raises RequestError when the file cannot be read without executing it, holds no iresnet, holds another one
+    Raises RequestError when the file cannot be read without executing it, holds no known network, or another one
     than `backbone`, or when keys are missing, misshapen or not finite.
     """
     data = _bytes(path)
-    state, ignored = _network_keys(_content(data, path), path)
-    name, depths = _depths(state, path)
+    family, state, ignored = _network_keys(_content(data, path), path)
+    try:
+        with torch.device("meta"):
+            name, network = family.build(state)
+    except ValueError as error:
+        raise RequestError(f"{shown(path)} {error}") from error
     if backbone is not None and backbone != name:
         raise RequestError(
-            f"{shown(path)} is an {name} (blocks {depths}), not an {backbone}: "
-            f"give --backbone {name}, or leave --backbone out"
+            f"{shown(path)} is an {name}, not an {backbone}: give --backbone {name}, or leave --backbone out"
         )
-    widths = _widths(state)
-    embedding_size = len(state["fc.bias"]) if state.get("fc.bias", torch.zeros(())).ndim == 1 else 512
+    network.eval().requires_grad_(False)
+    preprocessing = family.preprocessing
     with torch.device("meta"):
-        network = IResNet(DEPTHS[name], widths, embedding_size)
+        shapes = layer_shapes(network, preprocessing.size)
+        embedding_size = network(torch.zeros(1, 3, *preprocessing.size)).shape[1]
     expected = network.state_dict()
     _check_shapes(state, expected, path)
     for key, value in expected.items():  # older checkpoints lack the batch counters, which nothing here reads
@@ -78,7 +77,7 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     _check_values(weights, path)
     network.load_state_dict(weights, assign=True)
     network.eval().requires_grad_(False)
-    return Checkpoint(path, hashlib.sha256(data).hexdigest(), name, widths, embedding_size, network)
+    return Checkpoint(path, hashlib.sha256(data).hexdigest(), name, network, embedding_size, preprocessing, shapes)
 
 
 def check_file(path: Path | None) -> Path:
@@ -130,20 +129,22 @@ def _why_unread(path: Path, error: Exception) -> str:
     )
 
 
-def _network_keys(content: Mapping[Any, Any], path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The network's own keys without their prefix, and the keys of everything else."""
+def _network_keys(content: Mapping[Any, Any], path: Path) -> tuple[Family, dict[str, Tensor], list[str]]:
+    """The network's family, its own keys without their prefix, and the keys of everything else."""
     found = dict(_tensors(content))
-    prefixes = [key.removesuffix(_ANCHOR) for key in found if key.endswith(_ANCHOR)]
-    prefixes = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
-    if not prefixes:
+    networks = [
+        (family, key.removesuffix(family.anchor)) for family in FAMILIES for key in found if key.endswith(family.anchor)
+    ]
+    networks = [(family, prefix) for family, prefix in networks if not prefix or prefix.endswith(".")]
+    if not networks:
         keys = f"its keys begin with {_first(list(found))}" if found else "it holds no tensors by name"
-        raise RequestError(f"{shown(path)} holds no iresnet, which --weights must be (no key {_ANCHOR}): {keys}")
-    if len(prefixes) > 1:
-        names = ", ".join(repr(prefix) for prefix in prefixes)
-        raise RequestError(f"{shown(path)} holds {len(prefixes)} networks ({names}): save the one you want by itself")
-    prefix = prefixes[0]
+        raise RequestError(f"{shown(path)} holds no network that is known here ({', '.join(BACKBONES)}): {keys}")
+    if len(networks) > 1:
+        names = ", ".join(repr(prefix) for _, prefix in networks)
+        raise RequestError(f"{shown(path)} holds {len(networks)} networks ({names}): save the one you want by itself")
+    [(family, prefix)] = networks
     state = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
-    return state, [key for key in found if not key.startswith(prefix)]
+    return family, state, [key for key in found if not key.startswith(prefix)]
 
 
 def _tensors(content: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
@@ -160,26 +161,6 @@ def _tensors(content: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
                 yield prefix + key, value
             elif isinstance(key, str) and isinstance(value, Mapping):
                 waiting.append((f"{prefix}{key}.", value))
-
-
-def _depths(state: dict[str, Tensor], path: Path) -> tuple[str, tuple[int, ...]]:
-    depths = tuple(
-        len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")}) for stage in range(1, 5)
-    )
-    for name, known in DEPTHS.items():
-        if known == depths:
-            return name, depths
-    raise RequestError(f"{shown(path)} has stages of {depths} blocks: no iresnet known here ({', '.join(DEPTHS)})")
-
-
-def _widths(state: dict[str, Tensor]) -> tuple[int, int, int, int]:
-    """The stages' channels; the published ones where the key is missing, which the check of the keys then names."""
-    weights = (state.get(f"layer{stage}.0.bn3.weight") for stage in range(1, 5))
-    first, second, third, fourth = (
-        published if weight is None or weight.ndim != 1 else len(weight)
-        for weight, published in zip(weights, WIDTHS, strict=True)
-    )
-    return first, second, third, fourth
 
 
 def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:

@@ -16,7 +16,7 @@ from grafiqs.options import DECIDING, Options
 from grafiqs.select import Sample, Subset
 
 NAME = "manifest.json"
-FORMAT = 3
+FORMAT = 4
 """Version of the run folder's layout."""
 
 METHOD = {
