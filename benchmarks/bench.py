@@ -91,7 +91,7 @@ def main() -> None:
         torch.save(network.state_dict(), weights)
         run_images = options.run_images or (50_000 if on_gpu else 256)
         measurements: list[tuple[str, Callable[[], list[Row]]]] = [
-            ("gradients", lambda: devices.kept_memory()(gradient_rates)(network, device, batches, options.images)),
+            ("gradients", lambda: gradient_rates(network, device, batches, options.images)),
             ("runs", lambda: whole_runs(folder, weights, device, run_images)),
             ("runs", lambda: pipeline_alone(folder, weights, device)),
             ("memory", lambda: memory(folder)),
@@ -163,6 +163,7 @@ def peak_memory(*arguments: str) -> float:
     return int(done.stdout) / 1024
 
 
+@devices.kept_memory()
 def gradient_rates(network: IResNet, device: torch.device, batches: list[int], count: int) -> list[Row]:
     """Scores alone: every way, precision and batch against one image at a time, round by round in turn."""
     precisions = ["float32", "tf32", "bfloat16"] if device.type == "cuda" else ["float32"]

@@ -158,7 +158,7 @@ OPTIONS = {
     "--samples-per-identity 7": "has 7 samples: lower --samples-per-identity, or take what there is with",
     "--image-extension exe": "holds an image (exe)",
     "--path-replace-with x": "--path-replace-with needs --path-replace",
-    "--backbone iresnet34": "is an iresnet18, not an iresnet34: give --backbone iresnet18",
+    "--backbone iresnet34": "is an iresnet18 (blocks (2, 2, 2, 2)), not an iresnet34: give --backbone iresnet18",
     # What argparse finds:
     "--num-identities many": "argument --num-identities: invalid int value: 'many'",
     "--random-seed 1.5": "argument --random-seed: invalid int value: '1.5'",

@@ -522,7 +522,7 @@ def test_real_weights_are_told_by_their_keys(name: str, backbone: str, preproces
     assert (checkpoint.backbone, checkpoint.embedding_size) == (backbone, 128)
     assert checkpoint.preprocessing == preprocessing
     assert checkpoint.shapes["block4"] == (512, 7, 7)
-    with pytest.raises(RequestError, match="is an mobilefacenet"):
+    with pytest.raises(RequestError, match="is a mobilefacenet"):
         load_checkpoint(REAL / "weights" / name, "ir_50")
 
 
@@ -543,6 +543,17 @@ def test_an_iresnet_with_excitation_is_told_by_its_keys(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "se.pth")
     checkpoint = load_checkpoint(tmp_path / "se.pth", "iresnet34_se")
     assert (checkpoint.backbone, widths_of(checkpoint)) == ("iresnet34_se", (16, 17, 18, 19))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("channels", "excitation"), [(0, False), (8, True)])
+def test_stages_of_too_few_channels_are_refused(channels: int, excitation: bool, tmp_path: Path) -> None:
+    """Squeezing divides them by 16, which leaves nothing of 8."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shapes = IResNet(DEPTHS["iresnet18"], (channels, 16, 16, 16), 7, excitation).state_dict()
+    torch.save({key: torch.zeros(value.shape) for key, value in shapes.items()}, tmp_path / "few.pth")
+    assert "with stages of too few channels to compute" in refused(tmp_path / "few.pth")
 
 
 def test_an_ir_network_of_another_depth_is_refused(tmp_path: Path) -> None:

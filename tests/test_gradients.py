@@ -111,6 +111,14 @@ def test_a_layer_needs_only_what_comes_after_it(
     assert all(u.requires_grad for u in taken)
 
 
+def test_what_follows_the_last_statistics_does_not_run() -> None:
+    cut = random_network()
+    expected = image_gradients(cut, faces(1).float())
+    del cut.fc, cut.features
+    found = image_gradients(cut, faces(1).float())
+    assert all(torch.equal(found[layer], expected[layer]) for layer in LAYERS)
+
+
 class Hasty(nn.Module):
     """A block whose output is changed in place by what comes after it, as many networks do to save memory."""
 

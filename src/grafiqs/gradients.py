@@ -49,7 +49,7 @@ class _Pass:
         try:
             with torch.no_grad():
                 image = self._kept("image", images)
-                backbone(images if image is None else image)
+                backbone.trunk(images if image is None else image)
                 return torch.stack(self._terms).sum() / self._norms
         finally:
             for hook in hooks:

@@ -100,7 +100,8 @@ class Options:
         "backbone", "the checkpoint, which a run needs: .pth, .pt, .ckpt or .safetensors; nothing in it is executed",
         default=None, parse=path, metavar="FILE", decides=False)
     backbone: str | None = _option(
-        "backbone", "the network (default: the checkpoint tells)", default=None, choices=BACKBONES, decides=False)
+        "backbone", "the network (default: the checkpoint tells)",
+        default=None, choices=tuple(BACKBONES), decides=False)
     channel_order: str = _option(
         "backbone", "the colour order fed to the network; published networks expect rgb",
         default="rgb", choices=("rgb", "bgr"))

@@ -19,14 +19,23 @@ DEPTHS: dict[str, tuple[int, int, int, int]] = {
 IR_DEPTHS: dict[str, tuple[int, int, int, int]] = {"ir_50": (3, 4, 14, 3), "ir_100": (3, 13, 30, 3)}
 """The same of an IR network."""
 
-BACKBONES = (
-    *DEPTHS,
-    *(f"{name}_se" for name in DEPTHS),
-    *IR_DEPTHS,
-    *(name.replace("ir_", "ir_se_") for name in IR_DEPTHS),
-    *("mobilefacenet", "mobilefacenet_relu6"),
-)
-"""The networks that are known by name."""
+MOBILE_DEPTHS = (5, 7, 3)
+"""The bottlenecks of a MobileFaceNet at strides 4, 8 and 16."""
+
+
+def with_excitation(name: str) -> str:
+    """The name of the same iresnet or IR network with squeeze and excitation."""
+    return name.replace("ir_", "ir_se_") if name in IR_DEPTHS else f"{name}_se"
+
+
+BACKBONES: dict[str, tuple[int, ...]] = {
+    **DEPTHS,
+    **{with_excitation(name): depths for name, depths in DEPTHS.items()},
+    **IR_DEPTHS,
+    **{with_excitation(name): depths for name, depths in IR_DEPTHS.items()},
+    **dict.fromkeys(("mobilefacenet", "mobilefacenet_relu6"), MOBILE_DEPTHS),
+}
+"""The networks that are known by name, and how many blocks each of their stages has."""
 
 WIDTHS = (64, 128, 256, 512)
 """Channels of the four stages of every published iresnet and IR network."""

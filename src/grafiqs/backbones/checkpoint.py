@@ -34,10 +34,14 @@ class Checkpoint:
     sha256: str
     backbone: str
     network: Backbone
-    embedding_size: int
     preprocessing: Preprocessing
     shapes: dict[str, tuple[int, ...]]
     """The shape (C, H, W) of one image's gradient at each layer."""
+
+    @property
+    def embedding_size(self) -> int:
+        """The length of an embedding."""
+        return self.network.embedding_size
 
 
 def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
@@ -52,19 +56,17 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     data = _bytes(path)
     family, state, ignored = _network_keys(_content(data, path), path)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights without elements, which are looked for below
             name, network = family.build(state)
     except ValueError as error:
         raise RequestError(f"{shown(path)} {error}") from error
     if backbone is not None and backbone != name:
         raise RequestError(
-            f"{shown(path)} is an {name}, not an {backbone}: give --backbone {name}, or leave --backbone out"
+            f"{shown(path)} is {_article(name)} (blocks {BACKBONES[name]}), not {_article(backbone)}: "
+            f"give --backbone {name}, or leave --backbone out"
         )
     network.eval().requires_grad_(False)
-    preprocessing = family.preprocessing
-    with torch.device("meta"):
-        shapes = layer_shapes(network, preprocessing.size)
-        embedding_size = network(torch.zeros(1, 3, *preprocessing.size)).shape[1]
     expected = network.state_dict()
     _check_shapes(state, expected, path)
     for key, value in expected.items():  # older checkpoints lack the batch counters, which nothing here reads
@@ -75,9 +77,16 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
         log.info("Ignoring %d keys of %s beside the backbone: %s", len(extra), shown(path.name), _first(extra))
     weights = {key: _as(state[key], value) for key, value in expected.items()}
     _check_values(weights, path)
+    try:
+        shapes = layer_shapes(network, family.preprocessing.size)  # nothing is computed: it has no weights yet
+    except (RuntimeError, IndexError) as error:
+        raise RequestError(f"{shown(path)} is {_article(name)} with stages of too few channels to compute") from error
     network.load_state_dict(weights, assign=True)
-    network.eval().requires_grad_(False)
-    return Checkpoint(path, hashlib.sha256(data).hexdigest(), name, network, embedding_size, preprocessing, shapes)
+    return Checkpoint(path, hashlib.sha256(data).hexdigest(), name, network, family.preprocessing, shapes)
+
+
+def _article(name: str) -> str:
+    return f"{'a' if name.startswith('m') else 'an'} {name}"
 
 
 def check_file(path: Path | None) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import DEPTHS, IMAGENET, IR_DEPTHS, USUAL, WIDTHS, Preprocessing
+from grafiqs.backbones.catalogue import DEPTHS, IMAGENET, IR_DEPTHS, USUAL, WIDTHS, Preprocessing, with_excitation
 from grafiqs.backbones.ir import IRNet
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.backbones.mobilefacenet import MobileFaceNet, MobileFaceNetReLU6
@@ -40,7 +40,7 @@ def _iresnet(state: State) -> tuple[str, Backbone]:
     excitation = any(".se_block." in key for key in state)
     widths = _widths(state, [f"layer{stage}.0.bn3.weight" for stage in range(1, 5)])
     network = IResNet(DEPTHS[name], widths, _size(state, "fc.bias", 512), excitation)
-    return name + "_se" * excitation, network
+    return with_excitation(name) if excitation else name, network
 
 
 def _ir(state: State) -> tuple[str, Backbone]:
@@ -53,7 +53,7 @@ def _ir(state: State) -> tuple[str, Backbone]:
     ends = [sum(depths[:stage]) - 1 for stage in range(1, 5)]
     widths = _widths(state, [f"body.{end}.res_layer.4.weight" for end in ends])
     network = IRNet(depths, excitation, widths, _size(state, "output_layer.3.bias", 512))
-    return name.replace("ir_", "ir_se_") if excitation else name, network
+    return with_excitation(name) if excitation else name, network
 
 
 def _mobilefacenet(state: State) -> tuple[str, Backbone]:

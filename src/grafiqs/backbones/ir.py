@@ -53,6 +53,7 @@ class IRNet(Backbone):
         embedding_size: int = 512,
     ) -> None:
         super().__init__()
+        self.embedding_size = embedding_size
         self.input_layer = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.PReLU(widths[0])
         )
@@ -73,6 +74,10 @@ class IRNet(Backbone):
         )
         self.blocks = tuple(f"body.{end - 1}" for end in accumulate(depths))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, 112, 112) -> embeddings (B, embedding_size)."""
-        return self.output_layer(self.body(self.input_layer(image)))  # type: ignore[no-any-return]
+    def trunk(self, image: Tensor) -> Tensor:
+        """(B, 3, 112, 112) -> (B, widths[3], 7, 7)."""
+        return self.output_layer[0](self.body(self.input_layer(image)))  # type: ignore[no-any-return]
+
+    def head(self, x: Tensor) -> Tensor:
+        """(B, widths[3], 7, 7) -> embeddings (B, embedding_size)."""
+        return self.output_layer[1:](x)  # type: ignore[no-any-return]

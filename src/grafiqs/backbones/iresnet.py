@@ -49,7 +49,6 @@ class IResNet(Backbone):
     """
 
     blocks = ("layer1", "layer2", "layer3", "layer4")
-    """The modules whose outputs are block1 to block4."""
 
     def __init__(
         self,
@@ -59,6 +58,7 @@ class IResNet(Backbone):
         excitation: bool = False,
     ) -> None:
         super().__init__()
+        self.embedding_size = embedding_size
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0], eps=EPSILON)
         self.prelu = nn.PReLU(widths[0])
@@ -74,8 +74,11 @@ class IResNet(Backbone):
         self.fc = nn.Linear(widths[3] * 7 * 7, embedding_size)
         self.features = nn.BatchNorm1d(embedding_size, eps=EPSILON)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, 112, 112) -> embeddings (B, embedding_size)."""
+    def trunk(self, image: Tensor) -> Tensor:
+        """(B, 3, 112, 112) -> (B, widths[3], 7, 7)."""
         x = self.prelu(self.bn1(self.conv1(image)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.features(self.fc(self.bn2(x).flatten(1)))  # type: ignore[no-any-return]
+        return self.bn2(self.layer4(self.layer3(self.layer2(self.layer1(x)))))  # type: ignore[no-any-return]
+
+    def head(self, x: Tensor) -> Tensor:
+        """(B, widths[3], 7, 7) -> embeddings (B, embedding_size)."""
+        return self.features(self.fc(x.flatten(1)))  # type: ignore[no-any-return]

@@ -12,12 +12,13 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
+from grafiqs.backbones.catalogue import MOBILE_DEPTHS
 
-# Channels out, channels within, stride: the bottlenecks at strides 4, 8 and 16.
-_STAGES = (
-    ((64, 128, 2), *((64, 128, 1),) * 4),
-    ((128, 256, 2), *((128, 256, 1),) * 6),
-    ((128, 512, 2), *((128, 256, 1),) * 2),
+# Channels out, channels within, stride of every bottleneck: the first of its stage, and the others.
+_FIRST = ((64, 128, 2), (128, 256, 2), (128, 512, 2))
+_OTHERS = ((64, 128, 1), (128, 256, 1), (128, 256, 1))
+_STAGES = tuple(
+    (first, *(other,) * (depth - 1)) for first, other, depth in zip(_FIRST, _OTHERS, MOBILE_DEPTHS, strict=True)
 )
 
 
@@ -80,6 +81,7 @@ class MobileFaceNet(Backbone):
 
     def __init__(self, embedding_size: int = 128) -> None:
         super().__init__()
+        self.embedding_size = embedding_size
         self.conv1 = NormedConv(3, 64, 3, 2)
         self.conv2_dw = NormedConv(64, 64, 3, groups=64)
         channels = 64
@@ -95,13 +97,13 @@ class MobileFaceNet(Backbone):
         self.features = nn.Conv2d(512, embedding_size, 1, bias=False)
         self.last_bn = nn.BatchNorm2d(embedding_size)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, 112, 112) -> embeddings (B, embedding_size)."""
+    def trunk(self, image: Tensor) -> Tensor:
+        """(B, 3, 112, 112) -> (B, embedding_size, 1, 1)."""
         x = self.conv2_dw(self.conv1(image))
         for name in ("conv_23", "conv_3", "conv_34", "conv_4", "conv_45", "conv_5"):
             x = self.get_submodule(name)(x)
         x = self.prelu(self.sep_bn(self.sep(x)))
-        return self.last_bn(self.features(self.GDC_bn(self.GDC_dw(x)))).flatten(1)  # type: ignore[no-any-return]
+        return self.last_bn(self.features(self.GDC_bn(self.GDC_dw(x))))  # type: ignore[no-any-return]
 
 
 class InvertedResidual(nn.Module):
@@ -158,6 +160,7 @@ class MobileFaceNetReLU6(Backbone):
 
     def __init__(self, embedding_size: int = 128) -> None:
         super().__init__()
+        self.embedding_size = embedding_size
         self.conv1 = _clipped(3, 64, 3, 2)
         self.dw_conv = Separable(64)
         self.conv2 = _clipped(128, 512)
@@ -173,10 +176,10 @@ class MobileFaceNetReLU6(Backbone):
             )
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, 112, 112) -> embeddings (B, embedding_size)."""
+    def trunk(self, image: Tensor) -> Tensor:
+        """(B, 3, 112, 112) -> (B, embedding_size, 1, 1)."""
         x = self.conv2(self.features(self.dw_conv(self.conv1(image))))
-        return self.bn(self.conv3(self.gdconv(x))).flatten(1)  # type: ignore[no-any-return]
+        return self.bn(self.conv3(self.gdconv(x)))  # type: ignore[no-any-return]
 
 
 def _clipped(channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
