@@ -89,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     checkpoint = unseen_by_training(options.weights, options.seed)
     with devices.arithmetic():
-        results = measured(devices.placed(checkpoint.network, torch.device("cpu")), options)
+        results = measured(devices.placed(checkpoint.network, torch.device("cpu"), torch.channels_last), options)
     print_tables(results, options, checkpoint)
     if options.json is not None:
         origin = {"weights": options.weights.name, "sha256": checkpoint.sha256, "seed": options.seed}
@@ -364,7 +364,7 @@ def print_tables(results: Results, options: argparse.Namespace, checkpoint: Chec
     people, faces = options.identities, options.faces
     genuine = people * faces * (faces - 1) // 2
     impostors = people * (people - 1) // 2 * faces**2
-    print(f"{checkpoint.path.name}, SHA-256 {checkpoint.sha256}; drawn faces, seed {options.seed}.\n")
+    print(f"{options.weights.name}, SHA-256 {checkpoint.sha256}; drawn faces, seed {options.seed}.\n")
     print(
         f"**Verification** of undegraded faces: {people} identities, {faces} faces each, {genuine:,} genuine and "
         f"{impostors:,} impostor pairs; intervals: {RESAMPLES} bootstrap draws of identities.\n"

@@ -82,7 +82,7 @@ def main() -> None:
     set_seeds(options.seed)
     network = IResNet(DEPTHS["iresnet18"], WIDTHS, EMBEDDING_SIZE)
     use_quick_prelu(network)
-    train(devices.placed(network, device), faces, options, device)
+    train(devices.placed(network, device, devices.memory_format(device)), faces, options, device)
 
 
 def parsed() -> Options:

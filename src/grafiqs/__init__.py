@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from grafiqs.align import align_faces as align_faces
     from grafiqs.backbones.checkpoint import load_checkpoint
     from grafiqs.dataset import create_dataset_with_subset
     from grafiqs.demo.backbone import demo_backbone
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from grafiqs.extract import extract_gradients
     from grafiqs.gradients import gradient_scores, image_gradients
     from grafiqs.inspect import inspect_dataset
-    from grafiqs.options import DrawOptions, Options
+    from grafiqs.options import AlignOptions, DrawOptions, Options
     from grafiqs.results import open_run
     from grafiqs.select import open_dataset, select_subset
     from grafiqs.verify import verify_run
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignOptions",
     "DrawOptions",
     "Options",
     "RequestError",
@@ -48,13 +50,16 @@ _MODULES = (
 )
 """Where the public names live, lightest first: those that need torch come last."""
 
+_WITH_OPENCV = {"draw_faces": "grafiqs.demo.draw", "align_faces": "grafiqs.align"}
+"""Where those live that need OpenCV; they are not in __all__, so that the rest can be had without it."""
+
 
 def __getattr__(name: str) -> Any:
-    if name == "draw_faces":  # not in __all__, so that the rest can be had without OpenCV
+    if name in _WITH_OPENCV:
         try:
-            return import_module("grafiqs.demo.draw").draw_faces
+            return getattr(import_module(_WITH_OPENCV[name]), name)
         except ImportError as error:
-            raise ImportError(f"drawing faces needs OpenCV ({error}): pip install opencv-python-headless") from error
+            raise ImportError(f"{name} needs OpenCV ({error}): pip install opencv-python-headless") from error
     if name in __all__:
         for module in _MODULES:
             loaded = import_module(f"grafiqs.{module}")

@@ -19,11 +19,12 @@ from typing import Any, NoReturn, TypeVar
 from grafiqs import __version__
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
-from grafiqs.options import OPTIONS, DrawOptions, Options, flag, path
+from grafiqs.opencv import need_opencv
+from grafiqs.options import OPTIONS, AlignOptions, DrawOptions, Options, flag, path
 
 log = logging.getLogger("grafiqs")
 
-_Kind = TypeVar("_Kind", Options, DrawOptions)
+_Kind = TypeVar("_Kind", Options, AlignOptions, DrawOptions)
 
 _CODES = """
 exit codes:
@@ -55,6 +56,12 @@ examples:
 
   # scores only, of every image
   {prog} --image-path faces --weights backbone.pth --no-dump-gradients
+
+  # ordinary photos, aligned first by a YuNet face detector; embeddings, too
+  {prog} --image-path photos --weights backbone.pth --align yunet.onnx --embeddings
+
+  # a network of your own
+  {prog} --image-path faces --weights w.pth --backbone package.module:factory --blocks stage1,stage2,stage3,stage4
 """
 
 _SELECT = """
@@ -82,6 +89,28 @@ examples:
   {prog} grafiqs_output --image-path /elsewhere/faces
 """
 
+
+_ALIGN = """
+Five landmarks of a face are brought to the ArcFace template by a turn, a scale and a shift. The networks were trained
+on such crops: scores of unaligned faces mean little. OUT mirrors the data set, in PNG files; OUT/align.csv has box,
+landmarks and score of every face, OUT/failures.csv what no face was found in. Of several faces the largest near the
+centre is taken. An alignment that was stopped goes on.
+
+A detector is a YuNet model, such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo.
+
+examples:
+  {prog} photos crops --detector yunet.onnx
+  {prog} photos crops --landmarks crops_before/align.csv
+"""
+
+_BACKBONES = """
+Any other network with BatchNorm2d can be had from code of your own, a function or class that makes it:
+  grafiqs extract --backbone package.module:factory --blocks layer1,layer2,layer3,layer4 --weights w.pth ...
+
+examples:
+  {prog}
+  {prog} weights.pth
+"""
 
 _DRAW = """
 People who do not exist, in aligned crops of 112x112 pixels, to try things on: OUT/person_0000/0000.png and so on.
@@ -206,7 +235,7 @@ def _select(command: argparse.Namespace) -> int:
     subset = select_subset(_options(Options, command))
     log.info("Subset SHA-256: %s", subset.sha256)
     if command.output is None:
-        _print_bytes(subset_csv(subset))
+        _print_bytes(subset_csv(subset), ": give --output FILE")
         return 0
     output = Path(os.path.realpath(command.output))
     try:
@@ -221,16 +250,16 @@ def _select(command: argparse.Namespace) -> int:
     return 0
 
 
-def _print_bytes(pieces: Iterable[bytes]) -> None:
+def _print_bytes(pieces: Iterable[bytes], advice: str = "") -> None:
     if sys.stdout is None:
-        raise RequestError("standard output is closed: give --output FILE")
+        raise RequestError(f"standard output is closed{advice}")
     try:
         sys.stdout.buffer.writelines(pieces)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _UnheardError(f"cannot write to standard output: {error.strerror}; give --output FILE") from error
+        raise _UnheardError(f"cannot write to standard output: {error.strerror}{advice}") from error
 
 
 def _fill_inspect(parser: _Parser) -> None:
@@ -288,7 +317,7 @@ def _fill_draw(parser: _Parser) -> None:
 
 
 def _draw(command: argparse.Namespace) -> int:
-    _need_opencv()
+    need_opencv("drawing faces")
     from grafiqs.demo.draw import draw_faces
 
     draw_faces(_options(DrawOptions, command))
@@ -309,23 +338,61 @@ def _fill_demo(parser: _Parser) -> None:
 
 
 def _demo(command: argparse.Namespace) -> int:
-    _need_opencv()
+    need_opencv("drawing faces")
     from grafiqs.demo.first_run import first_run
 
     return 1 if first_run(command.output_dir, command.overwrite).failed else 0
 
 
-def _need_opencv() -> None:
-    try:
-        import cv2  # noqa: F401
-    except ImportError as error:
-        raise RequestError(f"drawing faces needs OpenCV ({error}): pip install opencv-python-headless") from error
+def _fill_align(parser: _Parser) -> None:
+    parser.usage = f"{parser.prog} IN OUT --detector ONNX | --landmarks CSV [options]"
+    parser.describe(
+        "Cut ordinary photos to aligned crops of 112x112 pixels, as the networks expect them.", _ALIGN + _CODES
+    )
+    fields = {field.name: field for field in dataclasses.fields(AlignOptions)}
+    parser.add_argument("image_path", metavar="IN", type=path, help=fields.pop("image_path").metadata["help"])
+    parser.add_argument("output", metavar="OUT", type=path, help=fields.pop("output").metadata["help"])
+    _add_options(parser, fields.values())
+    parser.set_defaults(verb=_align)
+
+
+def _align(command: argparse.Namespace) -> int:
+    options = _options(AlignOptions, command)
+    need_opencv("aligning faces")
+    from grafiqs.align import align_faces
+
+    return 1 if align_faces(options).failed else 0
+
+
+def _fill_backbones(parser: _Parser) -> None:
+    parser.usage = f"{parser.prog} [FILE] [options]"
+    parser.describe("List the networks that are known, or say what a checkpoint is.", _BACKBONES + _CODES)
+    parser.add_argument(
+        "file", metavar="FILE", type=path, nargs="?", help="a checkpoint: .pth, .pt, .ckpt, .safetensors"
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.set_defaults(verb=_backbones, quiet=False)
+
+
+def _backbones(command: argparse.Namespace) -> int:
+    log_to_terminal(quiet=False, results_on_stdout=True)
+    from grafiqs.backbones.description import describe, described, known, known_lines
+
+    if command.file is None:
+        text = json.dumps(known(), indent=1) if command.json else "\n".join(known_lines())
+    else:
+        found = describe(command.file)
+        text = json.dumps(found, indent=1) if command.json else "\n".join(described(found))
+    _print_bytes([text.encode(), b"\n"])
+    return 0
 
 
 _VERBS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "extract": ("select a subset and write its gradients and scores", _fill_extract),
     "select": ("write the chosen subset as CSV", _fill_select),
     "inspect": ("say what a data set is like: identities, samples, duplicates, unreadable files", _fill_inspect),
+    "align": ("cut ordinary photos to aligned crops, as the networks expect them", _fill_align),
+    "backbones": ("list the networks that are known, or say what a checkpoint is", _fill_backbones),
     "verify": ("check a finished run", _fill_verify),
     "demo": ("show all of it on drawn faces, in less than a minute", _fill_demo),
     "draw-faces": ("draw a data set of people who do not exist", _fill_draw),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,10 @@ from grafiqs import compiled, devices, images
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import USUAL, Preprocessing
 from grafiqs.errors import RequestError
-from grafiqs.gradients import gradient_scores, image_gradients
-from grafiqs.template import SIZE
+from grafiqs.gradients import gradient_scores, gradients_and_features
+
+Embeddings = Literal["none", "plain", "flip"]
+"""Which embeddings are computed, too: those of the images, or with those of their mirror images added."""
 
 
 class Step(nn.Module):
@@ -25,34 +28,47 @@ class Step(nn.Module):
         layers: tuple[str, ...],
         preprocessing: Preprocessing,
         memory_format: torch.memory_format,
+        embeddings: Embeddings = "none",
     ) -> None:
         super().__init__()
+        self.embeddings = embeddings
         self.network = network
         self.layers = layers
         self.preprocessing = preprocessing
         self.memory_format = memory_format
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """uint8 (B, 3, SIZE, SIZE) -> the gradient at each layer (B, C, H, W), then the scores (B, layers) float64."""
+        """uint8 (B, 3, H, W) -> the gradient at each layer (B, C, H', W'), the scores (B, layers) float64, embeddings.
+
+        The embeddings (B, embedding_size) are those that were asked for, or left out.
+        """
         x = images.normalise(pixels, self.preprocessing).contiguous(memory_format=self.memory_format)
-        found = image_gradients(self.network, x, self.layers)
+        found, features = gradients_and_features(self.network, x, self.layers)
         scores = torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
-        return (*(gradient.contiguous() for gradient in found.values()), scores)
+        results = (*(gradient.float().contiguous() for gradient in found.values()), scores)
+        if self.embeddings == "none":
+            return results
+        embedding = self.network.head(features)
+        if self.embeddings == "flip":
+            embedding = embedding + self.network(x.flip(3))
+        return (*results, embedding.float().contiguous())
 
     def extra_repr(self) -> str:
         """What makes this step besides its network, for the name of its compiled form."""
-        return f"{self.layers}, {self.preprocessing}, {self.memory_format}"
+        return f"{self.layers}, {self.preprocessing}, {self.memory_format}, embeddings: {self.embeddings}"
 
 
 @dataclass(frozen=True)
 class Computed:
     """What one batch came to, in the CPU's memory; a GPU may still be copying until `wait` returns.
 
-    `gradients` (B, C, H, W) float32 by layer, none where they were not asked for; `scores` (B, layers) float64.
+    `gradients` (B, C, H, W) float32 by layer, none where they were not asked for; `scores` (B, layers) float64;
+    `embeddings` (B, embedding_size) float32, where the computer is made for them.
     """
 
     gradients: dict[str, Tensor]
     scores: Tensor
+    embeddings: Tensor | None = None
     copied: torch.cuda.Event | None = None
 
     def wait(self) -> None:
@@ -72,13 +88,17 @@ class Computer:
         layers: tuple[str, ...],
         preprocessing: Preprocessing = USUAL,
         precision: str = "float32",
+        embeddings: Embeddings = "none",
     ) -> None:
         self.device = device
         self.batch_size = batch_size
         self.layers = layers
         self.precision = precision
-        memory_format = devices.memory_format(device, precision)
-        self._step = Step(devices.placed(network, device, precision), layers, preprocessing, memory_format)
+        self._size = preprocessing.size
+        self._names = (*layers, "scores") if embeddings == "none" else (*layers, "scores", "embeddings")
+        memory_format = devices.memory_format(device, precision) if network.known else torch.contiguous_format
+        placed = devices.placed(network, device, memory_format, precision)
+        self._step = Step(placed, layers, preprocessing, memory_format, embeddings)
         self._run: compiled.Program = self._step
         on_gpu = device.type == "cuda"
         self._copying = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
@@ -87,21 +107,24 @@ class Computer:
 
     def blank(self) -> Tensor:
         """A batch of black images, in memory that a GPU copies from while it computes."""
-        shape = (self.batch_size, 3, SIZE, SIZE)
+        shape = (self.batch_size, 3, *self._size)
         return torch.zeros(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
     def __call__(self, pixels: Tensor, gradients: bool = True) -> Computed:
-        """uint8 images (batch_size, 3, SIZE, SIZE) -> their scores, and their gradients unless nobody wants those.
+        """uint8 images (batch_size, 3, H, W) -> their scores, and their gradients unless nobody wants those.
 
         Gradients that nobody wants never leave the device. On a GPU this returns while it is at work.
         """
         with devices.arithmetic(self.precision), torch.no_grad():
             found = self._run(pixels.to(self.device, non_blocking=True))
-            wanted = dict(zip((*self.layers, "scores"), found, strict=True)) if gradients else {"scores": found[-1]}
+            wanted = dict(zip(self._names, found, strict=True))
+            if not gradients:
+                wanted = {name: value for name, value in wanted.items() if name not in self.layers}
             copied = None
             if self._copying is not None:
                 wanted, copied = _fetched(wanted, self._copying)
-        return Computed(scores=wanted.pop("scores"), gradients=wanted, copied=copied)
+        scores, embeddings = wanted.pop("scores"), wanted.pop("embeddings", None)
+        return Computed(wanted, scores, embeddings, copied)
 
     def compile(self) -> None:
         """Compute by a compiled program from now on. Raises CompileError, with nothing changed, if that cannot be."""
@@ -120,7 +143,7 @@ class Computer:
         started = time.monotonic()
         try:
             self(self.blank(), gradients=False).wait()
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # a GPU out of memory, or a network that does not take so many
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise RequestError(
                 f"{self.device} cannot compute {self.batch_size} images at once ({reason}): "

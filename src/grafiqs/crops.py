@@ -7,11 +7,16 @@ a whole data set, not of an image: one person's glasses can be enough to mislead
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.errors import UnreadableSampleError
+from grafiqs.reading import Reader
+from grafiqs.select import Sample
 from grafiqs.template import LANDMARKS, SIZE
 
 IDENTITIES, IMAGES = 10, 100
@@ -20,6 +25,19 @@ IDENTITIES, IMAGES = 10, 100
 ALIGNED = 0.6
 """The likeness from which on crops count as aligned. Ten crops each of any ten identities of Glint360k have 0.70 or
 more, drawn faces 0.71; so many photos of LFW, squeezed whole or cut out around the face, 0.58 or less (2026-11-23)."""
+
+PLAIN, PLAIN_OF_FEW = 0.5, 0.4
+"""Below this likeness images are plainly no aligned crops; the lower one where fewer identities can be looked at.
+
+In 200 draws each, aligned crops (Glint360k, and LFW) had 0.60 or more (ten identities, an image each) and 0.44 or more
+(one to three identities, nine or ten images in all); photos of LFW, squeezed whole or cut out around the face, had
+medians of 0.23 to 0.43, and at most 0.53 from ten identities on (2026-11-25)."""
+
+_FEWEST = 9
+"""With fewer images nothing is said."""
+
+_LOOKED_AT, _IDENTITIES_LOOKED_AT = 80, 20
+"""The most images that are looked at before a run, and of how many identities."""
 
 _INSIDE = (slice(30, 106), slice(18, 94))
 """The part of a crop that is compared: the face without hair and background."""
@@ -31,7 +49,7 @@ class Likeness:
     def __init__(self) -> None:
         self._identity: str | None = None
         self._own = self._means = np.zeros((SIZE, SIZE))
-        self._count = self._identities = 0
+        self._count = self._identities = self._images = 0
 
     def add(self, identity: str, image_edges: NDArray[np.float32]) -> None:
         """Count the `edges` of a crop; those of one identity follow each other, and each of the unnamed is one."""
@@ -40,18 +58,47 @@ class Likeness:
             self._identity = identity
         self._own = self._own + image_edges
         self._count += 1
+        self._images += 1
 
     def value(self) -> float | None:
         """The likeness, from -1 to 1; None when there were too few identities."""
         self._close()
-        enough = IDENTITIES if self._identity else IMAGES
-        return likeness(self._means / self._identities) if self._identities >= enough else None
+        return self._likeness() if self._enough() else None
+
+    def is_plainly_low(self) -> bool:
+        """Whether it is so low that these are no aligned crops, however few there are."""
+        self._close()
+        return self._images >= _FEWEST and self._likeness() < (PLAIN if self._enough() else PLAIN_OF_FEW)
+
+    def _likeness(self) -> float:
+        return likeness(self._means / self._identities)
+
+    def _enough(self) -> bool:
+        return self._identities >= (IDENTITIES if self._identity else IMAGES)
 
     def _close(self) -> None:
         if self._count:
             self._means = self._means + self._own / self._count
             self._identities += 1
             self._own, self._count = np.zeros((SIZE, SIZE)), 0
+
+
+def are_plainly_unaligned(samples: Sequence[Sample], reader: Reader) -> bool:
+    """Whether the images of a subset, read to 112x112, are plainly no aligned crops; some of them are looked at."""
+    found = Likeness()
+    for sample in _some(samples):
+        read = reader(sample.location)
+        if not isinstance(read, UnreadableSampleError):
+            found.add(sample.identity, edges(read.pixels.transpose(1, 2, 0)))
+    return found.is_plainly_low()
+
+
+def _some(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """The first samples of the first identities."""
+    every = [list(islice(own, _LOOKED_AT)) for _, own in groupby(samples, lambda sample: sample.identity)]
+    each = -(-_LOOKED_AT // min(len(every), _IDENTITIES_LOOKED_AT))
+    for own in every[:_IDENTITIES_LOOKED_AT]:
+        yield from own[:each]
 
 
 def edges(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

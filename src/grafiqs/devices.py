@@ -80,13 +80,19 @@ def memory_format(device: torch.device, precision: str = "float32") -> torch.mem
     return torch.contiguous_format if plain else torch.channels_last
 
 
-def placed(network: Network, device: torch.device, precision: str = "float32") -> Network:
-    """The network on `device`, its weights in the layout that is fastest there; a copy of it in another precision."""
-    if precision == "bfloat16":
-        network = rounded(network)
-    elif precision != "float32":
-        network = copy.deepcopy(network)
-    return network.to(device).to(memory_format=memory_format(device, precision))  # type: ignore[call-overload, no-any-return]
+def placed(network: Network, device: torch.device, layout: torch.memory_format, precision: str = "float32") -> Network:
+    """The network on `device`, its weights in that layout; a copy of it in another precision.
+
+    Raises RequestError when it cannot be copied.
+    """
+    if precision != "float32":
+        try:
+            network = rounded(network) if precision == "bfloat16" else copy.deepcopy(network)
+        except Exception as error:  # it may hold anything
+            raise RequestError(
+                f"--precision {precision} takes a copy of the network, which cannot be made ({error})"
+            ) from error
+    return network.to(device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
 @contextmanager

@@ -9,24 +9,34 @@ import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grafiqs import devices
-from grafiqs.backbones.catalogue import Preprocessing
-from grafiqs.backbones.checkpoint import Checkpoint, check_file, load_checkpoint
-from grafiqs.errors import RequestError, StoppedError
+from grafiqs.backbones.catalogue import USUAL
+from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
+from grafiqs.backbones.factory import load_factory
+from grafiqs.backbones.weights import check_file
+from grafiqs.crops import are_plainly_unaligned
+from grafiqs.errors import StoppedError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
+from grafiqs.opencv import need_opencv
 from grafiqs.options import Options
 from grafiqs.pipeline import images_per_second, outcomes
 from grafiqs.preparation import Preparation
 from grafiqs.progress import duration, progress_bar
+from grafiqs.reading import Reader
 from grafiqs.run import manifest as manifests
-from grafiqs.run.folder import RunFolder, open_run_folder, refuse_foreign
+from grafiqs.run.folder import RunFolder, open_run_folder
 from grafiqs.run.manifest import METHOD, Manifest
+from grafiqs.run.output import Output
 from grafiqs.run.tables import FAILURES, SCORES
 from grafiqs.seeds import set_seeds
 from grafiqs.select import Subset, open_dataset, select_subset
+from grafiqs.template import SIZE
+
+if TYPE_CHECKING:
+    from grafiqs.alignment import Faces
 
 log = logging.getLogger(__name__)
 
@@ -49,37 +59,57 @@ def extract_gradients(options: Options) -> Summary | None:
     """
     device = devices.resolve(options.device, options.gpu)
     devices.check_precision(options.precision, device)
-    weights = check_file(options.weights)
-    _check_output(options)
+    if options.weights is not None or not options.is_factory:
+        check_file(options.weights)
+    faces = _faces(options)
+    output = Output(options.output_dir, manifests.NAME)
+    output.refuse_inside(options.image_path)
+    output.refuse_foreign()
     dataset = open_dataset(options)
     subset = select_subset(options, dataset)
     set_seeds(options.random_seed)
-    checkpoint = load_checkpoint(weights, options.backbone)
-    log.info("Backbone: %s from %s (SHA-256 %s)", checkpoint.backbone, shown(weights), checkpoint.sha256)
-    locations = [sample.location for sample in subset.samples]
-    preprocessing = replace(checkpoint.preprocessing, channel_order=options.channel_order)
-    log.info("Input: %s", preprocessing)
-    preparation = Preparation(
-        checkpoint.network, preprocessing, device, options, dataset, locations, _kept_computation(options)
+    checkpoint = _checkpoint(options)
+    log.info(
+        "Backbone: %s from %s (SHA-256 %s)",
+        *(shown(checkpoint.backbone), shown(checkpoint.path or "its own weights"), checkpoint.sha256),
     )
-    manifest = _manifest(options, dataset, subset, checkpoint, preprocessing, preparation.computation)
+    log.info("Input: %s%s", checkpoint.preprocessing, "" if faces is None else f", aligned by {faces}")
+    reader = Reader(dataset, checkpoint.preprocessing.size, faces)
+    locations = [sample.location for sample in subset.samples]
+    if faces is None and reader.size == (SIZE, SIZE) and are_plainly_unaligned(subset.samples, reader):
+        log.warning(
+            "warning: these images do not look like crops aligned to the ArcFace template, which the networks expect: "
+            "scores of unaligned faces mean little. Ordinary photos are aligned by --align, or by 'grafiqs align'"
+        )
+    preparation = Preparation(checkpoint, device, options, reader, locations, _kept_computation(options))
+    manifest = _manifest(options, dataset, subset, checkpoint, faces, preparation.computation)
     log.info("Computing on %s, %d images at once", device, preparation.computer.batch_size)
     if options.dry_run:
-        _log_estimate(manifest, preparation, dataset, options)
+        _log_estimate(manifest, preparation, reader, options)
         return None
     with open_run_folder(options.output_dir, manifest, preparation.environment, options.overwrite) as run:
-        return _run(run, preparation, dataset, options)
+        return _run(run, preparation, reader, options)
 
 
-def _check_output(options: Options) -> None:
-    """Raise RequestError for an output folder that cannot be the run's, before the long work begins."""
-    output, dataset = (Path(os.path.realpath(path)) for path in (options.output_dir, options.image_path))
-    if output.is_relative_to(dataset):
-        raise RequestError(
-            f"the output folder {shown(options.output_dir)} lies inside the data set {shown(options.image_path)}, "
-            "where its files would be taken for samples: give an --output-dir outside it"
-        )
-    refuse_foreign(options.output_dir)
+def _checkpoint(options: Options) -> Checkpoint:
+    """The network that `options` ask for, and the input that it is to be given."""
+    if options.backbone is not None and options.is_factory:
+        own = replace(USUAL, size=options.input_size or USUAL.size)
+        preprocessing = own.changed(options.channel_order, options.mean, options.std)
+        return load_factory(options.backbone, options.blocks, options.weights, preprocessing, options.layers)
+    checkpoint = load_checkpoint(check_file(options.weights), options.backbone)
+    preprocessing = checkpoint.preprocessing.changed(options.channel_order, options.mean, options.std)
+    return replace(checkpoint, preprocessing=preprocessing)
+
+
+def _faces(options: Options) -> Faces | None:
+    """What finds the faces, where pictures are to be aligned."""
+    if options.align is None:
+        return None
+    need_opencv("--align")
+    from grafiqs.detector import Detector  # loads OpenCV
+
+    return Detector(options.align)
 
 
 def _kept_computation(options: Options) -> dict[str, Any]:
@@ -94,9 +124,10 @@ def _manifest(
     dataset: Dataset,
     subset: Subset,
     checkpoint: Checkpoint,
-    preprocessing: Preprocessing,
+    faces: Faces | None,
     computation: dict[str, Any],
 ) -> Manifest:
+    preprocessing = checkpoint.preprocessing
     return Manifest(
         method=METHOD,
         options=options.deciding(),
@@ -111,7 +142,7 @@ def _manifest(
             "root": os.path.realpath(dataset.root),
             "path_prefix": dataset.root.as_posix(),
         },
-        weights=os.path.realpath(checkpoint.path),
+        weights="" if checkpoint.path is None else os.path.realpath(checkpoint.path),
         weights_sha256=checkpoint.sha256,
         backbone={
             "name": checkpoint.backbone,
@@ -125,6 +156,7 @@ def _manifest(
             "channel_order": preprocessing.channel_order,
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
+            "alignment": None if faces is None else faces.source(),
         },
         computation=computation,
         subset=subset,
@@ -133,7 +165,7 @@ def _manifest(
     )
 
 
-def _run(run: RunFolder, preparation: Preparation, dataset: Dataset, options: Options) -> Summary:
+def _run(run: RunFolder, preparation: Preparation, reader: Reader, options: Options) -> Summary:
     """Work off what is pending, then close the run folder."""
     total = len(run.manifest.subset.samples)
     pending = run.pending()
@@ -142,7 +174,7 @@ def _run(run: RunFolder, preparation: Preparation, dataset: Dataset, options: Op
     started = time.monotonic()
     try:
         with (
-            closing(outcomes(run, preparation.computer, dataset, pending)) as done,
+            closing(outcomes(run, preparation.computer, reader, pending)) as done,
             progress_bar(total, total - len(pending), options.quiet) as bar,
         ):
             for outcome in done:
@@ -175,14 +207,14 @@ def _run(run: RunFolder, preparation: Preparation, dataset: Dataset, options: Op
     return Summary(run.root, counts.scored, counts.failed)
 
 
-def _log_estimate(manifest: Manifest, preparation: Preparation, dataset: Dataset, options: Options) -> None:
+def _log_estimate(manifest: Manifest, preparation: Preparation, reader: Reader, options: Options) -> None:
     """What the run would come to, in gigabytes and in time."""
     samples = manifest.subset.samples
     compiles = preparation.computation["engine"] == "compiled"
     known = compiles and preparation.computer.was_compiled_before()
     if known:
         preparation.environment()
-    rate = images_per_second(preparation.computer, dataset, [sample.location for sample in samples[:1000]])
+    rate = images_per_second(preparation.computer, reader, [sample.location for sample in samples[:1000]])
     size = sum(manifest.file_sizes.values()) * len(samples)
     output = Path(os.path.realpath(options.output_dir))
     free = shutil.disk_usage(next(folder for folder in (output, *output.parents) if folder.exists())).free

@@ -34,6 +34,8 @@ class _Pass:
     def __init__(self, first: str) -> None:
         self._layers = LAYERS[LAYERS.index(first) :]
         self.activations: dict[str, Tensor] = {}
+        self.features = torch.empty(0)
+        """What the trunk gives."""
         self._terms: list[Tensor] = []
         self._norms = 0
 
@@ -45,11 +47,11 @@ class _Pass:
         norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
         hooks = [norm.register_forward_pre_hook(self._measure) for norm in norms]
         for layer, name in zip(LAYERS[1:], backbone.blocks, strict=True):
-            hooks.append(backbone.get_submodule(name).register_forward_hook(partial(self._keep, layer)))
+            hooks.append(backbone.block(name).register_forward_hook(partial(self._keep, layer)))
         try:
             with torch.no_grad():
                 image = self._kept("image", images)
-                backbone.trunk(images if image is None else image)
+                self.features = backbone.trunk(images.clone() if image is None else image)
                 return torch.stack(self._terms).sum() / self._norms
         finally:
             for hook in hooks:
@@ -80,7 +82,7 @@ class _Pass:
 def image_gradients(backbone: Backbone, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
     """The gradient of each image's own loss at each of `layers`.
 
-    `images` (B, 3, 112, 112) are preprocessed (see `grafiqs.images.normalise`), of the backbone's dtype and
+    `images` (B, 3, H, W) are preprocessed (see `grafiqs.images.normalise`), of the backbone's dtype and
     device; the backbone is in eval mode with frozen weights, as `load_checkpoint` returns it.
     Returns {layer: (B, C, H, W)} in the order of `layers`.
 
@@ -89,10 +91,18 @@ def image_gradients(backbone: Backbone, images: Tensor, layers: Sequence[str] = 
     gradient. A gradient depends only on what comes after its layer: what lies before the first of `layers`
     runs without a graph and without statistics.
     """
+    found, _ = gradients_and_features(backbone, images, layers)
+    return found
+
+
+def gradients_and_features(
+    backbone: Backbone, images: Tensor, layers: Sequence[str] = LAYERS
+) -> tuple[dict[str, Tensor], Tensor]:
+    """`image_gradients`, and what the backbone's trunk gave in the same forward pass, which its head embeds."""
     one_pass = _Pass(min(layers, key=LAYERS.index))
     loss = one_pass.run(backbone, images)
     found = torch.autograd.grad(loss, [one_pass.activations[layer] for layer in layers])
-    return dict(zip(layers, found, strict=True))
+    return dict(zip(layers, found, strict=True)), one_pass.features.detach()
 
 
 def gradient_scores(gradient: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from grafiqs.backbones.catalogue import USUAL, Preprocessing
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.template import SIZE
 
 MAX_PIXELS = 89_478_485
 """A picture with more pixels is refused before it is decoded (a quarter of a gigabyte of RGB; Pillow's own limit)."""
@@ -61,9 +60,9 @@ class Picture:
     pixels: NDArray[np.uint8]
 
 
-def read(data: bytes) -> Tensor:
-    """Encoded image -> uint8 RGB tensor (3, SIZE, SIZE). Raises UnreadableSampleError as `decode` does."""
-    return resized(decode(data))
+def read(data: bytes, size: tuple[int, int] = USUAL.size) -> Tensor:
+    """Encoded image -> uint8 RGB tensor (3, *size). Raises UnreadableSampleError as `decode` does."""
+    return resized(decode(data), size)
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -100,15 +99,15 @@ def picture(data: bytes) -> Picture:
         raise UnreadableSampleError(f"cannot be decoded: {reason}") from error
 
 
-def resized(pixels: NDArray[np.uint8]) -> Tensor:
-    """RGB uint8 (H, W, 3) -> uint8 tensor (3, SIZE, SIZE).
+def resized(pixels: NDArray[np.uint8], size: tuple[int, int] = USUAL.size) -> Tensor:
+    """RGB uint8 (H, W, 3) -> uint8 tensor (3, *size); `size` is height and width.
 
     Bilinear with antialiasing, still in uint8: bit for bit what torchvision's v2 resize gives on the CPU.
     """
     image = torch.from_numpy(pixels).permute(2, 0, 1)
-    if image.shape[1:] == (SIZE, SIZE):
+    if image.shape[1:] == size:
         return image.contiguous()
-    batch = torch.nn.functional.interpolate(image[None], (SIZE, SIZE), mode="bilinear", antialias=True)
+    batch = torch.nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True)
     return batch[0].contiguous()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from grafiqs.backbones.catalogue import BACKBONES, LAYERS
 from grafiqs.errors import RequestError
@@ -15,6 +17,12 @@ from grafiqs.names import shown
 
 MAX_BATCH = 1024
 """The largest batch: beyond it no device gains, and memory runs out."""
+
+MAX_SIDE = 4096
+"""The longest side of a network's input, in pixels."""
+
+MAX_MEAN = 10
+"""The largest mean or standard deviation of a channel whose values lie between 0 and 1, generously."""
 
 MAX_FACES = 10_000_000
 """The most faces of one drawing: 200 gigabytes, and more than a day's work."""
@@ -30,9 +38,28 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+class _Backbones(tuple[str, ...]):
+    """The names of all known networks, and of any other: package.module:factory."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and ":" in name)
+
+
 def words(text: str) -> tuple[str, ...]:
     """The words of a comma-separated list."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """The numbers of a list, with commas or spaces between them. Raises ValueError for anything else, or none."""
+    words = text.replace(",", " ").split()
+    return tuple(float(word) for word in words or [text])
+
+
+def size(text: str) -> tuple[int, int]:
+    """'112x96' -> (112, 96). Raises ValueError for anything else."""
+    height, width = text.lower().split("x")
+    return int(height), int(width)
 
 
 def _option(
@@ -58,8 +85,8 @@ def _option(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What to extract, from what, into what. Raises RequestError when the values do not fit together."""
+class DataSetOptions:
+    """The data set to work on."""
 
     # fmt: off
     image_path: Path = _option(
@@ -75,7 +102,21 @@ class Options:
         default=(), parse=words, metavar="EXT")
     flat_structure: bool = _option(
         "data set", "the data set has no identities: take all its images as one", default=False)
+    # fmt: on
 
+    def __post_init__(self) -> None:
+        _check_kinds(self)
+        object.__setattr__(self, "image_path", Path(self.image_path))
+        object.__setattr__(self, "root", None if self.root is None else Path(self.root))
+        extensions = tuple(sorted({word.lower().lstrip(".*") for word in self.image_extension}))
+        object.__setattr__(self, "image_extension", extensions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DataSetOptions):
+    """What to extract, from what, into what. Raises RequestError when the values do not fit together."""
+
+    # fmt: off
     num_identities: int | None = _option(
         "subset", "take at most N identities: the first N by name, or N drawn (default: all)",
         default=None, parse=int, metavar="N")
@@ -100,13 +141,29 @@ class Options:
         "backbone", "the checkpoint, which a run needs: .pth, .pt, .ckpt or .safetensors; nothing in it is executed",
         default=None, parse=path, metavar="FILE", decides=False)
     backbone: str | None = _option(
-        "backbone", "the network (default: the checkpoint tells)",
-        default=None, choices=tuple(BACKBONES), decides=False)
-    channel_order: str = _option(
-        "backbone", "the colour order fed to the network; published networks expect rgb",
-        default="rgb", choices=("rgb", "bgr"))
+        "backbone", "the network (default: the checkpoint tells): one that 'grafiqs backbones' lists, or "
+        "package.module:factory for any other; that code is imported, from this folder too, and run",
+        default=None, metavar="NAME", choices=_Backbones((*BACKBONES, "package.module:factory")), decides=False)
+    blocks: tuple[str, ...] = _option(
+        "backbone", "the four modules of a package.module:factory whose outputs are block1 to block4, e.g. "
+        "layer1,layer2,layer3,layer4", default=(), parse=words, metavar="NAMES", decides=False)
+    input_size: tuple[int, int] | None = _option(
+        "backbone", "height and width that a package.module:factory takes (default: 112x112)",
+        default=None, parse=size, metavar="HxW", decides=False)
+    mean: tuple[float, ...] = _option(
+        "backbone", "what is subtracted from each channel of the image in [0, 1], in the order fed: a number or three "
+        "(default: the network's own, else 0.5)", default=(), parse=numbers, metavar="MEAN", decides=False)
+    std: tuple[float, ...] = _option(
+        "backbone", "what it is divided by then (default: the network's own, else 0.5)",
+        default=(), parse=numbers, metavar="STD", decides=False)
+    channel_order: str | None = _option(
+        "backbone", "the colour order fed to the network (default: the network's own, which is rgb for all published "
+        "ones)", default=None, choices=("rgb", "bgr"), decides=False)
     bgr2rgb: bool = _option(
         "backbone", "feed RGB: accepted for older scripts, it is the default here", default=False, decides=False)
+    align: Path | None = _option(
+        "backbone", "align ordinary photos first, with the faces that this YuNet detector (.onnx) finds in them; "
+        "without it, images are taken for aligned crops", default=None, parse=path, metavar="ONNX", decides=False)
 
     layers: tuple[str, ...] = _option(
         "gradients", f"where to take gradients, comma-separated, any of {','.join(LAYERS)}; "
@@ -116,6 +173,10 @@ class Options:
     gradient_dtype: str = _option(
         "gradients", "number format of the gradient files; float16 halves them, scores stay exact",
         default="float32", choices=("float32", "float16"))
+    embeddings: bool = _option(
+        "gradients", "write the embeddings, too: embeddings.npy, a row for each of scores.csv", default=False)
+    flip: bool = _option(
+        "gradients", "add the mirrored image's embedding to each", default=False)
 
     output_dir: Path = _option(
         "output", "the run folder; a run that was stopped there goes on",
@@ -151,7 +212,7 @@ class Options:
     # fmt: on
 
     def __post_init__(self) -> None:
-        _check_kinds(self)
+        super().__post_init__()
         for name in ("num_identities", "samples_per_identity", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -171,6 +232,9 @@ class Options:
             raise RequestError(
                 f"--layers names {shown(', '.join(unknown)) or 'no layer'}: it takes any of {', '.join(LAYERS)}"
             )
+        self._check_backbone()
+        if self.flip and not self.embeddings:
+            raise RequestError("--flip needs --embeddings, which it adds to")
         if self.bgr2rgb and self.channel_order == "bgr":
             raise RequestError("--bgr2rgb and --channel-order bgr contradict each other: give one of them")
         if self.path_replace_with is not None and not self.path_replace:
@@ -184,16 +248,49 @@ class Options:
         if self.strict and self.allow_insufficient_samples:
             raise RequestError("--strict and --allow-insufficient-samples contradict each other: give one of them")
         normalised = {
-            "image_path": Path(self.image_path),
-            "root": None if self.root is None else Path(self.root),
+            **{name: tuple(getattr(self, name)) for name in ("blocks", "mean", "std")},
+            "input_size": None if self.input_size is None else tuple(self.input_size),
+            "align": None if self.align is None else Path(self.align),
             "path_replace": self.path_replace or None,
             "weights": None if self.weights is None else Path(self.weights),
             "output_dir": Path(self.output_dir),
-            "image_extension": tuple(sorted({word.lower().lstrip(".*") for word in self.image_extension})),
             "layers": tuple(layer for layer in LAYERS if layer in self.layers),
         }
         for name, value in normalised.items():
             object.__setattr__(self, name, value)
+
+    def _check_backbone(self) -> None:
+        if self.is_factory and len(self.blocks) != len(LAYERS) - 1:
+            raise RequestError(
+                f"--backbone {shown(self.backbone)} needs --blocks, four names of its modules with commas between "
+                "them, in the order in which they run: their outputs are block1 to block4"
+            )
+        twice = [name for name in self.blocks if self.blocks.count(name) > 1]
+        if twice:
+            raise RequestError(f"--blocks names {shown(twice[0])} twice: block1 to block4 are four modules")
+        for name in ("blocks", "input_size"):
+            if getattr(self, name) and not self.is_factory:
+                raise RequestError(
+                    f"{flag(name)} is for a --backbone package.module:factory: a known network has its own"
+                )
+        if self.input_size is not None and not all(1 <= side <= MAX_SIDE for side in self.input_size):
+            size = "x".join(map(str, self.input_size))
+            raise RequestError(f"--input-size is {size}: sides lie between 1 and {MAX_SIDE}")
+        for name, above in (("mean", -math.inf), ("std", 0)):
+            values = getattr(self, name)
+            if len(values) not in (0, 1, 3) or not all(above < value < math.inf for value in values):
+                one = "one number above 0" if name == "std" else "one number"
+                raise RequestError(f"{flag(name)} is {_listed(values)}: it takes {one}, or three")
+            if any(abs(value) > MAX_MEAN for value in values):
+                raise RequestError(
+                    f"{flag(name)} is {_listed(values)}: it is for images whose values lie between 0 and 1; where "
+                    "yours is for 0 to 255, divide it by 255"
+                )
+
+    @property
+    def is_factory(self) -> bool:
+        """Whether the backbone is code of the user's own, named as package.module:factory."""
+        return ":" in (self.backbone or "")
 
     @property
     def identity_seed(self) -> int:
@@ -251,6 +348,37 @@ class DrawOptions:
             raise RequestError(f"--contact-sheet is {sheet}: that lies among the faces, put it elsewhere")
 
 
+@dataclass(frozen=True, kw_only=True)
+class AlignOptions(DataSetOptions):
+    """What to align, by what, into what. Raises RequestError when the values do not fit together."""
+
+    # fmt: off
+    output: Path = _option("output", "the folder of the aligned crops, new or empty", parse=path, metavar="OUT")
+    detector: Path | None = _option(
+        "landmarks", "a YuNet face detector (.onnx), which finds the faces and their landmarks",
+        default=None, parse=path, metavar="ONNX")
+    landmarks: Path | None = _option(
+        "landmarks", "a table of landmarks instead (.csv): columns path, x1, y1 to x5, y5 (the eyes, the tip of the "
+        "nose, the corners of the mouth; left in the picture first), as in an align.csv, or those eleven without names",
+        default=None, parse=path, metavar="CSV")
+    overwrite: bool = _option(
+        "output", "remove the crops that the folder holds, and begin anew", default=False)
+    quiet: bool = _option("output", "print warnings and errors only", default=False)
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.detector is not None and self.landmarks is not None:
+            raise RequestError("--detector and --landmarks contradict each other: give one of them")
+        if self.detector is None and self.landmarks is None:
+            raise RequestError(
+                "aligning needs landmarks: give --detector, a YuNet model (.onnx), or --landmarks, a table of them"
+            )
+        for name in ("output", "detector", "landmarks"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+
+
 OPTIONS = dataclasses.fields(Options)
 
 
@@ -263,7 +391,7 @@ DECIDING = frozenset(field.name for field in OPTIONS if field.metadata["decides"
 """The options that decide what a run writes."""
 
 
-def _check_kinds(options: Options | DrawOptions) -> None:
+def _check_kinds(options: DataSetOptions | DrawOptions) -> None:
     """Raise RequestError for a value that is not of its option's type, or not one of its choices."""
     types = get_type_hints(type(options))
     for field in dataclasses.fields(options):
@@ -278,13 +406,21 @@ def _check_kinds(options: Options | DrawOptions) -> None:
 
 def _is_of(value: Any, kind: Any) -> bool:
     """Whether a value has the type of its option; a path may be given as text, and no truth value is a number."""
+    if get_origin(kind) is UnionType:
+        return any(_is_of(value, one) for one in get_args(kind))
     if get_origin(kind) is tuple:
-        return isinstance(value, tuple | list) and all(isinstance(word, str) for word in value)
+        of, *rest = get_args(kind)
+        listed = isinstance(value, tuple | list) and all(_is_of(each, of) for each in value)
+        return listed and (rest == [...] or len(value) == 1 + len(rest))
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
         return isinstance(value, float | int)
-    return isinstance(value, kind) or (isinstance(value, str) and kind in (Path, Path | None))
+    return isinstance(value, kind) or (kind is Path and isinstance(value, str))
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 def _plain(value: Any) -> Any:

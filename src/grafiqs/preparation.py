@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from grafiqs import devices
-from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import Preprocessing
+from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.compiled import CompileError
-from grafiqs.computer import Computer
+from grafiqs.computer import Computer, Embeddings
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats.dataset import Dataset
 from grafiqs.options import Options
-from grafiqs.reading import read
+from grafiqs.reading import Reader
 from grafiqs.selfcheck import IMAGES, differences
 
 log = logging.getLogger(__name__)
@@ -47,19 +45,17 @@ class Preparation:
 
     def __init__(
         self,
-        network: Backbone,
-        preprocessing: Preprocessing,
+        checkpoint: Checkpoint,
         device: torch.device,
         options: Options,
-        dataset: Dataset,
+        reader: Reader,
         locations: Sequence[str],
         kept: dict[str, Any],
     ) -> None:
-        self._network = network
-        self._preprocessing = preprocessing
+        self._checkpoint = checkpoint
         self._device = device
         self._options = options
-        self._dataset = dataset
+        self._reader = reader
         self._locations = locations
         asked = {"precision": options.precision, "device": device.type}
         self._kept = kept if kept.items() >= asked.items() else {}
@@ -107,8 +103,19 @@ class Preparation:
         }
 
     def _made(self, batch_size: int, precision: str = "float32") -> Computer:
+        embeddings: Embeddings = "none"
+        if self._options.embeddings:
+            embeddings = "flip" if self._options.flip else "plain"
         layers = self._options.layers
-        return Computer(self._network, self._device, batch_size, layers, self._preprocessing, precision)
+        return Computer(
+            self._checkpoint.network,
+            self._device,
+            batch_size,
+            layers,
+            self._checkpoint.preprocessing,
+            precision,
+            embeddings,
+        )
 
     def _batch_size(self) -> int:
         """Images computed at once where nobody says."""
@@ -122,7 +129,9 @@ class Preparation:
             return "compiled" if self._options.compile == "on" else "eager"
         if self._kept:
             return str(self._kept["engine"])
-        norms = sum(isinstance(module, nn.BatchNorm2d) for module in self._network.modules())
+        if not self._checkpoint.network.known:
+            return "eager"
+        norms = sum(isinstance(module, nn.BatchNorm2d) for module in self._checkpoint.network.modules())
         cost = norms * SECONDS[self.computer.was_compiled_before()]
         for _ in range(2):  # the first call takes longer than all others
             seconds = self.reference.warm_up() / self.reference.batch_size
@@ -153,12 +162,12 @@ class Preparation:
         return "compiled"
 
     def _first_images(self) -> Tensor:
-        """The first images that can be read, uint8 (N, 3, SIZE, SIZE); a black one where there are none."""
+        """The first images that can be read, uint8 (N, 3, H, W); a black one where there are none."""
         found = []
         for location in self._locations[:_LOOKED_AT]:
-            image = read(self._dataset, location)
+            image = self._reader(location)
             if not isinstance(image, UnreadableSampleError):
-                found.append(torch.from_numpy(image[0]))
+                found.append(torch.from_numpy(image.pixels))
             if len(found) == self.reference.batch_size:
                 break
         return torch.stack(found) if found else self.reference.blank()[:1]

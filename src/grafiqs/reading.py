@@ -1,4 +1,4 @@
-"""Samples as pixels, read ahead of their turn: on threads, or on processes where threads cannot keep up."""
+"""Samples as the network's pixels, read ahead of their turn: on threads, or on processes where they cannot keep up."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 
 from grafiqs import images
 from grafiqs.ahead import mapped
+from grafiqs.backbones.catalogue import USUAL
 from grafiqs.errors import StoppedError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 
-Read = tuple[NDArray[np.uint8], str] | UnreadableSampleError
-"""RGB pixels (3, SIZE, SIZE) and the SHA-256 of the encoded bytes; or why there are none."""
+if TYPE_CHECKING:
+    from grafiqs.alignment import Face, Faces
 
 _CHUNK = 32
 """Samples that a process reads in one go."""
@@ -32,13 +34,40 @@ THREADS = min(16, max(2, (os.cpu_count() or 2) // 2))
 """Threads that read, and that write, beside the computation."""
 
 
-def read(dataset: Dataset, location: str) -> Read:
-    """Read and decode one sample."""
-    try:
-        data = dataset.read(location)
-        return images.read(data).numpy(), hashlib.sha256(data).hexdigest()
-    except UnreadableSampleError as error:
-        return error
+@dataclass(frozen=True)
+class Read:
+    """A sample that was read: RGB pixels (3, height, width), SHA-256 of the encoded bytes, the face it was cut by."""
+
+    pixels: NDArray[np.uint8]
+    sha256: str
+    face: Face | None = None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """From a sample of a data set to the pixels that a network of this input size is given.
+
+    With `faces`, every picture is cut to the aligned crop of its face; without, it is resized as it is.
+    """
+
+    dataset: Dataset
+    size: tuple[int, int] = USUAL.size
+    faces: Faces | None = None
+
+    def __call__(self, location: str) -> Read | UnreadableSampleError:
+        """Read and decode one sample; or say why that cannot be."""
+        try:
+            data = self.dataset.read(location)
+            picture = images.decode(data)
+            face = None
+            if self.faces is not None:
+                from grafiqs.alignment import aligned  # loads OpenCV, which others need not have
+
+                face = self.faces.face(location, picture)
+                picture = aligned(picture, face, self.size)
+            return Read(images.resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), face)
+        except UnreadableSampleError as error:
+            return error
 
 
 def processes_for(device: torch.device, count: int) -> int:
@@ -51,7 +80,9 @@ def processes_for(device: torch.device, count: int) -> int:
     return min(16, cores - 2) if device.type == "cuda" and cores > 4 and count >= 5000 else 0
 
 
-def read_ahead(dataset: Dataset, locations: Iterable[str], ahead: int, processes: int = 0) -> Generator[Read]:
+def read_ahead(
+    reader: Reader, locations: Iterable[str], ahead: int, processes: int = 0
+) -> Generator[Read | UnreadableSampleError]:
     """Read every sample, in order, at least `ahead` samples before their turn.
 
     Raises StoppedError when a reading process dies.
@@ -59,10 +90,14 @@ def read_ahead(dataset: Dataset, locations: Iterable[str], ahead: int, processes
     pool: Executor
     if processes:
         spawn = multiprocessing.get_context("spawn")  # a copy of a process with threads and a GPU in it cannot work
-        pool = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(dataset,))
+        pool = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(reader,))
         work, size, ahead = _read_here, _CHUNK, ahead // _CHUNK + 2 * processes
     else:
-        pool, work, size = ThreadPoolExecutor(THREADS), partial(_read_chunk, dataset), 1
+        pool, size = ThreadPoolExecutor(THREADS), 1
+
+        def work(locations: list[str]) -> list[Read | UnreadableSampleError]:
+            return [reader(location) for location in locations]
+
     try:
         for chunk in mapped(pool, work, _chunks(locations, size), ahead):
             yield from chunk
@@ -79,22 +114,18 @@ def _chunks(locations: Iterable[str], size: int) -> Iterator[list[str]]:
         yield chunk
 
 
-def _read_chunk(dataset: Dataset, locations: list[str]) -> list[Read]:
-    return [read(dataset, location) for location in locations]
-
-
 # -- in a reading process ----------------------------------------------------------------------------------
 
-_here: list[Dataset] = []
-"""The data set of this process."""
+_here: list[Reader] = []
+"""The reader of this process."""
 
 
-def _start(dataset: Dataset) -> None:
-    """Make this process read `dataset`: quietly, on one core, and no longer than the process that began it lives."""
+def _start(reader: Reader) -> None:
+    """Make this process read: quietly, on one core, and no longer than the process that began it lives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that process to hear
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
-    _here[:] = [dataset]
+    _here[:] = [reader]
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
@@ -105,5 +136,5 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _read_here(locations: list[str]) -> list[Read]:
-    return _read_chunk(_here[0], locations)
+def _read_here(locations: list[str]) -> list[Read | UnreadableSampleError]:
+    return [_here[0](location) for location in locations]

@@ -103,6 +103,20 @@ class Run:
         shape = tuple(self.manifest.layers[layer])
         return Gradients(self.folder / layer, self._samples, shape, self.manifest.dtype)
 
+    @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """The embeddings (N, size), float32, a row for each of `scores`, memory-mapped and read-only.
+
+        Raises RequestError when the run has none, or the file is gone.
+        """
+        if not self.manifest.embeds:
+            raise RequestError(f"{shown(self.folder)} has no embeddings: it was made without --embeddings")
+        path = self.folder / tables.EMBEDDINGS
+        try:
+            return npy.mapped(path, (len(self.scores), self.manifest.embedding_size), "float32")
+        except UnreadableSampleError as error:
+            raise RequestError(f"{shown(path)}: {error}") from error
+
     def dataset(self, layer: str, transform: Callable[[Tensor], Any] | None = None) -> FaceDataset:
         """The gradients of a layer as PyTorch dataset: (gradient float32 (C, H, W), label, index, path).
 

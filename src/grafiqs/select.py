@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from grafiqs.errors import RequestError
 from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset, Pair
 from grafiqs.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
-from grafiqs.options import Options
+from grafiqs.options import DataSetOptions, Options
 from grafiqs.scan import scan
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Subset:
         return digest.hexdigest()
 
 
-def open_dataset(options: Options) -> Dataset:
+def open_dataset(options: DataSetOptions) -> Dataset:
     """The data set that `options` name. Raises RequestError when it cannot be listed, or holds nothing."""
     return scan(options.image_path, options.image_extension, options.flat_structure, options.root)
 

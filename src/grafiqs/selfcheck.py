@@ -27,6 +27,10 @@ SCORES = {"float32": 1e-3, "tf32": 5e-3, "bfloat16": 5e-3}
 """The largest relative difference of any image's score, by precision."""
 
 
+EMBEDDINGS = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 5e-2}
+"""The largest relative L2 difference of any image's embedding, by precision."""
+
+
 @dataclass(frozen=True)
 class Differences:
     """How far two ways of computing lie apart: the largest relative difference of any of the images, by layer."""
@@ -34,6 +38,7 @@ class Differences:
     images: int
     gradients: dict[str, float]
     scores: dict[str, float]
+    embeddings: float | None = None
 
     def beyond(self, precision: str) -> list[str]:
         """What lies farther apart than `precision` allows, in words."""
@@ -43,12 +48,13 @@ class Differences:
                 for layer, value in self.gradients.items()
             ),
             *((f"the score at {layer}", value, SCORES[precision]) for layer, value in self.scores.items()),
+            ("the embedding", self.embeddings or 0.0, EMBEDDINGS[precision]),
         ]
         return [f"{what} by {value:.2g}" for what, value, limit in limits if not value <= limit]
 
 
 def differences(fast: Computer, reference: Computer, pixels: Tensor) -> Differences:
-    """How far `fast` lies from `reference` on the same images, uint8 (N, 3, SIZE, SIZE), N at most the batch of either.
+    """How far `fast` lies from `reference` on the same images, uint8 (N, 3, H, W), N at most the batch of either.
 
     The images are repeated until they fill the batch, so that every place in it is looked at. A gradient's difference
     is relative to its L2 norm. An image whose score is not finite by the reference is left out.
@@ -66,7 +72,10 @@ def differences(fast: Computer, reference: Computer, pixels: Tensor) -> Differen
         layer: _largest(found.scores[place, column, None], expected.scores[image, column, None])
         for column, layer in enumerate(fast.layers)
     }
-    return Differences(int(finite.sum()), gradients, scores)
+    embeddings = None
+    if found.embeddings is not None and expected.embeddings is not None:
+        embeddings = _largest(found.embeddings[place], expected.embeddings[image])
+    return Differences(int(finite.sum()), gradients, scores, embeddings)
 
 
 def _computed(computer: Computer, pixels: Tensor) -> Computed:

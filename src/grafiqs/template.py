@@ -17,10 +17,19 @@ Source: the alignment of insightface, which ArcFace (Deng et al., CVPR 2019) net
 """
 
 
+def landmarks(size: tuple[int, int]) -> NDArray[np.float64]:
+    """The template (5, 2) for crops of another size, height and width: as high as the crop, and in its middle.
+
+    For 112x96 that is the template which networks of that input are trained on: the square one without its margins.
+    """
+    height, width = size
+    return (LANDMARKS - SIZE / 2) * (height / SIZE) + (width / 2, height / 2)
+
+
 def similarity(points: NDArray[np.float64], targets: NDArray[np.float64] = LANDMARKS) -> NDArray[np.float64]:
     """The turn, scale and shift (2, 3) that brings `points` (N, 2) nearest to `targets`, by least squares.
 
-    As complex numbers, targets = a * points + b: a linear fit with one answer.
+    As complex numbers, targets = a * points + b: a linear fit with one answer, where the points do not coincide.
     """
     source, target = points @ (1, 1j), targets @ (1, 1j)
     spread = source - source.mean()

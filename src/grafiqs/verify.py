@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import filecmp
 import hashlib
 import logging
@@ -22,9 +23,9 @@ from grafiqs.options import Options
 from grafiqs.progress import progress_bar
 from grafiqs.run import manifest as manifests
 from grafiqs.run import tables
-from grafiqs.run.folder import LOCK
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
+from grafiqs.run.output import LOCK
 from grafiqs.select import open_dataset, select
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,10 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _file_problems(folder: Path, manifest: Manifest, scored: Scored) -> Iterator[str]:
-    """Check the gradient files of one sample."""
+    """Check the gradient files of one sample, and its embedding."""
+    if not np.isfinite(np.frombuffer(base64.b64decode(scored.embedding), "<f4")).all():
+        location = manifest.subset.samples[scored.index].location
+        yield f"{tables.EMBEDDINGS} holds values that are not finite for {shown(location)}"
     output = manifest.subset.samples[scored.index].output
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):

@@ -13,9 +13,16 @@ from grafiqs.backbones.catalogue import LAYERS
 class Backbone(nn.Module):
     """A face recognition network that says which of its modules give block1 to block4."""
 
+    known = True
+    """Whether it is of a making known here, which computes the same in every memory layout, and compiled."""
+
     blocks: tuple[str, ...]
     """The names of four modules, in the order in which they run; the output of each is a layer."""
     embedding_size: int
+
+    def block(self, name: str) -> nn.Module:
+        """The module of that name among `blocks`."""
+        return self.get_submodule(name)
 
     def trunk(self, image: Tensor) -> Tensor:
         """Preprocessed images (B, 3, H, W) -> what the last BatchNorm2d gives for them, (B, C, H', W')."""
@@ -42,7 +49,7 @@ def layer_shapes(network: Backbone, size: tuple[int, int]) -> dict[str, tuple[in
         shapes[layer] = tuple(output.shape[1:])
 
     hooks = [
-        network.get_submodule(name).register_forward_hook(partial(note, layer))
+        network.block(name).register_forward_hook(partial(note, layer))
         for layer, name in zip(LAYERS[1:], network.blocks, strict=True)
     ]
     try:

@@ -1,4 +1,4 @@
-"""The families of networks that are known: what tells them, how they are built, what input they expect."""
+"""How the families of networks are told by the keys of their weights, and built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import DEPTHS, IMAGENET, IR_DEPTHS, USUAL, WIDTHS, Preprocessing, with_excitation
+from grafiqs.backbones.catalogue import (
+    DEPTHS,
+    IR_DEPTHS,
+    WIDTHS,
+    with_excitation,
+)
 from grafiqs.backbones.ir import IRNet
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.backbones.mobilefacenet import MobileFaceNet, MobileFaceNetReLU6
@@ -18,8 +23,8 @@ State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Family:
-    """Networks of one making. `anchor` is a key that all of them have and no others.
+class Builder:
+    """What builds the networks of one naming. `anchor` is a key that all of them have and no others.
 
     `build` makes the network whose weights it is given, without weights of its own, and says its name; it raises
     ValueError, with the reason, when there is no such network.
@@ -27,7 +32,6 @@ class Family:
 
     anchor: str
     build: Callable[[State], tuple[str, Backbone]]
-    preprocessing: Preprocessing = USUAL
 
 
 def _iresnet(state: State) -> tuple[str, Backbone]:
@@ -64,11 +68,11 @@ def _mobilefacenet_relu6(state: State) -> tuple[str, Backbone]:
     return "mobilefacenet_relu6", MobileFaceNetReLU6(_size(state, "bn.weight", 128))
 
 
-FAMILIES = (
-    Family("layer1.0.bn1.weight", _iresnet),
-    Family("body.0.res_layer.0.weight", _ir),
-    Family("conv_23.conv_dw.conv.weight", _mobilefacenet),
-    Family("gdconv.depthwise.weight", _mobilefacenet_relu6, IMAGENET),
+BUILDERS = (
+    Builder("layer1.0.bn1.weight", _iresnet),
+    Builder("body.0.res_layer.0.weight", _ir),
+    Builder("conv_23.conv_dw.conv.weight", _mobilefacenet),
+    Builder("gdconv.depthwise.weight", _mobilefacenet_relu6),
 )
 
 

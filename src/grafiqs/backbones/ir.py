@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import WIDTHS
+from grafiqs.backbones.catalogue import WIDTHS, ir_blocks
 from grafiqs.backbones.excitation import SqueezeExcitation
 
 
@@ -72,7 +70,7 @@ class IRNet(Backbone):
             nn.Linear(widths[3] * 7 * 7, embedding_size),
             nn.BatchNorm1d(embedding_size),
         )
-        self.blocks = tuple(f"body.{end - 1}" for end in accumulate(depths))
+        self.blocks = ir_blocks(depths)
 
     def trunk(self, image: Tensor) -> Tensor:
         """(B, 3, 112, 112) -> (B, widths[3], 7, 7)."""

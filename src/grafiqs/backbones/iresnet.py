@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import WIDTHS
+from grafiqs.backbones.catalogue import IRESNET, WIDTHS
 from grafiqs.backbones.excitation import SqueezeExcitation
 
 EPSILON = 1e-5
@@ -48,7 +48,7 @@ class IResNet(Backbone):
     Source: Deng et al., "ArcFace", CVPR 2019; Duta et al., "Improved Residual Networks", ICPR 2020.
     """
 
-    blocks = ("layer1", "layer2", "layer3", "layer4")
+    blocks = IRESNET.blocks
 
     def __init__(
         self,

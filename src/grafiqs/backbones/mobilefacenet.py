@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import MOBILE_DEPTHS
+from grafiqs.backbones.catalogue import MOBILE_DEPTHS, MOBILEFACENET, MOBILEFACENET_RELU6
 
 # Channels out, channels within, stride of every bottleneck: the first of its stage, and the others.
 _FIRST = ((64, 128, 2), (128, 256, 2), (128, 512, 2))
@@ -77,7 +77,7 @@ class Bottlenecks(nn.Module):
 class MobileFaceNet(Backbone):
     """A MobileFaceNet with PReLU, as bubbliiiing's arcface-pytorch names it."""
 
-    blocks = ("conv_3", "conv_4", "conv_5", "prelu")
+    blocks = MOBILEFACENET.blocks
 
     def __init__(self, embedding_size: int = 128) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class GlobalDepthwise(nn.Module):
 class MobileFaceNetReLU6(Backbone):
     """A MobileFaceNet with ReLU6, as foamliu's MobileFaceNet names it."""
 
-    blocks = ("features.4", "features.11", "features.14", "conv2")
+    blocks = MOBILEFACENET_RELU6.blocks
 
     def __init__(self, embedding_size: int = 128) -> None:
         super().__init__()

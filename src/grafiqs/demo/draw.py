@@ -26,7 +26,7 @@ from grafiqs.names import shown
 from grafiqs.options import DrawOptions
 from grafiqs.progress import progress_bar
 from grafiqs.run.files import PART, whole
-from grafiqs.run.folder import LOCK
+from grafiqs.run.output import LOCK
 
 log = logging.getLogger(__name__)
 

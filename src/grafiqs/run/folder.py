@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import filelock
 from numpy.typing import NDArray
 
 from grafiqs import npy
@@ -21,14 +20,12 @@ from grafiqs.names import shown
 from grafiqs.run import files, tables
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
-from grafiqs.run.journal import Failed, Journal, Outcome
+from grafiqs.run.journal import Failed, Journal, Outcome, Scored
 from grafiqs.run.manifest import Manifest
+from grafiqs.run.output import Output
 from grafiqs.select import Sample
 
 log = logging.getLogger(__name__)
-
-LOCK = ".lock"
-"""An empty file that stays: what holds it open and locked is the run at work."""
 
 _BYTES_PER_ROW = 1024
 """Room that one sample takes in the tables and the journal, generously."""
@@ -36,7 +33,7 @@ _BYTES_PER_ROW = 1024
 _BLOCK = 4096
 """Files take whole blocks on the disk."""
 
-_NAME_ERRORS = frozenset((errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL))
+NAME_ERRORS = frozenset((errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL))
 """What the file system says when one name is the trouble and others will do."""
 
 
@@ -47,7 +44,7 @@ class UnwritableNameError(Exception):
 class RunFolder:
     """A run folder under this process's lock, as `open_run_folder` yields it."""
 
-    def __init__(self, root: Path, manifest: Manifest, journal: Journal) -> None:
+    def __init__(self, root: Path, manifest: Manifest, journal: Journal[Scored]) -> None:
         self.root = root
         self.manifest = manifest
         self.journal = journal
@@ -62,7 +59,7 @@ class RunFolder:
         sizes = self.manifest.file_sizes
         for index, sample in enumerate(self.manifest.subset.samples):
             if index in self.journal and not all(
-                _has_size(self.root / layer / sample.output, size) for layer, size in sizes.items()
+                has_size(self.root / layer / sample.output, size) for layer, size in sizes.items()
             ):
                 self.journal.forget(index)
 
@@ -86,7 +83,7 @@ class RunFolder:
                         file.write(piece)
                 checksums.append(checksum.hexdigest())
         except OSError as error:
-            if error.errno in _NAME_ERRORS:
+            if error.errno in NAME_ERRORS:
                 raise UnwritableNameError(f"its gradient cannot be written: {error.strerror}") from error
             raise
         return checksums
@@ -104,7 +101,8 @@ class RunFolder:
         return counts
 
 
-def _has_size(path: Path, size: int) -> bool:
+def has_size(path: Path, size: int) -> bool:
+    """Whether there is a file of this size."""
     try:
         return os.stat(path).st_size == size
     except OSError:
@@ -122,32 +120,20 @@ def open_run_folder(
     Raises RequestError, with nothing written, when the folder holds another run or anything else, when another
     process is at work in it, when there is no permission, or no room on the disk.
     """
-    refuse_foreign(root)
-    with _locked(root):
+    output = Output(root, manifests.NAME)
+    output.refuse_foreign()
+    with output.locked():
         try:
             run = _opened(root, manifest, prepare, overwrite)
         except OSError as error:
-            raise _unwritable(root, error) from error
+            raise output.unwritable(error) from error
         with closing(run.journal):
             yield run
 
 
-def refuse_foreign(root: Path) -> None:
-    """Raise RequestError when the folder exists and is neither empty nor a run folder."""
-    try:
-        if not root.exists() or (root / manifests.NAME).exists():
-            return
-        if any(entry.name not in (LOCK, manifests.NAME + files.PART) for entry in root.iterdir()):
-            raise RequestError(
-                f"{shown(root)} is not empty and holds no run: give another --output-dir (nothing there was touched)"
-            )
-    except OSError as error:
-        raise _unwritable(root, error) from error
-
-
 def _opened(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]], overwrite: bool) -> RunFolder:
     """The run folder with its manifest and journal in place, under this process's lock."""
-    refuse_foreign(root)  # again: now nobody else can fill it
+    Output(root, manifests.NAME).refuse_foreign()  # again: now nobody else can fill it
     (root / (manifests.NAME + files.PART)).unlink(missing_ok=True)
     count = len(manifest.subset.samples)
     needed = _bytes_to_write(manifest, count)
@@ -160,13 +146,13 @@ def _opened(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]
     if existing is not None:
         _remove_run(root, existing)
     _write_manifest(root, manifest)
-    return RunFolder(root, manifest, Journal(root, count))
+    return RunFolder(root, manifest, Journal(root, count, Scored))
 
 
 def _resumed(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]]) -> RunFolder:
     """The run that the folder holds, to go on with where there is something left to do."""
     reopened = _reopen_finished(root, manifest)
-    run = RunFolder(root, manifest, Journal(root, len(manifest.subset.samples)))
+    run = RunFolder(root, manifest, Journal(root, len(manifest.subset.samples), Scored))
     try:
         run.forget_incomplete()
         pending = run.pending()
@@ -186,37 +172,6 @@ def _resumed(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any
             run.journal.remove()  # the run stays finished
         raise
     return run
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold the folder against other processes; a folder made for nothing is removed again."""
-    lock = filelock.FileLock(root / LOCK, timeout=0)
-    missing: list[Path] = []
-    try:
-        try:
-            missing += [folder for folder in (root, *root.parents) if not folder.exists()]
-            root.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except filelock.Timeout as error:
-            raise RequestError(
-                f"another run is at work in {shown(root)}: wait until it ends, or give another --output-dir"
-            ) from error
-        except OSError as error:
-            raise _unwritable(root, error) from error
-        yield
-    finally:
-        if lock.is_locked and not (root / manifests.NAME).exists():
-            with suppress(OSError):
-                (root / LOCK).unlink()
-        lock.release()
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()  # fails, as it should, where anything was written
-
-
-def _unwritable(root: Path, error: OSError) -> RequestError:
-    return RequestError(f"cannot write to {shown(root)}: {error.strerror or error}: give another --output-dir")
 
 
 def _write_manifest(root: Path, manifest: Manifest) -> None:
@@ -276,12 +231,13 @@ def _remove_gradients(root: Path, manifest: Manifest, sample: Sample) -> None:
             try:
                 name.unlink(missing_ok=True)
             except OSError as error:
-                if error.errno not in _NAME_ERRORS:  # under such a name nothing was ever written
+                if error.errno not in NAME_ERRORS:  # under such a name nothing was ever written
                     raise
 
 
 def _bytes_to_write(manifest: Manifest, samples: int) -> int:
-    return samples * (_BYTES_PER_ROW + sum(size + _BLOCK for size in manifest.file_sizes.values()))
+    row = _BYTES_PER_ROW + 10 * manifest.embedding_size * manifest.embeds
+    return samples * (row + sum(size + _BLOCK for size in manifest.file_sizes.values()))
 
 
 def _bytes_written(root: Path, manifest: Manifest) -> int:

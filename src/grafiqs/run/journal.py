@@ -1,4 +1,4 @@
-"""progress.jsonl: what a run has done so far, a line a sample, there until the run is finished.
+"""progress.jsonl: what has been done so far, a line a sample.
 
 A line is appended when all files of its sample stand under their final names. Only the place of each line is
 kept in memory.
@@ -13,25 +13,45 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+
+from grafiqs.run import files
 
 NAME = "progress.jsonl"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A sample that is done: its scores and the checksums of its gradient files, in the order of the layers."""
+    """A sample that is done: its scores and the checksums of its gradient files, in the order of the layers.
+
+    `face` is the row of the face that it was aligned by, in `grafiqs.alignment.Face`'s order, or empty; `embedding` the
+    bytes of its float32 numbers in base64, or empty.
+    """
 
     index: int
     image_sha256: str
     scores: list[float]
     files_sha256: list[str]
+    face: list[float | None]
+    embedding: str
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A sample whose aligned crop is written: the row of its face, checksums of picture and crop, the crop's size."""
+
+    index: int
+    image_sha256: str
+    face: list[float | None]
+    crop_sha256: str
+    crop_bytes: int
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A sample that could not be scored, and why."""
+    """A sample that could not be scored or aligned, and why."""
 
     index: int
     reason: str
@@ -39,11 +59,14 @@ class Failed:
 
 Outcome = Scored | Failed
 
+Done = TypeVar("Done", Scored, Aligned)
 
-class Journal:
-    """The journal of a run of `count` samples, new or found in the folder."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+class Journal(Generic[Done]):
+    """The journal of `count` samples, new or found in the folder; `kind` is what a sample that is done comes to."""
+
+    def __init__(self, folder: Path, count: int, kind: type[Done]) -> None:
+        self._kind: type[Done] = kind
         self._path = folder / NAME
         self._places = np.full(count, -1, dtype=np.int64)
         self._file = self._path.open("a+b", buffering=0)
@@ -52,7 +75,7 @@ class Journal:
     def __contains__(self, index: int) -> bool:
         return bool(self._places[index] >= 0)
 
-    def append(self, outcome: Outcome) -> None:
+    def append(self, outcome: Done | Failed) -> None:
         """Record one outcome; it is on its way to the disk when this returns. Raises OSError when the disk is full."""
         text = line(outcome)
         place = self._file.seek(0, os.SEEK_END)
@@ -65,15 +88,20 @@ class Journal:
         """Count a sample as not done after all."""
         self._places[index] = -1
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Iterator[Done | Failed]:
         """Every outcome recorded, in the order of the samples. Raises OSError when a line was damaged meanwhile."""
         with self._path.open("rb") as file:
             for place in self._places[self._places >= 0]:
                 file.seek(place)
-                outcome = _parsed(file.readline())
+                outcome = _parsed(file.readline(), self._kind)
                 if outcome is None:
                     raise OSError(errno.EIO, f"{NAME} was damaged while the run was at work")
                 yield outcome
+
+    def tidy(self) -> None:
+        """Write it anew, a line a sample, in their order, whatever was tried how often; nothing is appended after."""
+        with files.whole(self._path) as file:
+            file.writelines(map(line, self.outcomes()))
 
     def close(self) -> None:
         """Let the file go."""
@@ -84,29 +112,33 @@ class Journal:
         self._path.unlink()
 
     def _load(self) -> None:
-        """Find the lines of scored samples; a torn last line is cut off, a failure is left to be tried again."""
-        place = 0
+        """Find the lines of samples that are done; a torn last line is cut off, a failure is left to be tried again."""
+        place, known = 0, range(len(self._places))
         with self._path.open("rb") as file:
             for text in file:
                 if not text.endswith(b"\n"):
                     break
-                outcome = _parsed(text)
-                if isinstance(outcome, Scored):
+                outcome = _parsed(text, self._kind)
+                if outcome is not None and not isinstance(outcome, Failed) and outcome.index in known:
                     self._places[outcome.index] = place
                 place += len(text)
         self._file.truncate(place)
 
 
-def line(outcome: Outcome) -> bytes:
+def line(outcome: Scored | Aligned | Failed) -> bytes:
     """An outcome as a line of the journal: the CRC-32 of its JSON, then the JSON."""
     text = json.dumps(list(vars(outcome).values())).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _parsed(text: bytes) -> Outcome | None:
+def _parsed(text: bytes, kind: type[Done]) -> Done | Failed | None:
     """The outcome that a line states, or None where the line is damaged: then its sample is done again."""
     checksum, _, content = text.rstrip(b"\n").partition(b" ")
     if checksum != b"%08x" % zlib.crc32(content):
         return None
-    values = json.loads(content)
-    return Failed(*values) if len(values) == 2 else Scored(*values)
+    try:
+        values: list[Any] = json.loads(content)
+        outcome = Failed(*values) if len(values) == 2 else kind(*values)
+    except (TypeError, ValueError):
+        return None
+    return outcome if isinstance(outcome.index, int) else None

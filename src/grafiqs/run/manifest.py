@@ -16,7 +16,7 @@ from grafiqs.options import DECIDING, Options
 from grafiqs.select import Sample, Subset
 
 NAME = "manifest.json"
-FORMAT = 4
+FORMAT = 5
 """Version of the run folder's layout."""
 
 METHOD = {
@@ -64,6 +64,21 @@ class Manifest:
         return tuple(self.layers) if self.options["dump_gradients"] else ()
 
     @property
+    def aligns(self) -> bool:
+        """Whether pictures were aligned on the way."""
+        return self.preprocessing["alignment"] is not None
+
+    @property
+    def embeds(self) -> bool:
+        """Whether embeddings are written, too."""
+        return bool(self.options["embeddings"])
+
+    @property
+    def embedding_size(self) -> int:
+        """The length of an embedding."""
+        return int(self.backbone["embedding_size"])
+
+    @property
     def dtype(self) -> str:
         """The NumPy type of the gradient files."""
         return str(self.options["gradient_dtype"])
@@ -82,18 +97,12 @@ class Manifest:
         """What differs between this run and the `other` asked for, a line each."""
         found: list[str] = []
         for section in _COMPARED:
-            found += _compare(section, getattr(self, section), getattr(other, section))
+            found += compared(section, getattr(self, section), getattr(other, section))
         return found + self.subset_differences(other.subset)
 
     def subset_differences(self, other: Subset) -> list[str]:
         """How the `other` subset differs from this run's: one line, or none."""
-        if self.subset.samples == other.samples:
-            return []
-        gone = sorted(sample.location for sample in set(self.subset.samples) - set(other.samples))
-        new = sorted(sample.location for sample in set(other.samples) - set(self.subset.samples))
-        examples = [f"{shown(path)} is no longer in it" for path in gone[:3]]
-        examples += [f"{shown(path)} is new in it" for path in new[:3]]
-        return [f"subset: {len(gone)} samples gone, {len(new)} new ({'; '.join(examples)})"]
+        return subset_differences(self.subset, other)
 
     def continued_in(self, environment: dict[str, Any]) -> Manifest:
         """The same run, with `environment` among those it was computed in."""
@@ -104,18 +113,48 @@ class Manifest:
     def to_json(self) -> Iterator[str]:
         """The text of manifest.json, in pieces."""
         plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "subset"}
-        subset = {
-            "sha256": self.subset.sha256,
-            "identities": self.subset.identities,
-            "chosen": self.subset.chosen,
-            "available": self.subset.available,
-            "insufficient": dict(self.subset.insufficient),
-            "count": len(self.subset.samples),
-            "samples": _by_identity(self.subset),
-        }
-        document = {"format": FORMAT, **plain, "subset": subset}
+        document = {"format": FORMAT, **plain, "subset": subset_document(self.subset)}
         yield from json.JSONEncoder(indent=1).iterencode(document)
         yield "\n"
+
+
+def subset_document(subset: Subset) -> dict[str, Any]:
+    """A subset as JSON values, with its hash and its list of samples."""
+    return {
+        "sha256": subset.sha256,
+        "identities": subset.identities,
+        "chosen": subset.chosen,
+        "available": subset.available,
+        "insufficient": dict(subset.insufficient),
+        "count": len(subset.samples),
+        "samples": _by_identity(subset),
+    }
+
+
+def documented_subset(document: dict[str, Any]) -> Subset:
+    """The subset that such values state. Raises ValueError, TypeError, KeyError, AttributeError otherwise."""
+    samples = tuple(
+        Sample(identity and _inside(identity), _inside(name), _inside(location))
+        for identity, locations in document["samples"].items()
+        for name, location in locations.items()
+    )
+    insufficient = tuple((identity, _count(count)) for identity, count in document["insufficient"].items())
+    counts = {name: _count(document[name]) for name in ("identities", "chosen", "available")}
+    subset = Subset(samples, insufficient=insufficient, **counts)
+    if subset.sha256 != document["sha256"] or len(samples) != document["count"]:
+        raise ValueError("its list of samples does not have the hash it states")
+    return subset
+
+
+def subset_differences(there: Subset, here: Subset) -> list[str]:
+    """How one subset differs from another: one line, or none."""
+    if there.samples == here.samples:
+        return []
+    gone = sorted(sample.location for sample in set(there.samples) - set(here.samples))
+    new = sorted(sample.location for sample in set(here.samples) - set(there.samples))
+    examples = [f"{shown(path)} is no longer in it" for path in gone[:3]]
+    examples += [f"{shown(path)} is new in it" for path in new[:3]]
+    return [f"subset: {len(gone)} samples gone, {len(new)} new ({'; '.join(examples)})"]
 
 
 def environment_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -152,28 +191,20 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     """The manifest that a JSON document states. Raises ValueError, TypeError, KeyError, AttributeError otherwise."""
     if document.pop("format") != FORMAT:
         raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
-    listed = document.pop("subset")
-    samples = tuple(
-        Sample(identity and _inside(identity), _inside(name), _inside(location))
-        for identity, locations in listed["samples"].items()
-        for name, location in locations.items()
-    )
-    insufficient = tuple((identity, _count(count)) for identity, count in listed["insufficient"].items())
-    counts = {name: _count(listed[name]) for name in ("identities", "chosen", "available")}
-    subset = Subset(samples, insufficient=insufficient, **counts)
-    if subset.sha256 != listed["sha256"] or len(samples) != listed["count"]:
-        raise ValueError("its list of samples does not have the hash it states")
+    subset = documented_subset(document.pop("subset"))
     manifest = Manifest(**document, subset=subset)
     for name, kind in get_type_hints(Manifest).items():
         if not isinstance(getattr(manifest, name), get_origin(kind) or kind):
             raise ValueError(f"its {name} is no {kind}")
     if manifest.options.keys() != DECIDING or tuple(manifest.layers) != manifest.to_options().layers:
         raise ValueError("its options are not those of a run")
+    if "alignment" not in manifest.preprocessing or not _count(manifest.backbone["embedding_size"]):
+        raise ValueError("it does not say what the network was given, or gives")
     if any(len(shape) != 3 or not all(map(_count, shape)) for shape in manifest.layers.values()):
         raise ValueError("its layers have no shapes")
     if manifest.data_set.keys() != _DATA_SET or not all(isinstance(text, str) for text in manifest.data_set.values()):
         raise ValueError("it does not say where its data set was")
-    locations = {sample.location for sample in samples} if manifest.pairs else set()
+    locations = {sample.location for sample in subset.samples} if manifest.pairs else set()
     if any(
         len(pair) != 3 or not locations.issuperset(pair[:2]) or type(pair[2]) is not bool for pair in manifest.pairs
     ):
@@ -207,8 +238,9 @@ def _inside(path: str) -> str:
     return path
 
 
-def _compare(name: str, there: Any, here: Any) -> list[str]:
+def compared(name: str, there: Any, here: Any) -> list[str]:
+    """What differs between two JSON values, a line each."""
     if isinstance(there, dict) and isinstance(here, dict):
         keys = sorted(there.keys() | here.keys())
-        return [line for key in keys for line in _compare(f"{name}.{key}", there.get(key), here.get(key))]
+        return [line for key in keys for line in compared(f"{name}.{key}", there.get(key), here.get(key))]
     return [] if there == here else [f"{name}: {shown(there)} in the folder, {shown(here)} asked for"]

@@ -1,0 +1,306 @@
+"""Ordinary photos in, aligned crops out: a tree that mirrors the data set, resumed where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+
+from grafiqs import images
+from grafiqs.ahead import mapped
+from grafiqs.alignment import Faces, aligned
+from grafiqs.detector import Detector
+from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
+from grafiqs.formats.dataset import Dataset
+from grafiqs.landmarks import Landmarks
+from grafiqs.names import shown
+from grafiqs.opencv import one_thread
+from grafiqs.options import AlignOptions, Options
+from grafiqs.progress import progress_bar
+from grafiqs.run import files, tables
+from grafiqs.run import journal as journals
+from grafiqs.run.folder import NAME_ERRORS, has_size
+from grafiqs.run.journal import Aligned, Failed, Journal
+from grafiqs.run.manifest import compared, documented_subset, subset_differences, subset_document
+from grafiqs.run.output import LOCK, Output
+from grafiqs.select import Sample, Subset, left_out, open_dataset, select
+from grafiqs.template import LANDMARKS, SIZE
+
+log = logging.getLogger(__name__)
+
+NAME = "align.json"
+"""What was aligned, and by what."""
+
+FORMAT = 1
+"""Version of that file."""
+
+CROP = (SIZE, SIZE)
+
+_TABLES = (tables.FACES, tables.FAILURES, tables.IMAGE_SUMS, tables.SUMS)
+_OWN = {name + suffix for name in (NAME, LOCK, journals.NAME, *_TABLES) for suffix in ("", files.PART)}
+
+
+@dataclass(frozen=True)
+class AlignSummary:
+    """What an alignment came to: how many pictures became crops, how many did not, and where it all lies."""
+
+    output: Path
+    aligned: int
+    failed: int
+
+
+def align_faces(options: AlignOptions) -> AlignSummary:
+    """Cut every picture of a data set to the aligned crop of its face; what was stopped in the same folder goes on.
+
+    The crops are PNG files of 112x112 pixels under identity and sample name; align.csv has the face in each,
+    failures.csv what has none. Raises RequestError when the request is wrong, with nothing written, and StoppedError
+    when it cannot go on, with everything done so far kept.
+    """
+    output = Output(options.output, NAME, "OUT", "alignment")
+    output.refuse_inside(options.image_path)
+    output.refuse_foreign()
+    faces = _faces(options)
+    dataset = open_dataset(options)
+    if dataset.ignored:
+        log.warning("%s", left_out(dataset))
+    subset = _everything(options, dataset)
+    log.info("Dataset loaded: %d identities, %d total images", subset.identities, len(subset.samples))
+    log.info("Faces: by %s", faces)
+    document = _document(options, dataset, faces, subset)
+    with output.locked(), one_thread(), _opened(output, document, subset, options.overwrite) as journal:
+        return _run(journal, faces, dataset, subset, options)
+
+
+def crop_of(sample: Sample) -> str:
+    """POSIX path of a sample's crop, relative to the folder of all."""
+    return f"{sample.identity}/{sample.name}.png" if sample.identity else f"{sample.name}.png"
+
+
+def _faces(options: AlignOptions) -> Faces:
+    if options.detector is not None:
+        return Detector(options.detector)
+    assert options.landmarks is not None  # noqa: S101 - the options have one of the two
+    return Landmarks(options.landmarks)
+
+
+def _everything(options: AlignOptions, dataset: Dataset) -> Subset:
+    """All samples of the data set."""
+    shared = {name: getattr(options, name) for name in ("image_path", "root", "image_extension", "flat_structure")}
+    subset = select(dataset, Options(**shared, allow_insufficient_samples=True))
+    if not subset.samples:
+        raise RequestError(f"no identity of {shown(dataset.place)} holds an image")
+    taken = {sample.identity.partition("/")[0] for sample in subset.samples} & _OWN
+    if taken:
+        raise RequestError(f"the identity {min(taken)} has the name of a file that is written beside the identities")
+    return subset
+
+
+# -- the folder --------------------------------------------------------------------------------------------
+
+
+def _document(options: AlignOptions, dataset: Dataset, faces: Faces, subset: Subset) -> dict[str, Any]:
+    """What align.json says."""
+    return {
+        "format": FORMAT,
+        "options": {"image_extension": list(options.image_extension), "flat_structure": options.flat_structure},
+        "faces": faces.source(),
+        "crop": {
+            "size": list(CROP),
+            "landmarks": LANDMARKS.tolist(),
+            "fit": "similarity, least squares",
+            "resampling": "bilinear; large faces at a multiple of the size, reduced by area; black beyond the picture",
+        },
+        "data_set": {"form": dataset.form, "place": os.path.realpath(options.image_path)},
+        "environment": {"grafiqs": version("grafiqs"), "opencv": cv2.__version__},
+        "subset": subset_document(subset),
+    }
+
+
+@contextmanager
+def _opened(output: Output, document: dict[str, Any], subset: Subset, overwrite: bool) -> Iterator[Journal[Aligned]]:
+    """The journal of the folder, with align.json in place: a new one, or that of the same alignment to go on with."""
+    try:
+        output.refuse_foreign()  # again: now nobody else can fill it
+        if (output.root / NAME).exists():
+            existing, others = _read(output.root)
+            if overwrite:
+                _remove(output.root, others)
+            else:
+                _refuse_other(output, existing, document, subset, others)
+                document = existing
+        with files.whole(output.root / NAME) as file:
+            file.write(json.dumps(document, indent=1).encode() + b"\n")
+        journal = Journal(output.root, len(subset.samples), Aligned)
+    except OSError as error:
+        raise output.unwritable(error) from error
+    with closing(journal):
+        for outcome in journal.outcomes():
+            path = output.root / crop_of(subset.samples[outcome.index])
+            if isinstance(outcome, Aligned) and not has_size(path, outcome.crop_bytes):
+                journal.forget(outcome.index)
+        yield journal
+
+
+def _read(root: Path) -> tuple[dict[str, Any], Subset]:
+    """align.json, and its samples. Raises RequestError when it cannot be trusted."""
+    path = root / NAME
+    try:
+        document = json.loads(path.read_bytes())
+        if document["format"] != FORMAT:
+            raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
+        return document, documented_subset(document["subset"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RequestError(
+            f"{shown(path)} is damaged ({shown(error)}): give another OUT, or remove that folder by hand"
+        ) from error
+
+
+def _refuse_other(
+    output: Output, existing: dict[str, Any], wanted: dict[str, Any], subset: Subset, others: Subset
+) -> None:
+    sections = ("options", "faces", "crop")
+    differences = [line for name in sections for line in compared(name, existing.get(name), wanted[name])]
+    differences += subset_differences(others, subset)
+    if differences:
+        raise RequestError(
+            f"{shown(output.root)} holds other crops, and nothing is mixed. What differs:\n"
+            + "".join(f"  - {line}\n" for line in differences)
+            + "Give another OUT, or remove those crops with --overwrite."
+        )
+
+
+def _remove(root: Path, subset: Subset) -> None:
+    """Remove the files of an alignment, and nothing else; align.json stays, so that this can be stopped."""
+    crops = [crop_of(sample) for sample in subset.samples]
+    for name in (*_TABLES, journals.NAME, *crops):
+        _remove_file(root / name)
+    folders = {folder for crop in crops for folder in Path(crop).parents}
+    for folder in sorted(folders - {Path()}, key=lambda folder: -len(folder.parts)):
+        with suppress(OSError):
+            (root / folder).rmdir()  # fails, as it should, where something else lies in it
+
+
+def _remove_file(path: Path) -> None:
+    """Remove a file, and its unfinished form."""
+    for name in (path, path.with_name(path.name + files.PART)):
+        try:
+            name.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in NAME_ERRORS:  # under such a name nothing was ever written
+                raise
+
+
+# -- the work ----------------------------------------------------------------------------------------------
+
+
+def _run(
+    journal: Journal[Aligned], faces: Faces, dataset: Dataset, subset: Subset, options: AlignOptions
+) -> AlignSummary:
+    """Work off what is pending, then write the tables."""
+    root, total = options.output, len(subset.samples)
+    pending = [index for index in range(total) if index not in journal]
+    if len(pending) < total:
+        log.info("Resuming: %d of %d images are done already", total - len(pending), total)
+
+    folders = {str(folder) for sample in subset.samples for folder in PurePosixPath(crop_of(sample)).parents}
+
+    def work(index: int) -> Aligned | Failed:
+        sample = subset.samples[index]
+        if crop_of(sample) in folders:  # whichever of the two came first
+            return Failed(index, "its crop cannot be written: a folder of other samples has its name")
+        outcome = _outcome(index, sample, faces, dataset, root)
+        if isinstance(outcome, Failed):
+            _remove_file(root / crop_of(sample))
+        return outcome
+
+    try:
+        threads = os.cpu_count() or 1
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            closing(mapped(pool, work, pending, 4 * threads)) as done,
+            progress_bar(total, total - len(pending), options.quiet) as bar,
+        ):
+            for outcome in done:
+                journal.append(outcome)
+                bar.update()
+        counts = _write_tables(root, subset, journal)
+        journal.tidy()
+    except BrokenPipeError:  # of the progress bar
+        raise
+    except OSError as error:
+        raise StoppedError(
+            f"cannot write to {shown(root)}: {error.strerror or error}. {_kept(journal, total)}: mend that, "
+            "and the same command goes on from there"
+        ) from error
+    except KeyboardInterrupt as stop:
+        stop.args = (f"stopped. {_kept(journal, total)}: the same command goes on from there",)
+        raise
+    log.info("%d of %d images are aligned: %s", counts[Aligned], total, shown(root / tables.FACES))
+    if counts[Failed]:
+        log.warning("%d images could not be aligned; %s says why", counts[Failed], shown(root / tables.FAILURES))
+    return AlignSummary(root, counts[Aligned], counts[Failed])
+
+
+def _kept(journal: Journal[Aligned], total: int) -> str:
+    return f"{sum(index in journal for index in range(total))} of {total} images are done and kept"
+
+
+def _outcome(index: int, sample: Sample, faces: Faces, dataset: Dataset, root: Path) -> Aligned | Failed:
+    """Align one sample and write its crop; may run on any thread."""
+    try:
+        data = dataset.read(sample.location)
+        pixels = images.decode(data)
+        face = faces.face(sample.location, pixels)
+        crop = aligned(pixels, face, CROP)
+    except UnreadableSampleError as error:
+        return Failed(index, str(error))
+    _, encoded = cv2.imencode(".png", crop[:, :, ::-1])
+    content = encoded.tobytes()
+    path = root / crop_of(sample)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.whole(path) as file:
+            file.write(content)
+    except OSError as error:
+        if error.errno in NAME_ERRORS:
+            return Failed(index, f"its crop cannot be written: {error.strerror}")
+        raise
+    picture_sha256, crop_sha256 = (hashlib.sha256(each).hexdigest() for each in (data, content))
+    return Aligned(index, picture_sha256, face.row(), crop_sha256, len(content))
+
+
+def _write_tables(root: Path, subset: Subset, journal: Journal[Aligned]) -> Counter[type[Aligned | Failed]]:
+    """Write align.csv, failures.csv and the checksums of pictures, crops and tables."""
+    counts: Counter[type[Aligned | Failed]] = Counter()
+    with ExitStack() as stack:
+        sums = stack.enter_context(files.whole(root / tables.SUMS))
+        with ExitStack() as others:
+            faces, failures, image_sums = (
+                others.enter_context(files.whole(root / name)) for name in _TABLES if name != tables.SUMS
+            )
+            faces.write(tables.face_header())
+            failures.write(tables.csv_row(*tables.SAMPLE, "reason"))
+            for outcome in journal.outcomes():
+                counts[type(outcome)] += 1
+                sample = subset.samples[outcome.index]
+                if isinstance(outcome, Failed):
+                    failures.write(tables.csv_row(*tables.columns_of(sample), outcome.reason))
+                else:
+                    faces.write(tables.face_row(sample, outcome.face))
+                    image_sums.write(tables.sum_row(outcome.image_sha256, sample.location))
+                    sums.write(tables.sum_row(outcome.crop_sha256, crop_of(sample)))
+        for name in sorted((NAME, *_TABLES)):
+            if name != tables.SUMS:
+                sums.write(tables.sum_row(files.sha256(root / name), name))
+    return counts

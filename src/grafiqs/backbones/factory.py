@@ -1,0 +1,306 @@
+"""Any network with BatchNorm2d: made by code of the user's own, its parts named by the user."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, reduce
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grafiqs.backbones.backbone import Backbone
+from grafiqs.backbones.catalogue import LAYERS, Preprocessing
+from grafiqs.backbones.checkpoint import Checkpoint
+from grafiqs.backbones.weights import first, fitted, read_weights
+from grafiqs.errors import RequestError
+from grafiqs.gradients import gradient_scores, image_gradients
+from grafiqs.names import shown
+
+log = logging.getLogger(__name__)
+
+_COUPLED = 1e-3
+"""What differs by more than this share of itself beside another image: the images are not independent."""
+
+
+class ForeignBackbone(Backbone):
+    """A network whose making is unknown; all of it is its trunk."""
+
+    known = False
+
+    def __init__(self, network: nn.Module, blocks: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.blocks = blocks
+        self.embedding_size = 0  # until it has been seen
+
+    def block(self, name: str) -> nn.Module:
+        """The module of that name in the network."""
+        return self.network.get_submodule(name)
+
+    def trunk(self, image: Tensor) -> Tensor:
+        """Preprocessed images (B, 3, H, W) -> what the network gives for them: a tensor, or the first of several."""
+        found: Any = self.network(image)
+        while isinstance(found, tuple | list) and found:
+            found = found[0]
+        if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != len(image):
+            raise TypeError(f"it gives {_what(found)} for {len(image)} images, not a tensor of as many embeddings")
+        return found
+
+
+def load_factory(
+    factory: str,
+    blocks: tuple[str, ...],
+    weights: Path | None,
+    preprocessing: Preprocessing,
+    layers: Sequence[str] = LAYERS,
+) -> Checkpoint:
+    """The network that `package.module:factory` makes when it is called, ready for gradients at `layers`.
+
+    The module is imported, and found in the current folder too; this runs its code. `blocks` are the names, in the
+    network, of the four modules whose outputs are block1 to block4. `weights` is a file with a state dict for it;
+    without one, the network keeps the weights that it is made with.
+    Raises RequestError when there is no such code or it fails, when the weights do not fit, and when the network cannot
+    give these gradients: a probe runs it once.
+    """
+    network = _made(factory)
+    sha256 = _state_sha256(network) if weights is None else _load(network, weights)
+    backbone = ForeignBackbone(network, blocks).eval()
+    shapes = _probed(backbone, factory, preprocessing, tuple(layers))
+    return Checkpoint(weights, sha256, factory, backbone, preprocessing, shapes)
+
+
+def _made(factory: str) -> nn.Module:
+    """Import and call the factory."""
+    module, _, name = factory.partition(":")
+    what = f"--backbone {shown(factory)}"
+    if not module or not name:
+        raise RequestError(f"{what} does not name a factory: it takes package.module:factory")
+    try:
+        with _importable_here():
+            found: Any = reduce(getattr, name.split("."), import_module(module))
+            network = found if isinstance(found, nn.Module) else found()
+            if isinstance(network, nn.Module):
+                network.eval()  # one by one: a network of others' making need not return itself
+                network.requires_grad_(False)
+                network.cpu()
+                network.float()
+    except (Exception, SystemExit) as error:  # code of others fails in every way there is
+        raise RequestError(f"{what} cannot be had: {_reason(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise RequestError(f"{what} gives {_what(network)}, not a torch.nn.Module")
+    return network
+
+
+@contextmanager
+def _importable_here() -> Iterator[None]:
+    """Let modules in the current folder be imported, as `python -m` does."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _load(network: nn.Module, weights: Path) -> str:
+    """Give the network the weights of a file, whose keys may carry a prefix; returns the file's SHA-256."""
+    found, sha256 = read_weights(weights)
+    expected = _state(network)
+    anchor = next((key for key, value in expected.items() if value.is_floating_point()), "")
+    counts = {
+        prefix: sum(prefix + key in found for key in expected)
+        for prefix in ("", *(key.removesuffix(anchor) for key in found if key.endswith(f".{anchor}")))
+    }
+    prefix, *others = [prefix for prefix, count in counts.items() if count == max(counts.values())]
+    if others and counts[prefix]:
+        names = ", ".join(repr(name) for name in (prefix, *others))
+        raise RequestError(f"{shown(weights)} holds {1 + len(others)} such networks ({names}): save one by itself")
+    state = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+    chosen = fitted(state, expected, weights)
+    extra = [key for key in found if not (key.startswith(prefix) and key.removeprefix(prefix) in expected)]
+    if extra:
+        log.info("Ignoring %d keys of %s beside the backbone: %s", len(extra), shown(weights.name), first(extra))
+    network.load_state_dict(chosen, strict=False)  # all is there: what is not is no weight
+    return sha256
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of a network, without what else its state dict may hold."""
+    return {key: value for key, value in network.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _state_sha256(network: nn.Module) -> str:
+    """SHA-256 over name, type, shape and bytes of every weight, in the order of the state dict."""
+    digest = hashlib.sha256()
+    for name, value in _state(network).items():
+        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+# -- the probe ---------------------------------------------------------------------------------------------
+
+
+def _probed(
+    backbone: ForeignBackbone, factory: str, preprocessing: Preprocessing, layers: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every layer. Raises RequestError when the network cannot give the gradients at `layers`."""
+    what = f"--backbone {shown(factory)}"
+    _check_blocks(backbone, what)
+    _check_statistics(backbone, what)
+    images = torch.randn(2, 3, *preprocessing.size, generator=torch.Generator().manual_seed(0))
+    seen = _Seen(backbone)
+    try:
+        with seen.watching():
+            together = backbone(images.clone())
+        alone = backbone(images[1:].clone())
+    except Exception as error:
+        height, width = preprocessing.size
+        raise RequestError(
+            f"{what} does not run on images of {height}x{width} (--input-size): {_reason(error)}"
+        ) from error
+    backbone.embedding_size = together.shape[1]
+    seen.check(layers, what)
+    coupled = "embedding" if _relative(together[1:], alone) > _COUPLED else None
+    try:
+        together, alone = (_scores(backbone, batch, layers) for batch in (images, images[1:]))
+    except Exception as error:
+        in_place = "; it changes in place what a BatchNorm2d gave" if "inplace operation" in str(error) else ""
+        raise RequestError(f"{what} has no gradients at {', '.join(layers)}{in_place}: {_reason(error)}") from error
+    if not torch.allclose(together[1:], alone, rtol=_COUPLED, atol=0, equal_nan=True):
+        coupled = "score"
+    if coupled:
+        raise RequestError(
+            f"{what} gives an image another {coupled} beside another image, or a second time: in eval mode, images "
+            "must not influence each other, and nothing may be random"
+        )
+    return {"image": tuple(images.shape[1:]), **seen.shapes}
+
+
+def _check_blocks(backbone: ForeignBackbone, what: str) -> None:
+    names = [name for name, _ in backbone.network.named_modules(remove_duplicate=False) if name]
+    unknown = [name for name in backbone.blocks if name not in names]
+    if unknown:
+        top = ", ".join(shown(name) for name in names if "." not in name) or "none"
+        raise RequestError(f"{what} has no module {first(unknown)}; its modules are {top}, and those within them")
+
+
+def _check_statistics(backbone: ForeignBackbone, what: str) -> None:
+    norms = {name: module for name, module in backbone.network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    if not norms:
+        raise RequestError(f"{what} has no BatchNorm2d: GraFIQs compares with the statistics that those have learned")
+    bare = [name for name, norm in norms.items() if norm.running_mean is None or norm.running_var is None]
+    if bare:
+        raise RequestError(f"{what} has {len(bare)} BatchNorm2d without running statistics: {first(bare)}")
+    broken = [
+        key
+        for key, value in _state(backbone.network).items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if broken:
+        raise RequestError(f"{what} has {len(broken)} weights that are not finite: {first(broken)}")
+    fresh = [name for name, norm in norms.items() if not norm.running_mean.any() and (norm.running_var == 1).all()]  # type: ignore[union-attr]
+    if fresh:
+        log.warning(
+            "warning: %d of %d BatchNorm2d of %s have never learned statistics (%s): scores mean nothing without "
+            "trained weights (--weights)",
+            *(len(fresh), len(norms), what, first(fresh)),
+        )
+
+
+class _Seen:
+    """What one forward pass shows of a network: its blocks, and how often and in which order they run."""
+
+    def __init__(self, backbone: ForeignBackbone) -> None:
+        self._backbone = backbone
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._order: list[str] = []
+        self._norms_after: dict[str, int] = dict.fromkeys(LAYERS, 0)
+        self._odd: dict[str, str] = {}
+        self._without_gradients = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look on while the block runs the network."""
+        hooks = []
+        try:
+            for layer, name in zip(LAYERS[1:], self._backbone.blocks, strict=True):
+                hooks.append(self._backbone.block(name).register_forward_hook(partial(self._ran, layer)))
+            norms = [module for module in self._backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+            hooks += [norm.register_forward_pre_hook(self._normed) for norm in norms]
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _ran(self, layer: str, _block: nn.Module, _inputs: object, output: object) -> None:
+        self._order.append(layer)
+        if isinstance(output, Tensor) and output.ndim == 4 and output.dtype == torch.float32:
+            self.shapes[layer] = tuple(output.shape[1:])
+        else:
+            self._odd[layer] = _what(output)
+
+    def _normed(self, _norm: nn.Module, _inputs: object) -> None:
+        self._without_gradients |= not torch.is_grad_enabled()
+        for layer in ("image", *self._order):
+            self._norms_after[layer] += 1
+
+    def check(self, layers: tuple[str, ...], what: str) -> None:
+        """Raise RequestError, with what to do, when the blocks cannot be layers."""
+        names = dict(zip(LAYERS[1:], self._backbone.blocks, strict=True))
+        told = {layer: f"{layer} ({shown(name)})" for layer, name in names.items()}
+        for layer, output in self._odd.items():
+            raise RequestError(
+                f"{told[layer]} of {what} gives {output}, not float32 maps (B, C, H, W): name another in --blocks"
+            )
+        for layer in names:
+            if self._order.count(layer) != 1:
+                runs = "runs several times" if layer in self._order else "never runs"
+                raise RequestError(f"{told[layer]} of {what} {runs} for an image: name another module in --blocks")
+        if self._order != list(names):
+            order = ",".join(shown(names[layer]) for layer in self._order)
+            raise RequestError(f"the blocks of {what} run in another order: give --blocks {order}")
+        if not self._norms_after["image"]:
+            raise RequestError(f"{what} has BatchNorm2d, but none of them runs")
+        if self._without_gradients:
+            raise RequestError(
+                f"{what} runs without gradients: its forward must not be under no_grad or inference_mode"
+            )
+        late = [layer for layer in layers if not self._norms_after[layer]]
+        if late:
+            rest = ",".join(layer for layer in LAYERS if self._norms_after[layer])
+            raise RequestError(
+                f"{', '.join(told.get(layer, layer) for layer in late)} of {what}: no BatchNorm2d runs after it, so "
+                f"that no gradient reaches it: name an earlier module in --blocks, or give --layers {rest}"
+            )
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    """The L2 difference, as a share of what is expected."""
+    return float((found - expected).norm() / expected.norm().clamp_min(torch.finfo(torch.float32).tiny))
+
+
+def _scores(backbone: ForeignBackbone, images: Tensor, layers: tuple[str, ...]) -> Tensor:
+    found = image_gradients(backbone, images, layers)
+    return torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
+
+
+def _what(value: object) -> str:
+    """What a value is, for a message."""
+    if not isinstance(value, Tensor):
+        return f"an object of type {type(value).__name__}"
+    return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+
+
+def _reason(error: BaseException) -> str:
+    """An exception of others' code in one line."""
+    text = shown(" ".join(str(error).split())[:300])
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

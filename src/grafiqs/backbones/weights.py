@@ -1,0 +1,146 @@
+"""From a weights file to tensors, without executing anything that the file holds."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from grafiqs.errors import RequestError
+from grafiqs.names import shown
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Every tensor of a .pth, .pt, .ckpt (PyTorch, `weights_only`) or .safetensors file, and its SHA-256.
+
+    A tensor's name is the path of names that leads to it, joined by dots: state dicts may be nested.
+    Raises RequestError when the file cannot be read without executing it, or is no state dict.
+    """
+    data = _bytes(path)
+    return dict(_tensors(_content(data, path))), hashlib.sha256(data).hexdigest()
+
+
+def fitted(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights of a network whose state dict is `expected`, from those of a file, in type and place as there.
+
+    Older files lack the batch counters, which nothing here reads.
+    Raises RequestError when others are missing, misshapen, no plain float tensors, or not finite.
+    """
+    floating = {key: value for key, value in expected.items() if value.is_floating_point()}
+    _check_shapes(state, floating, path)
+    weights = {key: _as(state[key], value) for key, value in floating.items()}
+    for key in expected.keys() - floating.keys():
+        value = expected[key] if expected[key].device.type == "cpu" else torch.zeros(expected[key].shape)
+        weights[key] = _as(state[key] if key in state and state[key].shape == value.shape else value, expected[key])
+    _check_values(weights, path)
+    return weights
+
+
+def check_file(path: Path | None, argument: str = "--weights") -> Path:
+    """The path of a checkpoint that exists, named by `argument`. Raises RequestError otherwise, before any work."""
+    if path is None:
+        raise RequestError("--weights is needed: the checkpoint of the face recognition network")
+    if not os.path.exists(path):
+        raise RequestError(f"the weights {shown(path)} do not exist or cannot be reached: check {argument}")
+    if not os.path.isfile(path):
+        raise RequestError(f"the weights {shown(path)} are no file: {argument} takes a checkpoint file")
+    return path
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"cannot read the weights {shown(path)}: {error.strerror}") from error
+
+
+def _content(data: bytes, path: Path) -> Mapping[Any, Any]:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of, the error says
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # hostile data make the readers fail in every way there is
+        raise RequestError(_why_unread(path, error)) from error
+    if not isinstance(content, Mapping):
+        raise RequestError(f"{shown(path)} holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def _why_unread(path: Path, error: Exception) -> str:
+    text = str(error)
+    refused = isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in text
+    if refused or "TorchScript" in text:
+        return (
+            f"the weights {shown(path)} hold more than tensors, and opening them could run code, so they were not "
+            "opened: on a machine where you trust the file, save its state_dict alone, best as .safetensors"
+        )
+    reason = shown(text.strip().partition("\n")[0][:200]) or type(error).__name__
+    if "weights_only" in text:
+        reason = "its bytes cannot be read as tensors"  # PyTorch's advice at this point is to run what the file holds
+    return (
+        f"the weights {shown(path)} are no whole PyTorch or safetensors checkpoint ({reason}): get the file again, or, "
+        "if it holds more than tensors, save its state_dict alone on a machine where you trust it"
+    )
+
+
+def _tensors(content: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that is reached by names alone, with those names joined by dots; each mapping is entered once."""
+    entered: set[int] = set()
+    waiting: list[tuple[str, Mapping[Any, Any]]] = [("", content)]
+    while waiting:
+        prefix, mapping = waiting.pop()
+        if id(mapping) in entered:
+            continue
+        entered.add(id(mapping))
+        for key, value in mapping.items():
+            if isinstance(key, str) and isinstance(value, Tensor):
+                yield prefix + key, value
+            elif isinstance(key, str) and isinstance(value, Mapping):
+                waiting.append((f"{prefix}{key}.", value))
+
+
+def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    missing = [key for key in expected if key not in state]
+    if missing:
+        raise RequestError(f"{shown(path)} lacks {len(missing)} keys of its network: {first(missing)}")
+    wrong = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in expected.items()
+        if state[key].shape != value.shape
+    ]
+    if wrong:
+        raise RequestError(f"{shown(path)} has {len(wrong)} keys of another shape: {first(wrong)}")
+    strange = [key for key in expected if not _is_plain(state[key])]
+    if strange:
+        raise RequestError(f"{shown(path)} has {len(strange)} keys that are no plain float tensors: {first(strange)}")
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.is_floating_point() and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _check_values(weights: Mapping[str, Tensor], path: Path) -> None:
+    broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise RequestError(f"{shown(path)} has {len(broken)} keys with values that are not finite: {first(broken)}")
+
+
+def _as(value: Tensor, like: Tensor) -> Tensor:
+    """The weight in the type and place that the network wants, cut loose from the file."""
+    return value.detach().to(like.dtype, copy=True).contiguous()
+
+
+def first(keys: list[str]) -> str:
+    """The first of many keys, for a message."""
+    return ", ".join(shown(key) for key in keys[:3]) + (", ..." if len(keys) > 3 else "")

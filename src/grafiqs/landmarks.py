@@ -1,0 +1,118 @@
+"""Landmarks that are known already: a table of five points a sample."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grafiqs.alignment import Face
+from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.names import shown
+from grafiqs.run.tables import BOX, POINTS
+from grafiqs.template import LANDMARKS
+
+
+class Landmarks:
+    """A table of landmarks (.csv), by the path of the sample in its data set.
+
+    Its first line names the columns, `path`, x1, y1 to x5, y5, and perhaps x, y, width, height and score, in any order
+    and among others (an align.csv is such a table); without such a line, it has path and ten numbers.
+    Raises RequestError when it cannot be read, or does not hold five points a sample, left in the picture first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise RequestError(f"cannot read the landmarks {shown(path)}: {error.strerror}") from error
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self._path = path
+        self._faces: dict[str, Face] = {}
+        text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+        try:
+            for line, location, face in _rows(text):
+                if location in self._faces:
+                    raise ValueError(f"line {line} names {shown(location)} a second time")
+                self._faces[location] = face
+        except (ValueError, csv.Error) as error:
+            raise RequestError(f"{shown(path)} is no table of landmarks: {error}") from error
+        if not self._faces:
+            raise RequestError(f"{shown(path)} is no table of landmarks: it has no rows")
+        mirrored = sum(map(_is_mirrored, self._faces.values()))
+        if mirrored > len(self._faces) / 2:
+            raise RequestError(
+                f"{shown(path)} has the right eye first, as {mirrored} of {len(self._faces)} faces show: the order is "
+                "left eye, right eye, nose, left and right corner of the mouth, left and right as seen in the picture"
+            )
+
+    def __str__(self) -> str:
+        return f"{shown(self._path.name)} (SHA-256 {self.sha256})"
+
+    def source(self) -> dict[str, Any]:
+        """What decides where the faces are."""
+        return {"landmarks": "a table", "sha256": self.sha256}
+
+    def face(self, location: str, pixels: NDArray[np.uint8]) -> Face:  # noqa: ARG002
+        """The face that the table has for a sample. Raises UnreadableSampleError when it has none."""
+        try:
+            return self._faces[location]
+        except KeyError as error:
+            raise UnreadableSampleError("the table of landmarks has none for it") from error
+
+
+def _rows(text: str) -> Iterator[tuple[int, str, Face]]:
+    """Line, path and face of every row. Raises ValueError, or csv.Error."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    columns: dict[str, int] | None = None
+    for row in rows:
+        if not row:
+            continue
+        if columns is None:
+            columns = {name.strip(): place for place, name in enumerate(row)}
+            if "path" in columns:
+                missing = [name for name in POINTS if name not in columns]
+                if missing:
+                    raise ValueError(f"it has no column {', '.join(missing)}")
+                continue
+            if len(row) != 1 + len(POINTS):
+                raise ValueError(f"line 1 has neither a column 'path' nor a path and {len(POINTS)} numbers")
+            if {*POINTS} & columns.keys():
+                raise ValueError("it has no column 'path'")
+            columns = {name: place for place, name in enumerate(("path", *POINTS))}
+        if len(row) <= max(columns.values()):
+            raise ValueError(f"line {rows.line_num} has {len(row)} columns")
+        values = {name: row[columns[name]].strip() for name in (*POINTS, *BOX) if name in columns}
+        points = tuple(_number(values[name], name, rows.line_num) for name in POINTS)
+        detected = all(values.get(name) for name in BOX)
+        box = [_number(values[name], name, rows.line_num) for name in BOX] if detected else []
+        yield rows.line_num, row[columns["path"]], Face(points, tuple(box[:4]) or None, box[4] if box else None)
+
+
+def _number(text: str, name: str, line: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"line {line} has no number for {name}: {shown(repr(text))}")
+    return value
+
+
+def _is_mirrored(face: Face) -> bool:
+    """Whether the points, right and left exchanged, lie more like a face than they do as they are."""
+    points = np.array(face.points).reshape(-1, 2)
+    return _likeness(points[[1, 0, 2, 4, 3]]) > _likeness(points)
+
+
+def _likeness(points: NDArray[np.float64]) -> float:
+    """How much of the template a turned, scaled and shifted copy of the points explains; up to a common factor."""
+    source, target = points @ (1, 1j), LANDMARKS @ (1, 1j)
+    return float(abs((source - source.mean()).conj() @ (target - target.mean())))

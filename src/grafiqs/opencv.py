@@ -1,0 +1,29 @@
+"""OpenCV, which not everybody has: its wheels conflict with each other, so that it is an extra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from grafiqs.errors import RequestError
+
+
+def need_opencv(what: str) -> None:
+    """Raise RequestError, which says what to install, where OpenCV is not there."""
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise RequestError(f"{what} needs OpenCV ({error}): pip install opencv-python-headless") from error
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep OpenCV to the thread that calls it, inside the block: with pictures on many threads, they would fight."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
