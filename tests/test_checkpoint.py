@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from grafiqs.backbones.catalogue import DEPTHS, IMAGENET, IR_DEPTHS, USUAL, WIDTHS, Preprocessing
-from grafiqs.backbones.checkpoint import check_file, load_checkpoint
+from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.backbones.ir import IRNet
 from grafiqs.backbones.iresnet import IResNet
+from grafiqs.backbones.weights import check_file
 from grafiqs.errors import RequestError
 from making import REAL, random_network, widths_of
 

@@ -18,7 +18,7 @@ import torch
 
 from grafiqs import computer
 from grafiqs.cli import main
-from grafiqs.gradients import image_gradients
+from grafiqs.gradients import gradients_and_features
 from grafiqs.options import Options, flag
 from making import grafiqs, tree
 
@@ -275,14 +275,14 @@ def test_a_device_that_fails_on_the_way_stops_the_run_and_keeps_what_is_done(
 ) -> None:
     options = ["--image-path", faces, "--weights", weights, "--layers", "block4", "--batch-size", 4, "--quiet"]
     batches = iter(range(100))
-    compute = image_gradients
+    compute = gradients_and_features
 
     def failing(*arguments: Any) -> Any:
         if next(batches) == 4:  # the first warms up
             raise torch.OutOfMemoryError("out of memory")
         return compute(*arguments)
 
-    monkeypatch.setattr(computer, "image_gradients", failing)
+    monkeypatch.setattr(computer, "gradients_and_features", failing)
     assert extract(*options, "--output-dir", tmp_path / "run") == 3
     said = capsys.readouterr().err
     assert re.search(r"the computation failed \(out of memory\)\. [1-9]\d* of 19 images are done and kept", said)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from grafiqs.errors import StoppedError, UnreadableSampleError
-from grafiqs.reading import processes_for, read_ahead
+from grafiqs.reading import Reader, processes_for, read_ahead
 from grafiqs.scan import scan
 from making import make_faces
 
@@ -32,7 +32,7 @@ def flawed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_samples_come_in_order_with_their_checksums(flawed: Path, processes: int) -> None:
     dataset = scan(flawed)
     locations = [dataset.location(name, sample) for name in dataset.identities for sample in dataset.samples(name)]
-    found = list(read_ahead(dataset, locations, 8, processes))
+    found = list(read_ahead(Reader(dataset), locations, 8, processes))
     assert len(found) == len(locations) == 45
     unread = {}
     for location, image in zip(locations, found, strict=True):
@@ -40,13 +40,13 @@ def test_samples_come_in_order_with_their_checksums(flawed: Path, processes: int
             unread[location] = str(image)
         else:
             with Image.open(flawed / location) as picture:
-                assert np.array_equal(image[0], np.array(picture).transpose(2, 0, 1))
+                assert np.array_equal(image.pixels, np.array(picture).transpose(2, 0, 1))
     assert unread == {"ann/3.png": "not an image in a known format", "bob/7.png": "the file is empty"}
 
 
 def test_reading_that_nobody_goes_on_with_ends(flawed: Path) -> None:
     dataset = scan(flawed)
-    reads = read_ahead(dataset, ["ann/0.png"] * 10_000, 64, 2)
+    reads = read_ahead(Reader(dataset), ["ann/0.png"] * 10_000, 64, 2)
     next(reads)
     started = time.monotonic()
     reads.close()
@@ -66,10 +66,10 @@ def test_reading_processes_do_not_outlive_a_killed_run(flawed: Path, tmp_path: P
     program = f"""
 import sys, time
 from pathlib import Path
-from grafiqs.reading import read_ahead
+from grafiqs.reading import Reader, read_ahead
 from grafiqs.scan import scan
 if __name__ == "__main__":
-    reads = read_ahead(scan(Path({str(flawed)!r})), ["ann/0.png"] * 1_000_000, 64, 2)
+    reads = read_ahead(Reader(scan(Path({str(flawed)!r}))), ["ann/0.png"] * 1_000_000, 64, 2)
     next(reads)
     print("reading", flush=True)
     time.sleep(100)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from grafiqs import images, open_run
+from grafiqs import gradient_scores, image_gradients, images, load_checkpoint, open_run
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.cli import main
 from grafiqs.crops import edges, likeness
@@ -21,6 +23,8 @@ from making import REAL, person, random_network
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real faces in {REAL}")
 
+YUNET = REAL / "detectors" / "yunet_n_dynamic.onnx"
+CHECKPOINTS = ("foamliu_mobilefacenet.pt", "bubbliiiing_arcface_mobilefacenet.pth")
 ALIGNED = REAL / "faces" / "glint24"
 PHOTOS = REAL / "faces" / "lfw158_raw250"
 
@@ -116,7 +120,7 @@ def test_photos_cut_to_the_size_of_crops_are_not_taken_for_them(box: tuple[int, 
 
 
 def test_a_face_detector_finds_drawn_faces_where_the_template_has_them() -> None:
-    detector = cv2.FaceDetectorYN.create(str(REAL / "detectors" / "yunet_n_dynamic.onnx"), "", (224, 224), 0.7)
+    detector = cv2.FaceDetectorYN.create(str(YUNET), "", (224, 224), 0.7)
     offsets = []
     for number in range(30):
         canvas = np.full((224, 224, 3), 127, np.uint8)
@@ -130,3 +134,97 @@ def test_a_face_detector_finds_drawn_faces_where_the_template_has_them() -> None
     eyes, all_points = np.abs(np.mean(offsets, axis=0))[:2], np.abs(np.mean(offsets, axis=0))
     assert eyes.max() < 2
     assert all_points.max() < 7
+
+
+# -- photos, aligned ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def aligned_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photos as aligned crops."""
+    crops = tmp_path_factory.mktemp("aligned") / "crops"
+    assert main(["align", str(PHOTOS), str(crops), "--detector", str(YUNET), "--quiet"]) == 0
+    return crops
+
+
+def leave_one_out_accuracy(embeddings: NDArray[np.float32], identities: NDArray[np.object_]) -> float:
+    """Verification over all genuine pairs and as many impostor pairs, the threshold for each identity from the others.
+
+    An impostor pair is decided twice, once for either identity.
+    """
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    first, second = np.triu_indices(len(unit), 1)
+    same = identities[first] == identities[second]
+    impostors = np.random.default_rng(0).choice(np.flatnonzero(~same), same.sum(), replace=False)
+    pairs = np.concatenate([np.flatnonzero(same), impostors])
+    pairs = pairs[np.argsort((unit @ unit.T)[first, second][pairs], kind="stable")]
+    first, second, same = first[pairs], second[pairs], same[pairs]
+    right = []
+    for identity in np.unique(identities):
+        own = (identities[first] == identity) | (identities[second] == identity)
+        # Below each place of the threshold: impostors that are rejected, and genuine pairs that are, too.
+        gained = np.cumsum(np.where(own, 0, np.where(same, -1, 1)))
+        accepted = np.arange(len(pairs)) > gained.argmax()
+        right.append((accepted == same)[own])
+    return float(np.concatenate(right).mean())
+
+
+@pytest.mark.parametrize(("weights", "known"), list(zip(CHECKPOINTS, (0.9905, 0.977), strict=True)))
+def test_people_in_aligned_photos_are_told_apart(
+    weights: str, known: float, aligned_photos: Path, tmp_path: Path
+) -> None:
+    """Weights, preprocessing, colour and alignment fit together."""
+    options = [
+        "--layers",
+        "block4",
+        "--no-dump-gradients",
+        "--embeddings",
+        "--quiet",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
+    assert (
+        main(["extract", "--image-path", str(aligned_photos), "--weights", str(REAL / "weights" / weights), *options])
+        == 0
+    )
+    run = open_run(tmp_path / "run")
+    assert run.embeddings.shape == (1580, 128)
+    accuracy = leave_one_out_accuracy(np.array(run.embeddings), run.scores["identity"])
+    assert accuracy >= 0.97
+    assert accuracy == pytest.approx(known, abs=0.003)
+
+
+def _blurred(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.GaussianBlur(crop, (0, 0), 4), np.uint8)
+
+
+def _dark(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return crop // 4
+
+
+def _covered(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    covered = crop.copy()
+    covered[40:64, 20:92] = 0  # the eyes are at a height of 51.6
+    return covered
+
+
+@pytest.mark.parametrize(
+    ("weights", "changes"), list(zip(CHECKPOINTS, [(_blurred, _dark, _covered), (_blurred, _dark)], strict=True))
+)
+def test_scores_of_real_faces_rise_where_they_get_worse(
+    weights: str, changes: tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], ...], aligned_photos: Path
+) -> None:
+    checkpoint = load_checkpoint(REAL / "weights" / weights)
+    crops = [images.decode(path.read_bytes()) for path in sorted(aligned_photos.glob("*/*.png"))[::32]]
+
+    def scores(pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
+        batches = torch.stack([images.resized(picture) for picture in pictures]).split(16)  # type: ignore[no-untyped-call]
+        inputs = (images.normalise(batch, checkpoint.preprocessing) for batch in batches)
+        found = (image_gradients(checkpoint.network, batch, ("image",))["image"] for batch in inputs)
+        return torch.cat([gradient_scores(gradient) for gradient in found])
+
+    before = scores(crops)
+    assert len(before) == 50
+    for change in changes:
+        risen = (scores([change(crop) for crop in crops]) > before).double().mean()
+        assert risen >= 0.9, f"{change.__name__}: {risen:.2f}"

@@ -32,7 +32,7 @@ from grafiqs.cli import main
 from grafiqs.options import OPTIONS
 from grafiqs.run import manifest as manifests
 from grafiqs.run.folder import open_run_folder
-from grafiqs.run.journal import Journal, Outcome
+from grafiqs.run.journal import Journal, Outcome, Scored
 from making import make_faces, picture, random_network, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -128,7 +128,7 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
 
     append = Journal.append
 
-    def watched_append(journal: Journal, outcome: Outcome) -> None:
+    def watched_append(journal: Journal[Scored], outcome: Outcome) -> None:
         happens(f"append {outcome.index}")
         append(journal, outcome)
         happens(f"appended {outcome.index}")
@@ -470,20 +470,28 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "random_identity_selection": ("--random-identity-selection",),
     "allow_insufficient_samples": ("--allow-insufficient-samples",),
     "strict": ("--strict", "--num-identities", 4, "--samples-per-identity", 2),
-    "channel_order": ("--channel-order", "bgr"),
     "layers": ("--layers", "block4"),
     "dump_gradients": ("--no-dump-gradients",),
     "gradient_dtype": ("--gradient-dtype", "float16"),
+    "embeddings": ("--embeddings",),
+    "flip": ("--embeddings", "--flip"),
     "path_replace": ("--path-replace", "faces"),
     "path_replace_with": ("--path-replace", "faces", "--path-replace-with", "F"),
 }
+
+INPUTS: dict[str, tuple[object, ...]] = {
+    "channel_order": ("--channel-order", "bgr"),
+    "mean": ("--mean", 0.4),
+    "std": ("--std", 0.4),
+}
+"""These decide, too, by the input that the network is given, whatever it was trained on."""
 
 
 def test_every_option_that_decides_is_tried() -> None:
     assert set(OTHERS) == {field.name for field in OPTIONS if field.metadata["decides"]}
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [*OTHERS, *INPUTS])
 def test_a_run_with_another_option_is_refused(
     name: str, output: Path, flawed_faces: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -496,23 +504,23 @@ def test_a_run_with_another_option_is_refused(
         dataset.write_text("face.png\n")
     before = tree(output)
     capsys.readouterr()
-    assert main(command(dataset, weights, output, *OTHERS[name])) == 2
+    assert main(command(dataset, weights, output, *(OTHERS | INPUTS)[name])) == 2
     said = capsys.readouterr().err
     assert f"{output} holds another run" in said
-    assert f"\n  - options.{name}" in said
+    assert f"\n  - {'options' if name in OTHERS else 'preprocessing'}.{name}" in said
     assert "--overwrite" in said
     assert tree(output) == before
 
 
 @pytest.mark.parametrize(
-    "name", ["samples_per_identity", "channel_order", "layers", "dump_gradients", "gradient_dtype"]
+    "name", ["samples_per_identity", "channel_order", "layers", "dump_gradients", "gradient_dtype", "flip"]
 )
 def test_overwrite_makes_what_a_fresh_folder_would_hold(
     name: str, output: Path, flawed_faces: Path, weights: Path, tmp_path: Path
 ) -> None:
     before = tree(output)
     codes = {
-        main(command(flawed_faces, weights, folder, *OTHERS[name], "--overwrite"))
+        main(command(flawed_faces, weights, folder, *(OTHERS | INPUTS)[name], "--overwrite"))
         for folder in (output, tmp_path / "new")
     }
     assert len(codes) == 1
