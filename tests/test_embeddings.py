@@ -117,11 +117,10 @@ def test_flip_needs_embeddings(faces: Path, weights: Path, tmp_path: Path) -> No
     assert (found.returncode, found.stderr) == (2, "grafiqs: --flip needs --embeddings, which it adds to\n")
 
 
-@pytest.mark.parametrize("layers", [("image", "block1", "block2", "block3", "block4"), ("block4",)])
-def test_the_compiled_way_gives_them_too(layers: tuple[str, ...], weights: Path) -> None:
+def test_the_compiled_way_gives_them_too(weights: Path) -> None:
     network = load_checkpoint(weights).network
     batch = torch.stack([images.resized(picture(number)) for number in range(4)])
-    plain, compiled = (Computer(network, torch.device("cpu"), 4, layers, embeddings="flip") for _ in range(2))
+    plain, compiled = (Computer(network, torch.device("cpu"), 4, ("block4",), embeddings="flip") for _ in range(2))
     compiled.compile()
     expected, found = plain(batch).embeddings, compiled(batch).embeddings
     assert expected is not None

@@ -51,10 +51,11 @@ class Detector:
         self.sha256 = hashlib.sha256(self._model).hexdigest()
         try:
             self._found(np.zeros((64, 64, 3), np.uint8))
-        except Exception as error:  # a foreign model fails in every way there is
+        except (cv2.error, ArithmeticError, LookupError, RuntimeError, SystemError, TypeError, ValueError) as error:
             raise RequestError(
                 f"{shown(path)} is no YuNet face detector that OpenCV {cv2.__version__} can run: "
-                "it takes an .onnx file such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo"
+                "it takes an .onnx file such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo; one with "
+                "dynamic shapes takes OpenCV 5"
             ) from error
 
     def __str__(self) -> str:
@@ -145,9 +146,10 @@ def _face(found: NDArray[np.float64]) -> Face:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep OpenCV from saying on standard error what it makes of a model: whatever matters raises."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logger = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has them there, 4 has not
+    level = logger.getLogLevel()
+    logger.setLogLevel(0)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        logger.setLogLevel(level)

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from grafiqs.crops import are_plainly_unaligned
 from grafiqs.errors import StoppedError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
-from grafiqs.opencv import need_opencv
+from grafiqs.opencv import need_opencv, one_thread
 from grafiqs.options import Options
 from grafiqs.pipeline import images_per_second, outcomes
 from grafiqs.preparation import Preparation
@@ -174,6 +174,7 @@ def _run(run: RunFolder, preparation: Preparation, reader: Reader, options: Opti
     started = time.monotonic()
     try:
         with (
+            nullcontext() if reader.faces is None else one_thread(),
             closing(outcomes(run, preparation.computer, reader, pending)) as done,
             progress_bar(total, total - len(pending), options.quiet) as bar,
         ):

@@ -138,7 +138,8 @@ class Options(DataSetOptions):
         default=False)
 
     weights: Path | None = _option(
-        "backbone", "the checkpoint, which a run needs: .pth, .pt, .ckpt or .safetensors; nothing in it is executed",
+        "backbone", "the checkpoint: .pth, .pt, .ckpt or .safetensors; nothing in it is executed. A run needs one, but "
+        "for a package.module:factory that brings its own weights",
         default=None, parse=path, metavar="FILE", decides=False)
     backbone: str | None = _option(
         "backbone", "the network (default: the checkpoint tells): one that 'grafiqs backbones' lists, or "

@@ -125,6 +125,10 @@ def _start(reader: Reader) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that process to hear
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
+    if reader.faces is not None:
+        import cv2
+
+        cv2.setNumThreads(1)
     _here[:] = [reader]
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
