@@ -235,7 +235,7 @@ def _select(command: argparse.Namespace) -> int:
     subset = select_subset(_options(Options, command))
     log.info("Subset SHA-256: %s", subset.sha256)
     if command.output is None:
-        _print_bytes(subset_csv(subset), ": give --output FILE")
+        _print_bytes(subset_csv(subset), "give --output FILE")
         return 0
     output = Path(os.path.realpath(command.output))
     try:
@@ -252,14 +252,14 @@ def _select(command: argparse.Namespace) -> int:
 
 def _print_bytes(pieces: Iterable[bytes], advice: str = "") -> None:
     if sys.stdout is None:
-        raise RequestError(f"standard output is closed{advice}")
+        raise RequestError(f"standard output is closed{advice and ': ' + advice}")
     try:
         sys.stdout.buffer.writelines(pieces)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _UnheardError(f"cannot write to standard output: {error.strerror}{advice}") from error
+        raise _UnheardError(f"cannot write to standard output: {error.strerror}{advice and '; ' + advice}") from error
 
 
 def _fill_inspect(parser: _Parser) -> None:
