@@ -23,7 +23,7 @@ from grafiqs import images
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import LAYERS, Preprocessing
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
-from grafiqs.backbones.factory import load_factory
+from grafiqs.backbones.factory import ForeignBackbone, load_factory
 from grafiqs.gradients import gradient_scores, image_gradients
 from making import make_faces, picture, recorded_statistics, tree
 from oracle import oracle_gradients
@@ -427,6 +427,7 @@ def test_a_run_on_oblong_images_says_what_they_were_made_of(few: Path, tmp_path:
     }
     stated = {name: found["preprocessing"][name] for name in ("size", "channel_order", "mean", "std")}
     assert stated == {"size": [112, 96], "channel_order": "bgr", "mean": [0.4, 0.5, 0.6], "std": [0.25, 0.25, 0.25]}
+    assert len(bytes.fromhex(found["backbone"].pop("code_sha256"))) == 32
     assert found["backbone"] == {"name": f"{__name__}:made.resnet", "blocks": list(BLOCKS), "embedding_size": 6}
     for layer, shape in found["layers"].items():
         assert np.load(tmp_path / "run" / layer / "ann" / "0_grad.npy").shape == tuple(shape)
@@ -802,3 +803,53 @@ def test_a_network_whose_norms_never_run_is_refused_without_advice_that_is_none(
     line = refused(capsys, *extract(few, tmp_path / "run", *named("unused", ("0", "1", "2", "3"))))
     assert "unused has BatchNorm2d, but none of them runs" in line
     assert "--layers" not in line
+
+
+def test_a_run_does_not_go_on_with_other_code(
+    tmp_path: Path, few: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """The weights are the same; what is done with them is not."""
+    code = "import torch\nfrom test_factory import made\n\n\ndef factory():\n    return made.resnet()\n"
+    monkeypatch.chdir(tmp_path)
+    command = [
+        *map(str, extract(few, tmp_path / "run", "--backbone", "changing:factory", "--blocks", ",".join(BLOCKS)))
+    ]
+    for text, code_of_exit in ((code, 0), (code, 0), (code + "# another\n", 2)):
+        (tmp_path / "changing.py").write_text(text)
+        sys.modules.pop("changing", None)
+        assert run(*command) == code_of_exit
+    assert "  - backbone.code_sha256: " in capsys.readouterr().err
+    sys.modules.pop("changing", None)
+
+
+def test_what_a_norm_is_given_may_be_changed_in_place_afterwards(few: Path) -> None:
+    """As in networks that normalise before each convolution: x += conv(bn(x))."""
+
+    class PreActivation(nn.Module):
+        def __init__(self, in_place: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.in_place = in_place
+            self.stem = nn.Conv2d(3, 4, 3, 2, 1)
+            for number in range(1, 5):
+                self.add_module(f"layer{number}", nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, 1, 1)))
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, image: Tensor) -> Tensor:
+            x: Tensor = self.stem(image)
+            for number in range(1, 5):
+                y = self.get_submodule(f"layer{number}")(x)
+                if self.in_place:
+                    x += y
+                else:
+                    x = x + y
+            return cast(Tensor, self.norm(x)).mean((2, 3))
+
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    found, expected = (
+        image_gradients(ForeignBackbone(PreActivation(way).eval().requires_grad_(False), BLOCKS), images)
+        for way in (True, False)
+    )
+    for layer in expected:
+        assert expected[layer].any()
+        assert torch.equal(found[layer], expected[layer])

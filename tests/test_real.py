@@ -14,10 +14,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from grafiqs import gradient_scores, image_gradients, images, load_checkpoint, open_run
+from grafiqs import (
+    Options,
+    gradient_scores,
+    image_gradients,
+    images,
+    load_checkpoint,
+    open_dataset,
+    open_run,
+    select_subset,
+)
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.cli import main
-from grafiqs.crops import edges, likeness
+from grafiqs.crops import are_plainly_unaligned, edges, likeness
 from grafiqs.template import LANDMARKS
 from making import REAL, person, random_network
 
@@ -228,3 +237,30 @@ def test_scores_of_real_faces_rise_where_they_get_worse(
     for change in changes:
         risen = (scores([change(crop) for crop in crops]) > before).double().mean()
         assert risen >= 0.9, f"{change.__name__}: {risen:.2f}"
+
+
+def test_photos_are_told_from_aligned_crops_before_a_run(aligned_photos: Path, tmp_path: Path) -> None:
+    def warned(faces: Path, identities: int, samples: int, size: tuple[int, int] = (112, 112)) -> bool:
+        options = Options(image_path=faces, num_identities=identities, samples_per_identity=samples)
+        dataset = open_dataset(options)
+        return are_plainly_unaligned(select_subset(options, dataset).samples, dataset, size)
+
+    mixed = tmp_path / "mixed"
+    for number, path in enumerate(sorted(aligned_photos.glob("*/*_0001.png"))[:20]):
+        (mixed / str(number)).mkdir(parents=True)
+        with Image.open(path) as crop:
+            crop.resize((112 + number % 2, 112)).save(mixed / str(number) / "0.png")
+    for blur in (0, 2, 4):
+        (tmp_path / str(blur)).mkdir()
+        for folder in sorted(aligned_photos.glob("*_*/"))[:20]:
+            (tmp_path / str(blur) / folder.name).mkdir()
+            for path in sorted(folder.glob("*.png"))[:4]:
+                crop_pixels = cv2.imread(str(path))
+                changed = cv2.GaussianBlur(crop_pixels, (0, 0), blur) if blur else crop_pixels // 4
+                cv2.imwrite(str(tmp_path / str(blur) / folder.name / path.name), changed)
+        assert not warned(tmp_path / str(blur), 20, 4)
+    assert not any(warned(faces, 20, 4) for faces in (ALIGNED, aligned_photos))
+    assert not any(warned(aligned_photos, 20, 4, size) for size in ((112, 96), (160, 160)))
+    assert all(warned(PHOTOS, identities, samples) for identities, samples in ((20, 4), (10, 1), (3, 4), (1, 10)))
+    assert all(warned(PHOTOS, 20, 2, size) for size in ((112, 96), (160, 160)))
+    assert warned(mixed, 20, 1)

@@ -6,10 +6,9 @@ import hashlib
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -19,36 +18,27 @@ import cv2
 
 from grafiqs import images
 from grafiqs.ahead import mapped
-from grafiqs.alignment import Faces, aligned
+from grafiqs.alignment import Faces, cut_out
 from grafiqs.detector import Detector
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.landmarks import Landmarks
 from grafiqs.names import shown
-from grafiqs.opencv import one_thread
+from grafiqs.opencv import one_thread, opencv_version
 from grafiqs.options import AlignOptions, Options
 from grafiqs.progress import progress_bar
-from grafiqs.run import files, tables
+from grafiqs.run import aligned, files, tables
 from grafiqs.run import journal as journals
 from grafiqs.run.folder import NAME_ERRORS, has_size
 from grafiqs.run.journal import Aligned, Failed, Journal
-from grafiqs.run.manifest import compared, documented_subset, subset_differences, subset_document
-from grafiqs.run.output import LOCK, Output
+from grafiqs.run.manifest import compared, subset_differences, subset_document
+from grafiqs.run.output import Output
 from grafiqs.select import Sample, Subset, left_out, open_dataset, select
 from grafiqs.template import LANDMARKS, SIZE
 
 log = logging.getLogger(__name__)
 
-NAME = "align.json"
-"""What was aligned, and by what."""
-
-FORMAT = 1
-"""Version of that file."""
-
 CROP = (SIZE, SIZE)
-
-_TABLES = (tables.FACES, tables.FAILURES, tables.IMAGE_SUMS, tables.SUMS)
-_OWN = {name + suffix for name in (NAME, LOCK, journals.NAME, *_TABLES) for suffix in ("", files.PART)}
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,7 @@ def align_faces(options: AlignOptions) -> AlignSummary:
     failures.csv what has none. Raises RequestError when the request is wrong, with nothing written, and StoppedError
     when it cannot go on, with everything done so far kept.
     """
-    output = Output(options.output, NAME, "OUT", "alignment")
+    output = Output(options.output, aligned.NAME, "OUT", "alignment")
     output.refuse_inside(options.image_path)
     output.refuse_foreign()
     faces = _faces(options)
@@ -75,16 +65,12 @@ def align_faces(options: AlignOptions) -> AlignSummary:
     if dataset.ignored:
         log.warning("%s", left_out(dataset))
     subset = _everything(options, dataset)
+    faces.check(sample.location for sample in subset.samples)
     log.info("Dataset loaded: %d identities, %d total images", subset.identities, len(subset.samples))
     log.info("Faces: by %s", faces)
     document = _document(options, dataset, faces, subset)
     with output.locked(), one_thread(), _opened(output, document, subset, options.overwrite) as journal:
         return _run(journal, faces, dataset, subset, options)
-
-
-def crop_of(sample: Sample) -> str:
-    """POSIX path of a sample's crop, relative to the folder of all."""
-    return f"{sample.identity}/{sample.name}.png" if sample.identity else f"{sample.name}.png"
 
 
 def _faces(options: AlignOptions) -> Faces:
@@ -100,7 +86,7 @@ def _everything(options: AlignOptions, dataset: Dataset) -> Subset:
     subset = select(dataset, Options(**shared, allow_insufficient_samples=True))
     if not subset.samples:
         raise RequestError(f"no identity of {shown(dataset.place)} holds an image")
-    taken = {sample.identity.partition("/")[0] for sample in subset.samples} & _OWN
+    taken = {sample.identity.partition("/")[0] for sample in subset.samples} & aligned.OWN
     if taken:
         raise RequestError(f"the identity {min(taken)} has the name of a file that is written beside the identities")
     return subset
@@ -112,7 +98,7 @@ def _everything(options: AlignOptions, dataset: Dataset) -> Subset:
 def _document(options: AlignOptions, dataset: Dataset, faces: Faces, subset: Subset) -> dict[str, Any]:
     """What align.json says."""
     return {
-        "format": FORMAT,
+        "format": aligned.FORMAT,
         "options": {"image_extension": list(options.image_extension), "flat_structure": options.flat_structure},
         "faces": faces.source(),
         "crop": {
@@ -121,8 +107,12 @@ def _document(options: AlignOptions, dataset: Dataset, faces: Faces, subset: Sub
             "fit": "similarity, least squares",
             "resampling": "bilinear; large faces at a multiple of the size, reduced by area; black beyond the picture",
         },
-        "data_set": {"form": dataset.form, "place": os.path.realpath(options.image_path)},
-        "environment": {"grafiqs": version("grafiqs"), "opencv": cv2.__version__},
+        "data_set": {
+            "form": dataset.form,
+            "place": os.path.realpath(options.image_path),
+            "root": None if options.root is None else os.path.realpath(options.root),
+        },
+        "environments": [{"grafiqs": version("grafiqs"), "opencv": opencv_version()}],
         "subset": subset_document(subset),
     }
 
@@ -132,38 +122,33 @@ def _opened(output: Output, document: dict[str, Any], subset: Subset, overwrite:
     """The journal of the folder, with align.json in place: a new one, or that of the same alignment to go on with."""
     try:
         output.refuse_foreign()  # again: now nobody else can fill it
-        if (output.root / NAME).exists():
-            existing, others = _read(output.root)
+        if (output.root / aligned.NAME).exists():
+            existing, others = aligned.read(output.root)
             if overwrite:
                 _remove(output.root, others)
             else:
                 _refuse_other(output, existing, document, subset, others)
-                document = existing
-        with files.whole(output.root / NAME) as file:
+                document = _continued(existing, document)
+        with files.whole(output.root / aligned.NAME) as file:
             file.write(json.dumps(document, indent=1).encode() + b"\n")
         journal = Journal(output.root, len(subset.samples), Aligned)
     except OSError as error:
         raise output.unwritable(error) from error
     with closing(journal):
         for outcome in journal.outcomes():
-            path = output.root / crop_of(subset.samples[outcome.index])
+            path = output.root / aligned.path_of(subset.samples[outcome.index])
             if isinstance(outcome, Aligned) and not has_size(path, outcome.crop_bytes):
                 journal.forget(outcome.index)
         yield journal
 
 
-def _read(root: Path) -> tuple[dict[str, Any], Subset]:
-    """align.json, and its samples. Raises RequestError when it cannot be trusted."""
-    path = root / NAME
-    try:
-        document = json.loads(path.read_bytes())
-        if document["format"] != FORMAT:
-            raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
-        return document, documented_subset(document["subset"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RequestError(
-            f"{shown(path)} is damaged ({shown(error)}): give another OUT, or remove that folder by hand"
-        ) from error
+def _continued(existing: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    """The same alignment, with the environment that it goes on in among those it has been in."""
+    known = existing["environments"]
+    if here["environments"][0] in known:
+        return existing
+    log.warning("this alignment began with other versions (%s), which may find other faces", known[-1])
+    return {**existing, "environments": [*known, *here["environments"]]}
 
 
 def _refuse_other(
@@ -182,10 +167,10 @@ def _refuse_other(
 
 def _remove(root: Path, subset: Subset) -> None:
     """Remove the files of an alignment, and nothing else; align.json stays, so that this can be stopped."""
-    crops = [crop_of(sample) for sample in subset.samples]
-    for name in (*_TABLES, journals.NAME, *crops):
+    paths = [aligned.path_of(sample) for sample in subset.samples]
+    for name in (*aligned.TABLES, journals.NAME, *paths):
         _remove_file(root / name)
-    folders = {folder for crop in crops for folder in Path(crop).parents}
+    folders = {folder for path in paths for folder in Path(path).parents}
     for folder in sorted(folders - {Path()}, key=lambda folder: -len(folder.parts)):
         with suppress(OSError):
             (root / folder).rmdir()  # fails, as it should, where something else lies in it
@@ -213,15 +198,15 @@ def _run(
     if len(pending) < total:
         log.info("Resuming: %d of %d images are done already", total - len(pending), total)
 
-    folders = {str(folder) for sample in subset.samples for folder in PurePosixPath(crop_of(sample)).parents}
+    folders = {str(folder) for sample in subset.samples for folder in PurePosixPath(aligned.path_of(sample)).parents}
 
     def work(index: int) -> Aligned | Failed:
         sample = subset.samples[index]
-        if crop_of(sample) in folders:  # whichever of the two came first
+        if aligned.path_of(sample) in folders:  # whichever of the two came first
             return Failed(index, "its crop cannot be written: a folder of other samples has its name")
         outcome = _outcome(index, sample, faces, dataset, root)
         if isinstance(outcome, Failed):
-            _remove_file(root / crop_of(sample))
+            _remove_file(root / aligned.path_of(sample))
         return outcome
 
     try:
@@ -234,7 +219,7 @@ def _run(
             for outcome in done:
                 journal.append(outcome)
                 bar.update()
-        counts = _write_tables(root, subset, journal)
+        counts = aligned.write_tables(root, subset, journal.outcomes())
         journal.tidy()
     except BrokenPipeError:  # of the progress bar
         raise
@@ -262,12 +247,12 @@ def _outcome(index: int, sample: Sample, faces: Faces, dataset: Dataset, root: P
         data = dataset.read(sample.location)
         pixels = images.decode(data)
         face = faces.face(sample.location, pixels)
-        crop = aligned(pixels, face, CROP)
+        crop = cut_out(pixels, face, CROP)
     except UnreadableSampleError as error:
         return Failed(index, str(error))
     _, encoded = cv2.imencode(".png", crop[:, :, ::-1])
     content = encoded.tobytes()
-    path = root / crop_of(sample)
+    path = root / aligned.path_of(sample)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.whole(path) as file:
@@ -278,29 +263,3 @@ def _outcome(index: int, sample: Sample, faces: Faces, dataset: Dataset, root: P
         raise
     picture_sha256, crop_sha256 = (hashlib.sha256(each).hexdigest() for each in (data, content))
     return Aligned(index, picture_sha256, face.row(), crop_sha256, len(content))
-
-
-def _write_tables(root: Path, subset: Subset, journal: Journal[Aligned]) -> Counter[type[Aligned | Failed]]:
-    """Write align.csv, failures.csv and the checksums of pictures, crops and tables."""
-    counts: Counter[type[Aligned | Failed]] = Counter()
-    with ExitStack() as stack:
-        sums = stack.enter_context(files.whole(root / tables.SUMS))
-        with ExitStack() as others:
-            faces, failures, image_sums = (
-                others.enter_context(files.whole(root / name)) for name in _TABLES if name != tables.SUMS
-            )
-            faces.write(tables.face_header())
-            failures.write(tables.csv_row(*tables.SAMPLE, "reason"))
-            for outcome in journal.outcomes():
-                counts[type(outcome)] += 1
-                sample = subset.samples[outcome.index]
-                if isinstance(outcome, Failed):
-                    failures.write(tables.csv_row(*tables.columns_of(sample), outcome.reason))
-                else:
-                    faces.write(tables.face_row(sample, outcome.face))
-                    image_sums.write(tables.sum_row(outcome.image_sha256, sample.location))
-                    sums.write(tables.sum_row(outcome.crop_sha256, crop_of(sample)))
-        for name in sorted((NAME, *_TABLES)):
-            if name != tables.SUMS:
-                sums.write(tables.sum_row(files.sha256(root / name), name))
-    return counts

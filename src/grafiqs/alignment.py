@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.template import landmarks, similarity
 
-_SMALLEST = 1e-3
+_SMALLEST = 1.0
 """Landmarks that lie closer together than this, in pixels, are one point."""
 
 _FAR = 1e6
@@ -54,12 +54,16 @@ class Faces(Protocol):
         """The face in a sample's picture, RGB (H, W, 3). Raises UnreadableSampleError where there is none."""
         ...
 
+    def check(self, locations: Iterable[str]) -> None:
+        """Raise RequestError when it cannot know any of these samples."""
+        ...
+
     def source(self) -> dict[str, Any]:
         """What it knows them from, as JSON values: the same source, the same faces."""
         ...
 
 
-def aligned(pixels: NDArray[np.uint8], face: Face, size: tuple[int, int]) -> NDArray[np.uint8]:
+def cut_out(pixels: NDArray[np.uint8], face: Face, size: tuple[int, int]) -> NDArray[np.uint8]:
     """RGB picture (H, W, 3) and its face -> the aligned crop (*size, 3): bilinear, black beyond the picture.
 
     A face of twice the size and more is cut out at a multiple of the size, and then reduced by area, so that every
@@ -67,7 +71,7 @@ def aligned(pixels: NDArray[np.uint8], face: Face, size: tuple[int, int]) -> NDA
     """
     points = np.array(face.points).reshape(-1, 2)
     if np.ptp(points, axis=0).max() < _SMALLEST:
-        raise UnreadableSampleError("its landmarks coincide")
+        raise UnreadableSampleError("its landmarks lie within one pixel")
     if (points.max(axis=0) < 0).any() or (points.min(axis=0) >= pixels.shape[1::-1]).any():
         raise UnreadableSampleError("its landmarks lie outside the picture")
     height, width = size

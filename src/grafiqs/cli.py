@@ -29,7 +29,7 @@ _Kind = TypeVar("_Kind", Options, AlignOptions, DrawOptions)
 _CODES = """
 exit codes:
   0    all done
-  1    done, but some images could not be scored (failures.csv) or read, or 'verify' found something wrong
+  1    done, but some images could not be scored, aligned (failures.csv) or read, or 'verify' found something wrong
   2    the request is wrong; nothing was written
   3    stopped by trouble on the way; what was done is kept, and the same command goes on
   130  stopped by Ctrl-C (143: by SIGTERM, 141: nobody reads what it says); the same command goes on

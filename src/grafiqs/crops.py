@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.errors import UnreadableSampleError
+from grafiqs.formats.dataset import Dataset
 from grafiqs.reading import Reader
 from grafiqs.select import Sample
 from grafiqs.template import LANDMARKS, SIZE
@@ -26,15 +27,21 @@ ALIGNED = 0.6
 """The likeness from which on crops count as aligned. Ten crops each of any ten identities of Glint360k have 0.70 or
 more, drawn faces 0.71; so many photos of LFW, squeezed whole or cut out around the face, 0.58 or less (2026-11-23)."""
 
-PLAIN, PLAIN_OF_FEW = 0.5, 0.4
-"""Below this likeness images are plainly no aligned crops; the lower one where fewer identities can be looked at.
-
-In 200 draws each, aligned crops (Glint360k, and LFW) had 0.60 or more (ten identities, an image each) and 0.44 or more
-(one to three identities, nine or ten images in all); photos of LFW, squeezed whole or cut out around the face, had
-medians of 0.23 to 0.43, and at most 0.53 from ten identities on (2026-11-25)."""
-
 _FEWEST = 9
-"""With fewer images nothing is said."""
+"""From so many images on, and fewer identities than tell, a low likeness says something."""
+
+_SHARP = 1.25
+"""Pictures whose finest edges are not steeper than this, relative to edges smoothed over two pixels, are blurred."""
+
+_PLAIN = {"crops": (0.5, 0.35, -1.0), "pictures": (0.6, 0.45, 0.3), "blurred": (0.2, 0.2, -1.0)}
+"""Below this likeness images are plainly no aligned crops: of ten identities or more, of nine images or more, of fewer.
+
+Where they have the size that the network takes, as crops have (`crops`); where they have another (`pictures`); and
+where they are blurred. Measured, in 200 draws each (2026-11-25): aligned crops of Glint360k and LFW had 0.60 or more
+(ten identities, an image each) and 0.44 or more (one to three identities, nine or ten images in all); photos of LFW,
+squeezed whole or cut out around the face, had medians of 0.23 to 0.43, and at most 0.53 from ten identities on. Blurred
+by a Gaussian of 3 and 4 pixels, 80 aligned crops of 20 identities had 0.50 and 0.36, photos 0.21 and 0.03.
+"""
 
 _LOOKED_AT, _IDENTITIES_LOOKED_AT = 80, 20
 """The most images that are looked at before a run, and of how many identities."""
@@ -65,10 +72,11 @@ class Likeness:
         self._close()
         return self._likeness() if self._enough() else None
 
-    def is_plainly_low(self) -> bool:
-        """Whether it is so low that these are no aligned crops, however few there are."""
+    def is_plainly_low(self, kind: str) -> bool:
+        """Whether images of this kind, one of _PLAIN, are no aligned crops, however few there are."""
         self._close()
-        return self._images >= _FEWEST and self._likeness() < (PLAIN if self._enough() else PLAIN_OF_FEW)
+        place = 0 if self._enough() else 1 if self._images >= _FEWEST else 2
+        return self._images > 0 and self._likeness() < _PLAIN[kind][place]
 
     def _likeness(self) -> float:
         return likeness(self._means / self._identities)
@@ -83,14 +91,42 @@ class Likeness:
             self._own, self._count = np.zeros((SIZE, SIZE)), 0
 
 
-def are_plainly_unaligned(samples: Sequence[Sample], reader: Reader) -> bool:
-    """Whether the images of a subset, read to 112x112, are plainly no aligned crops; some of them are looked at."""
-    found = Likeness()
+def are_plainly_unaligned(samples: Sequence[Sample], dataset: Dataset, size: tuple[int, int]) -> bool:
+    """Whether the images of a subset are plainly no aligned crops for a network that takes this `size`.
+
+    Some of them are looked at. Crops have one size: where pictures differ in theirs, they are none.
+    """
+    height, width = size
+    reader = Reader(dataset, (SIZE, max(1, round(SIZE * width / height))))  # as high as the template
+    found, sizes, sharpness = Likeness(), set(), []
     for sample in _some(samples):
         read = reader(sample.location)
         if not isinstance(read, UnreadableSampleError):
-            found.add(sample.identity, edges(read.pixels.transpose(1, 2, 0)))
-    return found.is_plainly_low()
+            picture = _as_wide_as_high(read.pixels.transpose(1, 2, 0))
+            found.add(sample.identity, edges(picture))
+            sizes.add(read.size)
+            sharpness.append(_sharpness(picture))
+    if not sizes or len(sizes) > 1:
+        return bool(sizes)
+    kind = "crops" if sizes == {size} else "pictures"
+    return found.is_plainly_low("blurred" if np.median(sharpness) < _SHARP else kind)
+
+
+def _as_wide_as_high(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The middle of a picture 112 pixels high, (112, 112, 3); a narrow one with its margins repeated."""
+    missing = max(0, SIZE - pixels.shape[1])
+    padded = np.pad(pixels, ((0, 0), (missing // 2, missing - missing // 2), (0, 0)), mode="edge")
+    left = (padded.shape[1] - SIZE) // 2
+    return padded[:, left : left + SIZE]
+
+
+def _sharpness(pixels: NDArray[np.uint8]) -> float:
+    """How much steeper the horizontal edges of a picture are than those of the same picture smoothed: 1 and more."""
+    fine = coarse = pixels.mean(axis=2, dtype=np.float32)
+    for _ in range(4):
+        coarse = _smooth(coarse)
+    steep, flat = (float(np.abs(np.gradient(grey, axis=0)).mean()) for grey in (fine, coarse))
+    return steep / (flat + 1e-3)
 
 
 def _some(samples: Sequence[Sample]) -> Iterator[Sample]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,9 @@ class Detector:
     def __str__(self) -> str:
         return f"YuNet (SHA-256 {self.sha256})"
 
+    def check(self, locations: Iterable[str]) -> None:
+        """Nothing: it looks at pictures, whatever they are called."""
+
     def source(self) -> dict[str, Any]:
         """What decides which faces are found."""
         return {"detector": "YuNet", "sha256": self.sha256, "score": SCORE, "sides": list(SIDES), "near": NEAR}
@@ -68,8 +71,8 @@ class Detector:
     def face(self, location: str, pixels: NDArray[np.uint8]) -> Face:  # noqa: ARG002
         """The face that a picture, RGB (H, W, 3), is of: of several, the largest near the centre.
 
-        That is the one with the largest area after twice the square of its distance from the centre is taken off.
-        Raises UnreadableSampleError when there is none.
+        An area counts in full in the centre of the picture, and the less, the farther from it, down to nothing in a
+        corner. Raises UnreadableSampleError when there is none.
         """
         height, width, _ = pixels.shape
         for side in SIDES:
@@ -134,8 +137,8 @@ class Detector:
 def _largest_near_centre(found: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
     """One of the faces in a picture of `size`, width and height."""
     off_centre = found[:, :2] + found[:, 2:4] / 2 - np.array(size) / 2
-    best = (found[:, 2] * found[:, 3] - 2 * (off_centre**2).sum(axis=1)).argmax()
-    return np.array(found[best])
+    distance = np.hypot(*off_centre.T) / (np.hypot(*size) / 2)  # 0 in the centre, 1 in a corner
+    return np.array(found[(found[:, 2] * found[:, 3] * (1 - distance)).argmax()])
 
 
 def _face(found: NDArray[np.float64]) -> Face:

@@ -33,7 +33,6 @@ from grafiqs.run.output import Output
 from grafiqs.run.tables import FAILURES, SCORES
 from grafiqs.seeds import set_seeds
 from grafiqs.select import Subset, open_dataset, select_subset
-from grafiqs.template import SIZE
 
 if TYPE_CHECKING:
     from grafiqs.alignment import Faces
@@ -76,7 +75,9 @@ def extract_gradients(options: Options) -> Summary | None:
     log.info("Input: %s%s", checkpoint.preprocessing, "" if faces is None else f", aligned by {faces}")
     reader = Reader(dataset, checkpoint.preprocessing.size, faces)
     locations = [sample.location for sample in subset.samples]
-    if faces is None and reader.size == (SIZE, SIZE) and are_plainly_unaligned(subset.samples, reader):
+    if options.embeddings:
+        log.info("Embeddings: %d numbers an image%s", checkpoint.embedding_size, ", mirrored added" * options.flip)
+    if faces is None and are_plainly_unaligned(subset.samples, dataset, reader.size):
         log.warning(
             "warning: these images do not look like crops aligned to the ArcFace template, which the networks expect: "
             "scores of unaligned faces mean little. Ordinary photos are aligned by --align, or by 'grafiqs align'"
@@ -99,6 +100,11 @@ def _checkpoint(options: Options) -> Checkpoint:
         return load_factory(options.backbone, options.blocks, options.weights, preprocessing, options.layers)
     checkpoint = load_checkpoint(check_file(options.weights), options.backbone)
     preprocessing = checkpoint.preprocessing.changed(options.channel_order, options.mean, options.std)
+    if preprocessing != checkpoint.preprocessing:
+        log.warning(
+            "warning: %s is known to expect %s, and is given another input, as asked for",
+            *(checkpoint.backbone, checkpoint.preprocessing),
+        )
     return replace(checkpoint, preprocessing=preprocessing)
 
 
@@ -148,6 +154,7 @@ def _manifest(
             "name": checkpoint.backbone,
             "blocks": list(checkpoint.network.blocks),
             "embedding_size": checkpoint.embedding_size,
+            "code_sha256": checkpoint.code_sha256,
         },
         layers={layer: list(checkpoint.shapes[layer]) for layer in options.layers},
         preprocessing={

@@ -31,7 +31,8 @@ def statistics_loss(u: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 class _Pass:
     """One forward pass: the activations at the layers from `first` on, and the loss of all that comes after it."""
 
-    def __init__(self, first: str) -> None:
+    def __init__(self, first: str, copies: bool = False) -> None:
+        self._copies = copies
         self._layers = LAYERS[LAYERS.index(first) :]
         self.activations: dict[str, Tensor] = {}
         self.features = torch.empty(0)
@@ -57,10 +58,14 @@ class _Pass:
             for hook in hooks:
                 hook.remove()
 
-    def _measure(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _measure(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+        """Returns what the norm is to be given instead, where a network may change that in place afterwards."""
         self._norms += 1
-        if torch.is_grad_enabled():
-            self._terms.append(statistics_loss(inputs[0], cast(nn.BatchNorm2d, norm)))
+        if not torch.is_grad_enabled():
+            return None
+        u = inputs[0].clone() if self._copies else inputs[0]
+        self._terms.append(statistics_loss(u, cast(nn.BatchNorm2d, norm)))
+        return u if self._copies else None
 
     def _keep(self, layer: str, _block: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         return self._kept(layer, output)
@@ -99,7 +104,7 @@ def gradients_and_features(
     backbone: Backbone, images: Tensor, layers: Sequence[str] = LAYERS
 ) -> tuple[dict[str, Tensor], Tensor]:
     """`image_gradients`, and what the backbone's trunk gave in the same forward pass, which its head embeds."""
-    one_pass = _Pass(min(layers, key=LAYERS.index))
+    one_pass = _Pass(min(layers, key=LAYERS.index), copies=not backbone.known)
     loss = one_pass.run(backbone, images)
     found = torch.autograd.grad(loss, [one_pass.activations[layer] for layer in layers])
     return dict(zip(layers, found, strict=True)), one_pass.features.detach()

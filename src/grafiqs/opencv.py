@@ -16,6 +16,13 @@ def need_opencv(what: str) -> None:
         raise RequestError(f"{what} needs OpenCV ({error}): pip install opencv-python-headless") from error
 
 
+def opencv_version() -> str:
+    """The version of OpenCV, which finds faces and cuts them out."""
+    import cv2
+
+    return str(cv2.__version__)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Keep OpenCV to the thread that calls it, inside the block: with pictures on many threads, they would fight."""

@@ -15,6 +15,7 @@ from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.compiled import CompileError
 from grafiqs.computer import Computer, Embeddings
 from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.opencv import opencv_version
 from grafiqs.options import Options
 from grafiqs.reading import Reader
 from grafiqs.selfcheck import IMAGES, differences
@@ -97,6 +98,7 @@ class Preparation:
                 )
         return {
             **devices.environment(self._device),
+            **({} if self._reader.faces is None else {"opencv": opencv_version()}),
             "engine": engine,
             "precision": precision,
             "self_check": seen and asdict(seen),

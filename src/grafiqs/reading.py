@@ -36,10 +36,14 @@ THREADS = min(16, max(2, (os.cpu_count() or 2) // 2))
 
 @dataclass(frozen=True)
 class Read:
-    """A sample that was read: RGB pixels (3, height, width), SHA-256 of the encoded bytes, the face it was cut by."""
+    """A sample that was read: RGB pixels (3, height, width), SHA-256 of the encoded bytes, the face it was cut by.
+
+    `size` is what the picture had, height and width.
+    """
 
     pixels: NDArray[np.uint8]
     sha256: str
+    size: tuple[int, ...]
     face: Face | None = None
 
 
@@ -59,13 +63,13 @@ class Reader:
         try:
             data = self.dataset.read(location)
             picture = images.decode(data)
-            face = None
+            face, size = None, picture.shape[:2]
             if self.faces is not None:
-                from grafiqs.alignment import aligned  # loads OpenCV, which others need not have
+                from grafiqs.alignment import cut_out  # loads OpenCV, which others need not have
 
                 face = self.faces.face(location, picture)
-                picture = aligned(picture, face, self.size)
-            return Read(images.resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), face)
+                picture = cut_out(picture, face, self.size)
+            return Read(images.resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), size, face)
         except UnreadableSampleError as error:
             return error
 

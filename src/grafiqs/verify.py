@@ -1,4 +1,4 @@
-"""Proof that a run is what its manifest says: every file, every score, and the subset itself."""
+"""Proof that a run is what its manifest says: every file, every score, and the subset itself; an alignment likewise."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +20,10 @@ from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.formats.lists import ListedFiles
 from grafiqs.names import shown
-from grafiqs.options import Options
+from grafiqs.options import DataSetOptions, Options
 from grafiqs.progress import progress_bar
+from grafiqs.run import aligned, files, tables
 from grafiqs.run import manifest as manifests
-from grafiqs.run import tables
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.output import LOCK
@@ -37,11 +38,13 @@ _SHOWN = 20
 def verify_run(
     folder: Path, image_path: Path | None = None, quiet: bool = False, root: Path | None = None
 ) -> list[str]:
-    """Check the finished run in `folder`, with its data set where that is at hand; returns what is wrong.
+    """Check the finished run or alignment in `folder`, with its data set where that is at hand; returns what is wrong.
 
     `image_path` says where the data set is now, and `root` where the paths in a list begin; by default both are looked
     for where they were. Problems are logged as warnings. Raises RequestError when `folder` is no run folder.
     """
+    if not manifests.is_run(folder) and (folder / aligned.NAME).exists():
+        return _verify_alignment(folder, image_path, root)
     manifest = manifests.read(folder)
     place = image_path or Path(manifest.data_set["place"])
     is_list = manifest.data_set["form"] == ListedFiles.form
@@ -56,12 +59,8 @@ def verify_run(
     options = manifest.to_options(image_path=place, root=root) if at_hand else None
     counts: Counter[type[Outcome]] = Counter()
     problems = list(_problems(folder, manifest, options, counts, quiet))
-    for problem in problems[:_SHOWN]:
-        log.warning("%s", problem)
     if problems:
-        if len(problems) > _SHOWN:
-            log.warning("... and %d more", len(problems) - _SHOWN)
-        log.warning("%s is not what its manifest says: %d problems", shown(folder), len(problems))
+        _log_problems(folder, problems)
         return problems
     if options is None:
         log.info("The data set %s is not at hand: the subset was not derived again (--image-path)", shown(place))
@@ -73,6 +72,57 @@ def verify_run(
         *(counts[Scored], counts[Failed], counts[Scored] * len(manifest.dumps)),
     )
     return []
+
+
+def _log_problems(folder: Path, problems: list[str]) -> None:
+    for problem in problems[:_SHOWN]:
+        log.warning("%s", problem)
+    if len(problems) > _SHOWN:
+        log.warning("... and %d more", len(problems) - _SHOWN)
+    log.warning("%s is not what its manifest says: %d problems", shown(folder), len(problems))
+
+
+def _verify_alignment(folder: Path, image_path: Path | None, root: Path | None) -> list[str]:
+    """Check the crops and tables of an alignment, and the pictures that they were made of."""
+    document, subset = aligned.read(folder)
+    place = image_path or Path(document["data_set"]["place"])
+    at_hand = os.path.exists(place)
+    if image_path is not None and not at_hand:
+        raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
+    problems: list[str] = []
+    try:
+        if not (folder / tables.SUMS).exists():
+            problems.append("the alignment is not finished: the command that began it goes on with it")
+        else:
+            problems += aligned.problems(folder, subset)
+            if at_hand:
+                problems += _picture_problems(folder, _pictures(document, place, root))
+    except (OSError, ValueError) as error:
+        problems.append(f"the tables cannot be followed further: {_reason(error)}")
+    if problems:
+        _log_problems(folder, problems)
+        return problems
+    if not at_hand:
+        log.info("The data set %s is not at hand: the pictures were not looked at (--image-path)", shown(place))
+    log.info("Verified: %d images, crops and tables as align.json and the checksums say", len(subset.samples))
+    return []
+
+
+def _pictures(document: dict[str, Any], place: Path, root: Path | None) -> Dataset:
+    """The data set that was aligned."""
+    given = root or document["data_set"]["root"]
+    options = {name: document["options"][name] for name in ("image_extension", "flat_structure")}
+    return open_dataset(DataSetOptions(image_path=place, root=given, **options))
+
+
+def _picture_problems(folder: Path, dataset: Dataset) -> Iterator[str]:
+    """Pictures that are no longer the ones that were aligned."""
+    for checksum, location in tables.read_sums(folder / tables.IMAGE_SUMS):
+        try:
+            if hashlib.sha256(dataset.read(location)).hexdigest() != checksum:
+                yield f"the image {shown(dataset.root / location)} is no longer the one that was aligned"
+        except UnreadableSampleError as error:
+            yield f"the image {shown(dataset.root / location)} cannot be read: {error}"
 
 
 def _problems(
@@ -106,9 +156,18 @@ def _problems(
         if not changed:
             yield from _rendering_problems(folder, manifest)
     except (OSError, ValueError) as error:
-        yield f"the tables cannot be followed further: {error}"
+        yield f"the tables cannot be followed further: {_reason(error)}"
         return
-    yield from _strangers(folder, manifest, outputs)
+    own = {LOCK, manifests.NAME, *tables.names(manifest)}
+    gradients = {f"{layer}/{output}" for layer in manifest.dumps for output in outputs}
+    yield from files.strangers(folder, own | gradients)
+
+
+def _reason(error: Exception) -> str:
+    """Why a table cannot be read."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{shown(Path(error.filename).name)}: {error.strerror}"
+    return str(error)
 
 
 def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -169,16 +228,3 @@ def _image_problems(manifest: Manifest, scored: Scored, dataset: Dataset | None)
             yield f"the image {shown(dataset.root / location)} is no longer the one that was scored"
     except UnreadableSampleError as error:
         yield f"the image {shown(dataset.root / location)} cannot be read: {error}"
-
-
-def _strangers(folder: Path, manifest: Manifest, outputs: set[str]) -> Iterator[str]:
-    """Files and links in the run folder that are not of the run, whose gradient files are `outputs`."""
-    own = {LOCK, manifests.NAME, *tables.names(manifest)}
-    for place, folders, names in os.walk(folder):
-        inside = Path(place).relative_to(folder).as_posix()
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        for name in names + links:
-            path = name if inside == "." else f"{inside}/{name}"
-            layer, _, output = path.partition("/")
-            if path not in own and not (layer in manifest.dumps and output in outputs):
-                yield f"{shown(path)} is not of this run"

@@ -151,7 +151,8 @@ MOBILEFACENET = Family(
     blocks=("conv_3", "conv_4", "conv_5", "prelu"),
     shapes=_MOBILE_SHAPES,
     embedding_size=128,
-    caution="on real faces with the published weights, `image` follows blur and darkness; block4 falls in the dark",
+    caution="on real faces with the published weights, `image` follows blur and darkness, less so covered eyes; "
+    "block2 to block4 fall in the dark",
     sources=("bubbliiiing/arcface-pytorch: MIT",),
     published=(
         Published(

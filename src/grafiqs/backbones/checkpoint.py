@@ -35,6 +35,8 @@ class Checkpoint:
     """The shape (C, H, W) of one image's gradient at each layer."""
     family: Family | None = None
     """What is known of such networks, where they are known."""
+    code_sha256: str | None = None
+    """Of the code that a network of another making consists of."""
 
     @property
     def embedding_size(self) -> int:

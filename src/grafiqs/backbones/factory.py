@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial, reduce
 from importlib import import_module
 from pathlib import Path
@@ -74,7 +74,8 @@ def load_factory(
     sha256 = _state_sha256(network) if weights is None else _load(network, weights)
     backbone = ForeignBackbone(network, blocks).eval()
     shapes = _probed(backbone, factory, preprocessing, tuple(layers))
-    return Checkpoint(weights, sha256, factory, backbone, preprocessing, shapes)
+    code = _code_sha256(network, factory.partition(":")[0])
+    return Checkpoint(weights, sha256, factory, backbone, preprocessing, shapes, code_sha256=code)
 
 
 def _made(factory: str) -> nn.Module:
@@ -146,6 +147,20 @@ def _state_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _code_sha256(network: nn.Module, module: str) -> str:
+    """SHA-256 over the source files of the factory and of every class in the network, but for PyTorch's own.
+
+    Weights do not tell what a network does with them: a run that goes on with other code would be two runs.
+    """
+    names = {module, *(type(part).__module__ for part in network.modules())}
+    digest = hashlib.sha256()
+    for name in sorted(name for name in names if name.partition(".")[0] != "torch"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        with suppress(OSError):
+            digest.update(f"{name}\0".encode() + (Path(file).read_bytes() if file else b"") + b"\0")
+    return digest.hexdigest()
+
+
 # -- the probe ---------------------------------------------------------------------------------------------
 
 
@@ -173,8 +188,10 @@ def _probed(
     try:
         together, alone = (_scores(backbone, batch, layers) for batch in (images, images[1:]))
     except Exception as error:
-        in_place = "; it changes in place what a BatchNorm2d gave" if "inplace operation" in str(error) else ""
-        raise RequestError(f"{what} has no gradients at {', '.join(layers)}{in_place}: {_reason(error)}") from error
+        reason = _reason(error)
+        if "inplace operation" in reason:
+            reason = "it changes in place (as x += y) what it needs on the way back: write x = x + y there"
+        raise RequestError(f"{what} has no gradients at {', '.join(layers)}: {reason}") from error
     if not torch.allclose(together[1:], alone, rtol=_COUPLED, atol=0, equal_nan=True):
         coupled = "score"
     if coupled:

@@ -7,9 +7,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from grafiqs.names import shown
 
 PART = ".part"
 
@@ -25,6 +28,17 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def strangers(folder: Path, own: AbstractSet[str]) -> Iterator[str]:
+    """What lies in a folder, links among it, and is none of its `own` files, in words."""
+    for place, folders, names in os.walk(folder):
+        inside = Path(place).relative_to(folder).as_posix()
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in names + links:
+            path = name if inside == "." else f"{inside}/{name}"
+            if path not in own:
+                yield f"{shown(path)} is not of this run"
 
 
 def sha256(path: Path) -> str:

@@ -120,10 +120,10 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
     OSError when one cannot be read.
     """
     with ExitStack() as stack:
-        scored = _rows(stack, folder / SCORES, manifest.layers)
-        failed = _rows(stack, folder / FAILURES, ("reason",))
+        scored = rows(stack, folder / SCORES, manifest.layers)
+        failed = rows(stack, folder / FAILURES, ("reason",))
         image_sums, sums = (stack.enter_context((folder / name).open("rb")) for name in (IMAGE_SUMS, SUMS))
-        faces = _rows(stack, folder / FACES, (*BOX, *POINTS)) if manifest.aligns else None
+        faces = rows(stack, folder / FACES, (*BOX, *POINTS)) if manifest.aligns else None
         embeddings = stack.enter_context((folder / EMBEDDINGS).open("rb")) if manifest.embeds else None
         header = embeddings.read(len(_embeddings_header(manifest, 0))) if embeddings else b""
         score, failure = next(scored, None), next(failed, None)
@@ -235,7 +235,7 @@ def _parsed(line: bytes) -> tuple[str, str]:
     return checksum, path
 
 
-def _rows(stack: ExitStack, path: Path, columns: Iterable[str]) -> Iterator[list[str]]:
+def rows(stack: ExitStack, path: Path, columns: Iterable[str]) -> Iterator[list[str]]:
     """The rows of a table, after its header; each has every column."""
     header = [*SAMPLE, *columns]
     file = stack.enter_context(path.open(encoding="utf-8", errors="surrogateescape", newline=""))
