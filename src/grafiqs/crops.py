@@ -131,10 +131,10 @@ def _sharpness(pixels: NDArray[np.uint8]) -> float:
 
 def _some(samples: Sequence[Sample]) -> Iterator[Sample]:
     """The first samples of the first identities."""
-    every = [list(islice(own, _LOOKED_AT)) for _, own in groupby(samples, lambda sample: sample.identity)]
-    each = -(-_LOOKED_AT // min(len(every), _IDENTITIES_LOOKED_AT))
-    for own in every[:_IDENTITIES_LOOKED_AT]:
-        yield from own[:each]
+    identities = islice(groupby(samples, lambda sample: sample.identity), _IDENTITIES_LOOKED_AT)
+    every = [list(islice(own, _LOOKED_AT)) for _, own in identities]
+    for own in every:
+        yield from own[: -(-_LOOKED_AT // len(every))]
 
 
 def edges(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
