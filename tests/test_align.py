@@ -312,7 +312,7 @@ WRONG_TABLES: dict[str, tuple[bytes, str]] = {
     "a column missing": (of_columns(*HEADER[:6], *HEADER[7:]).encode(), "it has no column y3"),
     "no path": (of_columns(*HEADER[1:], "score").encode(), "it has no column 'path'"),
     "too few numbers": (b"a.jpg,1,2\n", "line 1 has neither a column 'path' nor a path and 10 numbers"),
-    "semicolons": (PLAIN.replace(",", ";").encode(), "line 1 has neither a column 'path'"),
+    "semicolons": (PLAIN.replace(",", ";").encode(), "its columns have semicolons or tabs between them"),
     "a short row": (PLAIN.encode() + b"c.jpg,1,2\r\n", "line 4 has 3 columns"),
     "a path twice": (PLAIN.encode() * 2, "line 4 has no number for x1: 'x1'"),
     "a sample twice": (f"{PLAIN}{PLAIN.splitlines()[1]}\r\n".encode(), "line 4 names ann/0.jpg a second time"),
@@ -1300,7 +1300,7 @@ def test_a_picture_without_a_face_has_no_score(people: Path, weights: Path, tmp_
     assert main(["verify", str(tmp_path / "run"), "--quiet"]) == 0
 
 
-LOOK = "these images do not look like crops aligned to the ArcFace template"
+LOOK = "these images do not look like crops of 112x112 aligned to the ArcFace template"
 
 
 @real
@@ -1414,3 +1414,63 @@ def test_landmarks_that_are_no_faces_are_failures(points: Points, tmp_path: Path
     table = Landmarks(write_table(tmp_path / "table.csv", {**places, "bob/0.png": points}))
     with pytest.raises(UnreadableSampleError, match=r"its landmarks do not lie like a face's: \d+ pixels off"):
         table.face("bob/0.png", picture(0))
+
+
+def test_a_table_with_a_column_twice_is_refused(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    rows = table_text({"ann/1.png": LANDMARKS}).splitlines()
+    (tmp_path / "table.csv").write_text(
+        "".join(f"{row},{'x1' if not place else 5}\n" for place, row in enumerate(rows))
+    )
+    said = refused(capsys, photos, tmp_path / "crops", "--landmarks", tmp_path / "table.csv")
+    assert said == f"grafiqs: {tmp_path / 'table.csv'} is no table of landmarks: it has two columns x1\n"
+
+
+@pytest.mark.parametrize("option", ["--landmarks", "--detector"])
+def test_a_pipe_is_not_waited_for(option: str, photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    said = refused(capsys, photos, tmp_path / "crops", option, tmp_path / "pipe")
+    assert said.endswith(f"{tmp_path / 'pipe'}: not a regular file\n")
+
+
+def test_crops_of_another_size_have_the_template_in_their_middle(photos: Path, table: Path, tmp_path: Path) -> None:
+    """Those of 112x96 are those of 112x112 without their margins."""
+    for size in ("112x112", "112x96"):
+        main(command(photos, tmp_path / size, table, "--input-size", size))
+    crops = sorted((tmp_path / "112x96").glob("*/*.png"))
+    assert len(crops) == 6
+    for path in crops:
+        square = pixels(tmp_path / "112x112" / path.relative_to(tmp_path / "112x96"))
+        assert np.abs(pixels(path).astype(int) - square[:, 8:-8]).max() <= 1
+
+
+def test_a_data_set_that_is_another_is_told(finished: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    elsewhere = tmp_path / "photos"
+    shutil.copytree(photos, elsewhere)
+    (elsewhere / "ann" / "new.png").write_bytes((elsewhere / "ann" / "1.png").read_bytes())
+    capsys.readouterr()
+    assert main(["verify", str(finished), "--image-path", str(elsewhere)]) == 1
+    assert "subset: 0 samples gone, 1 new (ann/new.png is new in it)" in capsys.readouterr().err
+    for arguments, said in (
+        (["--root", str(elsewhere)], "the data set of this run is no list"),
+        (["--image-path", str(tmp_path / "none")], "does not exist: check --image-path"),
+    ):
+        assert main(["verify", str(finished), *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_an_alignment_of_a_list_is_verified_wherever_its_photos_are(
+    photos: Path, table: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    place, moved, listed = tmp_path / "photos", tmp_path / "moved", tmp_path / "list.csv"
+    shutil.copytree(photos, place)
+    listed.write_text("ann/1.png\nann/2.png\n")
+    assert main(["align", str(listed), str(tmp_path / "crops"), "--root", str(place), "--landmarks", str(table)]) == 0
+    verify = ["verify", str(tmp_path / "crops")]
+    assert main(verify) == 0
+    place.rename(moved)
+    capsys.readouterr()
+    assert main(verify) == 0
+    assert "the pictures were not looked at" in capsys.readouterr().out
+    assert main([*verify, "--root", str(moved)]) == 0
+    assert "not looked at" not in capsys.readouterr().out
+    assert main([*verify, "--root", str(place)]) == 2

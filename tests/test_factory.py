@@ -758,8 +758,11 @@ REFUSED: dict[str, tuple[list[object], str]] = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_networks_that_cannot_be(few: Path, tmp_path: Path, kind: str, capsys: Capture) -> None:
     asked, told = REFUSED[kind]
-    line = refused(capsys, *extract(few, tmp_path / "run", "--input-size", "48x40", *asked))
+    capsys.readouterr()
+    assert run(*extract(few, tmp_path / "run", "--input-size", "48x40", *asked)) == 2
+    *warned, line = capsys.readouterr().err.splitlines()
     assert told in line
+    assert all(said.startswith("grafiqs: warning: these images do not look like crops of 48x40") for said in warned)
     assert not (tmp_path / "run").exists()
 
 
@@ -805,21 +808,44 @@ def test_a_network_whose_norms_never_run_is_refused_without_advice_that_is_none(
     assert "--layers" not in line
 
 
+CODE = {
+    "netting/__init__.py": "from netting.making import factory\n",
+    "netting/making.py": "from netting.net import Net\n\n\ndef factory():\n    return Net()\n",
+    "netting/net.py": "from netting.base import Base\n\n\nclass Net(Base):\n    pass\n",
+    "netting/base.py": (
+        "import beside\nfrom test_factory import Net as Other\n\n\nclass Base(Other):\n"
+        "    def forward(self, image):\n        return super().forward(beside.same(image))\n"
+    ),
+    "beside.py": "def same(x):\n    return x\n",
+}
+
+
+@pytest.mark.parametrize("name", CODE)
 def test_a_run_does_not_go_on_with_other_code(
-    tmp_path: Path, few: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    name: str, tmp_path: Path, few: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     """The weights are the same; what is done with them is not."""
-    code = "import torch\nfrom test_factory import made\n\n\ndef factory():\n    return made.resnet()\n"
     monkeypatch.chdir(tmp_path)
-    command = [
-        *map(str, extract(few, tmp_path / "run", "--backbone", "changing:factory", "--blocks", ",".join(BLOCKS)))
-    ]
-    for text, code_of_exit in ((code, 0), (code, 0), (code + "# another\n", 2)):
-        (tmp_path / "changing.py").write_text(text)
-        sys.modules.pop("changing", None)
-        assert run(*command) == code_of_exit
+    command = extract(few, tmp_path / "run", "--backbone", "netting:factory", "--blocks", ",".join(BLOCKS))
+    for extra, code in (("", 0), ("", 0), ("# another\n", 2)):
+        for path, text in CODE.items():
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).write_text(text + extra * (path == name))
+        for loaded in [module for module in sys.modules if module.partition(".")[0] in ("netting", "beside")]:
+            monkeypatch.delitem(sys.modules, loaded)
+        assert run(*command) == code
     assert "  - backbone.code_sha256: " in capsys.readouterr().err
-    sys.modules.pop("changing", None)
+    for loaded in [module for module in sys.modules if module.partition(".")[0] in ("netting", "beside")]:
+        monkeypatch.delitem(sys.modules, loaded)
+
+
+def test_norms_of_several_processes_are_not_passed_over(few: Path, tmp_path: Path, capsys: Capture) -> None:
+    """They are no BatchNorm2d, and would be missing from the loss."""
+    made.synced = lambda: nn.SyncBatchNorm.convert_sync_batchnorm(Net())  # type: ignore[no-untyped-call]
+    line = refused(capsys, *extract(few, tmp_path / "run", *named("synced")))
+    assert "synced has " in line
+    assert "SyncBatchNorm (" in line
+    assert "make BatchNorm2d of them" in line
 
 
 def test_what_a_norm_is_given_may_be_changed_in_place_afterwards(few: Path) -> None:

@@ -34,11 +34,9 @@ from grafiqs.run.journal import Aligned, Failed, Journal
 from grafiqs.run.manifest import compared, subset_differences, subset_document
 from grafiqs.run.output import Output
 from grafiqs.select import Sample, Subset, left_out, open_dataset, select
-from grafiqs.template import LANDMARKS, SIZE
+from grafiqs.template import landmarks
 
 log = logging.getLogger(__name__)
-
-CROP = (SIZE, SIZE)
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,9 @@ class AlignSummary:
 def align_faces(options: AlignOptions) -> AlignSummary:
     """Cut every picture of a data set to the aligned crop of its face; what was stopped in the same folder goes on.
 
-    The crops are PNG files of 112x112 pixels under identity and sample name; align.csv has the face in each,
-    failures.csv what has none. Raises RequestError when the request is wrong, with nothing written, and StoppedError
-    when it cannot go on, with everything done so far kept.
+    The crops are PNG files, of 112x112 pixels as a rule, under identity and sample name; align.csv has the face in
+    each, failures.csv what has none. Raises RequestError when the request is wrong, with nothing written, and
+    StoppedError when it cannot go on, with everything done so far kept.
     """
     output = Output(options.output, aligned.NAME, "OUT", "alignment")
     output.refuse_inside(options.image_path)
@@ -102,8 +100,8 @@ def _document(options: AlignOptions, dataset: Dataset, faces: Faces, subset: Sub
         "options": {"image_extension": list(options.image_extension), "flat_structure": options.flat_structure},
         "faces": faces.source(),
         "crop": {
-            "size": list(CROP),
-            "landmarks": LANDMARKS.tolist(),
+            "size": list(options.input_size),
+            "landmarks": landmarks(options.input_size).tolist(),
             "fit": "similarity, least squares",
             "resampling": "bilinear; large faces at a multiple of the size, reduced by area; black beyond the picture",
         },
@@ -204,7 +202,7 @@ def _run(
         sample = subset.samples[index]
         if aligned.path_of(sample) in folders:  # whichever of the two came first
             return Failed(index, "its crop cannot be written: a folder of other samples has its name")
-        outcome = _outcome(index, sample, faces, dataset, root)
+        outcome = _outcome(index, sample, faces, dataset, options)
         if isinstance(outcome, Failed):
             _remove_file(root / aligned.path_of(sample))
         return outcome
@@ -241,18 +239,18 @@ def _kept(journal: Journal[Aligned], total: int) -> str:
     return f"{sum(index in journal for index in range(total))} of {total} images are done and kept"
 
 
-def _outcome(index: int, sample: Sample, faces: Faces, dataset: Dataset, root: Path) -> Aligned | Failed:
+def _outcome(index: int, sample: Sample, faces: Faces, dataset: Dataset, options: AlignOptions) -> Aligned | Failed:
     """Align one sample and write its crop; may run on any thread."""
     try:
         data = dataset.read(sample.location)
         pixels = images.decode(data)
         face = faces.face(sample.location, pixels)
-        crop = cut_out(pixels, face, CROP)
+        crop = cut_out(pixels, face, options.input_size)
     except UnreadableSampleError as error:
         return Failed(index, str(error))
     _, encoded = cv2.imencode(".png", crop[:, :, ::-1])
     content = encoded.tobytes()
-    path = root / aligned.path_of(sample)
+    path = options.output / aligned.path_of(sample)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.whole(path) as file:

@@ -82,10 +82,11 @@ examples:
 _VERIFY = """
 The subset is derived again from the manifest (where the data set is at hand), and every file is checked against
 it: there or not, shape, dtype, checksum, finite values, and score = sum of |gradient|. The images are checked against
-the checksums they had when they were read.
+the checksums they had when they were read. Of an alignment the samples, every crop and table, and the photos.
 
 examples:
   {prog} grafiqs_output
+  {prog} crops
   {prog} grafiqs_output --image-path /elsewhere/faces
 """
 
@@ -294,8 +295,8 @@ def _inspect(command: argparse.Namespace) -> int:
 
 
 def _fill_verify(parser: _Parser) -> None:
-    parser.describe("Check a finished run.", _VERIFY)
-    parser.add_argument("run", metavar="RUN", type=path, help="the run folder")
+    parser.describe("Check a finished run, or a finished alignment.", _VERIFY)
+    parser.add_argument("run", metavar="RUN", type=path, help="the run folder, or the folder of crops")
     parser.add_argument("--image-path", metavar="PATH", type=path, help="where the data set is now")
     parser.add_argument("--root", metavar="DIR", type=path, help="where the paths in a list begin now")
     parser.add_argument("--quiet", action="store_true", help="print what is wrong only")
@@ -431,8 +432,15 @@ def _add_options(parser: _Parser, options: Iterable[dataclasses.Field[Any]]) -> 
             settings["type"] = field.metadata["parse"]
             settings["required"] = field.default is dataclasses.MISSING
             if default not in (None, ()):
-                settings["help"] += f" (default: {','.join(default) if isinstance(default, tuple) else default})"
+                settings["help"] += f" (default: {_written(default)})"
         groups[group].add_argument(flag(field.name), **settings)
+
+
+def _written(value: Any) -> str:
+    """A default as it is written on the command line: words with commas, a size with an x."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return ",".join(value) if isinstance(value[0], str) else "x".join(map(str, value))
 
 
 def _options(kind: type[_Kind], command: argparse.Namespace) -> _Kind:

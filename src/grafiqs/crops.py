@@ -43,6 +43,9 @@ squeezed whole or cut out around the face, had medians of 0.23 to 0.43, and at m
 by a Gaussian of 3 and 4 pixels, 80 aligned crops of 20 identities had 0.50 and 0.36, photos 0.21 and 0.03.
 """
 
+_OTHER_SHAPE = 0.02
+"""Pictures whose ratio of sides differs from the network's by more than this share are squeezed, with their faces."""
+
 _LOOKED_AT, _IDENTITIES_LOOKED_AT = 80, 20
 """The most images that are looked at before a run, and of how many identities."""
 
@@ -94,7 +97,7 @@ class Likeness:
 def are_plainly_unaligned(samples: Sequence[Sample], dataset: Dataset, size: tuple[int, int]) -> bool:
     """Whether the images of a subset are plainly no aligned crops for a network that takes this `size`.
 
-    Some of them are looked at. Crops have one size: where pictures differ in theirs, they are none.
+    Some of them are looked at. Crops have one size, of the shape that the network takes; other pictures are none.
     """
     height, width = size
     reader = Reader(dataset, (SIZE, max(1, round(SIZE * width / height))))  # as high as the template
@@ -106,7 +109,7 @@ def are_plainly_unaligned(samples: Sequence[Sample], dataset: Dataset, size: tup
             found.add(sample.identity, edges(picture))
             sizes.add(read.size)
             sharpness.append(_sharpness(picture))
-    if not sizes or len(sizes) > 1:
+    if not sizes or len(sizes) > 1 or any(abs(w * height / (h * width) - 1) > _OTHER_SHAPE for h, w in sizes):
         return bool(sizes)
     kind = "crops" if sizes == {size} else "pictures"
     return found.is_plainly_low("blurred" if np.median(sharpness) < _SHARP else kind)

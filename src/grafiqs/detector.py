@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from grafiqs.alignment import Face
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.names import shown
+from grafiqs.run import files
 
 SCORE = 0.6
 """What scores less is no face."""
@@ -45,7 +46,7 @@ class Detector:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._model = path.read_bytes()
+            self._model = files.read(path)
         except OSError as error:
             raise RequestError(f"cannot read the face detector {shown(path)}: {error.strerror}") from error
         self.sha256 = hashlib.sha256(self._model).hexdigest()

@@ -79,8 +79,9 @@ def extract_gradients(options: Options) -> Summary | None:
         log.info("Embeddings: %d numbers an image%s", checkpoint.embedding_size, ", mirrored added" * options.flip)
     if faces is None and are_plainly_unaligned(subset.samples, dataset, reader.size):
         log.warning(
-            "warning: these images do not look like crops aligned to the ArcFace template, which the networks expect: "
-            "scores of unaligned faces mean little. Ordinary photos are aligned by --align, or by 'grafiqs align'"
+            "warning: these images do not look like crops of %dx%d aligned to the ArcFace template, which the networks "
+            "expect: scores of unaligned faces mean little. Photos are aligned by --align, or by 'grafiqs align'",
+            *reader.size,
         )
     preparation = Preparation(checkpoint, device, options, reader, locations, _kept_computation(options))
     manifest = _manifest(options, dataset, subset, checkpoint, faces, preparation.computation)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import math
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from grafiqs.alignment import Face
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.names import shown
+from grafiqs.run import files
 from grafiqs.run.tables import BOX, POINTS
 from grafiqs.template import LANDMARKS, similarity
 
@@ -37,29 +39,33 @@ class Landmarks:
 
     def __init__(self, path: Path) -> None:
         try:
-            data = path.read_bytes()
+            data = files.read(path)
         except OSError as error:
             raise RequestError(f"cannot read the landmarks {shown(path)}: {error.strerror}") from error
         self.sha256 = hashlib.sha256(data).hexdigest()
         self._path = path
-        self._faces: dict[str, Face] = {}
+        self._places: dict[str, int] = {}
+        points, boxes = array("d"), array("d")  # a million faces are 120 MB
         text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
         try:
-            for line, location, face in _rows(text):
-                if location in self._faces:
+            for line, location, own_points, own_box in _rows(text):
+                if location in self._places:
                     raise ValueError(f"line {line} names {shown(location)} a second time")
-                self._faces[location] = face
+                self._places[location] = len(self._places)
+                points.extend(own_points)
+                boxes.extend(own_box)
         except (ValueError, csv.Error) as error:
             raise RequestError(f"{shown(path)} is no table of landmarks: {error}") from error
-        if not self._faces:
+        if not self._places:
             raise RequestError(f"{shown(path)} is no table of landmarks: it has no rows")
-        shares = sum(all(0 <= value <= 1 for value in face.points) for face in self._faces.values())
-        if shares > len(self._faces) / 2:
+        self._points = np.frombuffer(points).reshape(-1, 5, 2)
+        self._boxes = np.frombuffer(boxes).reshape(-1, 5)
+        if np.median((self._points >= 0).all(axis=(1, 2)) & (self._points <= 1).all(axis=(1, 2))) == 1:
             raise RequestError(f"{shown(path)} has shares of the picture, from 0 to 1, where pixels are needed")
-        mirrored = sum(map(_is_mirrored, self._faces.values()))
-        if mirrored > len(self._faces) / 2:
+        mirrored = int((_likeness(self._points[:, [1, 0, 2, 4, 3]]) > _likeness(self._points)).sum())
+        if mirrored > len(self._places) / 2:
             raise RequestError(
-                f"{shown(path)} has the right eye first, as {mirrored} of {len(self._faces)} faces show: the order is "
+                f"{shown(path)} has the right eye first, as {mirrored} of {len(self._places)} faces show: the order is "
                 "left eye, right eye, nose, left and right corner of the mouth, left and right as seen in the picture"
             )
 
@@ -70,11 +76,11 @@ class Landmarks:
         """Raise RequestError when the table has none of these samples."""
         first = ""
         for location in locations:
-            if location in self._faces:
+            if location in self._places:
                 return
             first = first or location
         raise RequestError(
-            f"{shown(self._path)} has none of the images: it names {shown(next(iter(self._faces)))}, and the data set "
+            f"{shown(self._path)} has none of the images: it names {shown(next(iter(self._places)))}, and the data set "
             f"{shown(first)}; paths are relative to the data set"
         )
 
@@ -84,17 +90,18 @@ class Landmarks:
 
     def face(self, location: str, pixels: NDArray[np.uint8]) -> Face:  # noqa: ARG002
         """The face that the table has for a sample. Raises UnreadableSampleError when it has none."""
-        face = self._faces.get(location)
-        if face is None:
+        place = self._places.get(location)
+        if place is None:
             raise UnreadableSampleError("the table of landmarks has none for it")
-        off = _off_template(face)
+        off = _off_template(self._points[place])
         if off > _LIKE_A_FACE:
             raise UnreadableSampleError(f"its landmarks do not lie like a face's: {off:.0f} pixels off the template")
-        return face
+        points, (*box, score) = self._points[place].flatten().tolist(), self._boxes[place].tolist()
+        return Face(tuple(points)) if math.isnan(score) else Face(tuple(points), tuple(box), score)
 
 
-def _rows(text: str) -> Iterator[tuple[int, str, Face]]:
-    """Line, path and face of every row. Raises ValueError, or csv.Error."""
+def _rows(text: str) -> Iterator[tuple[int, str, list[float], list[float]]]:
+    """Line, path, points, and box and score (or what is no number) of every row. Raises ValueError, or csv.Error."""
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: dict[str, int] | None = None
     for row in rows:
@@ -102,6 +109,11 @@ def _rows(text: str) -> Iterator[tuple[int, str, Face]]:
             continue
         if columns is None:
             columns = {name.strip(): place for place, name in enumerate(row)}
+            if len(row) == 1 and any(separator in row[0] for separator in ";\t"):
+                raise ValueError("its columns have semicolons or tabs between them, where commas are needed")
+            twice = [name for name in ("path", *POINTS, *BOX) if [word.strip() for word in row].count(name) > 1]
+            if twice:
+                raise ValueError(f"it has two columns {twice[0]}")
             if "path" in columns:
                 missing = [name for name in POINTS if name not in columns]
                 if missing:
@@ -115,10 +127,10 @@ def _rows(text: str) -> Iterator[tuple[int, str, Face]]:
         if len(row) <= max(columns.values()):
             raise ValueError(f"line {rows.line_num} has {len(row)} columns")
         values = {name: row[columns[name]].strip() for name in (*POINTS, *BOX) if name in columns}
-        points = tuple(_number(values[name], name, rows.line_num) for name in POINTS)
+        points = [_number(values[name], name, rows.line_num) for name in POINTS]
         detected = all(values.get(name) for name in BOX)
-        box = [_number(values[name], name, rows.line_num) for name in BOX] if detected else []
-        yield rows.line_num, row[columns["path"]], Face(points, tuple(box[:4]) or None, box[4] if box else None)
+        box = [_number(values[name], name, rows.line_num) if detected else math.nan for name in BOX]
+        yield rows.line_num, row[columns["path"]], points, box
 
 
 def _number(text: str, name: str, line: int) -> float:
@@ -131,9 +143,8 @@ def _number(text: str, name: str, line: int) -> float:
     return value
 
 
-def _off_template(face: Face) -> float:
-    """How far the points lie from the template when they are brought nearest to it, in pixels of the crop (RMS)."""
-    points = np.array(face.points).reshape(-1, 2)
+def _off_template(points: NDArray[np.float64]) -> float:
+    """How far points (5, 2) lie from the template when they are brought nearest to it, in pixels of the crop (RMS)."""
     if not np.ptp(points, axis=0).any():
         return 0.0  # one point, which is told otherwise
     matrix = similarity(points)
@@ -141,13 +152,9 @@ def _off_template(face: Face) -> float:
     return float(np.sqrt((distances**2).sum(axis=1).mean()))
 
 
-def _is_mirrored(face: Face) -> bool:
-    """Whether the points, right and left exchanged, lie more like a face than they do as they are."""
-    points = np.array(face.points).reshape(-1, 2)
-    return _likeness(points[[1, 0, 2, 4, 3]]) > _likeness(points)
-
-
-def _likeness(points: NDArray[np.float64]) -> float:
-    """How much of the template a turned, scaled and shifted copy of the points explains; up to a common factor."""
-    source, target = points @ (1, 1j), LANDMARKS @ (1, 1j)
-    return float(abs((source - source.mean()).conj() @ (target - target.mean())))
+def _likeness(faces: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much of the template turned, scaled and shifted copies of faces (N, 5, 2) explain; up to a common factor."""
+    with np.errstate(over="ignore", invalid="ignore"):  # of numbers that lie in no picture
+        source, target = faces @ (1, 1j), LANDMARKS @ (1, 1j)
+        found = np.abs((source - source.mean(axis=1, keepdims=True)).conj() @ (target - target.mean()))
+    return np.asarray(found, np.float64)

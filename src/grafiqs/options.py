@@ -11,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from grafiqs.backbones.catalogue import BACKBONES, LAYERS
+from grafiqs.backbones.catalogue import BACKBONES, LAYERS, USUAL
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 
@@ -274,9 +274,8 @@ class Options(DataSetOptions):
                 raise RequestError(
                     f"{flag(name)} is for a --backbone package.module:factory: a known network has its own"
                 )
-        if self.input_size is not None and not all(1 <= side <= MAX_SIDE for side in self.input_size):
-            size = "x".join(map(str, self.input_size))
-            raise RequestError(f"--input-size is {size}: sides lie between 1 and {MAX_SIDE}")
+        if self.input_size is not None:
+            _check_size(self.input_size)
         for name, above in (("mean", -math.inf), ("std", 0)):
             values = getattr(self, name)
             if len(values) not in (0, 1, 3) or not all(above < value < math.inf for value in values):
@@ -362,6 +361,9 @@ class AlignOptions(DataSetOptions):
         "landmarks", "a table of landmarks instead (.csv): columns path, x1, y1 to x5, y5 (the eyes, the tip of the "
         "nose, the corners of the mouth; left in the picture first), as in an align.csv, or those eleven without names",
         default=None, parse=path, metavar="CSV")
+    input_size: tuple[int, int] = _option(
+        "crops", "height and width of the crops; the template is as high as they are, and in their middle",
+        default=USUAL.size, parse=size, metavar="HxW")
     overwrite: bool = _option(
         "output", "remove the crops that the folder holds, and begin anew", default=False)
     quiet: bool = _option("output", "print warnings and errors only", default=False)
@@ -375,6 +377,8 @@ class AlignOptions(DataSetOptions):
             raise RequestError(
                 "aligning needs landmarks: give --detector, a YuNet model (.onnx), or --landmarks, a table of them"
             )
+        _check_size(self.input_size)
+        object.__setattr__(self, "input_size", tuple(self.input_size))
         for name in ("output", "detector", "landmarks"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))
@@ -390,6 +394,12 @@ def flag(name: str) -> str:
 
 DECIDING = frozenset(field.name for field in OPTIONS if field.metadata["decides"])
 """The options that decide what a run writes."""
+
+
+def _check_size(sides: tuple[int, int]) -> None:
+    """Raise RequestError for an input size that cannot be."""
+    if not all(1 <= side <= MAX_SIDE for side in sides):
+        raise RequestError(f"--input-size is {'x'.join(map(str, sides))}: sides lie between 1 and {MAX_SIDE}")
 
 
 def _check_kinds(options: DataSetOptions | DrawOptions) -> None:

@@ -43,7 +43,7 @@ class Read:
 
     pixels: NDArray[np.uint8]
     sha256: str
-    size: tuple[int, ...]
+    size: tuple[int, int]
     face: Face | None = None
 
 
@@ -63,13 +63,16 @@ class Reader:
         try:
             data = self.dataset.read(location)
             picture = images.decode(data)
-            face, size = None, picture.shape[:2]
+            height, width, _ = picture.shape
+            face = None
             if self.faces is not None:
                 from grafiqs.alignment import cut_out  # loads OpenCV, which others need not have
 
                 face = self.faces.face(location, picture)
                 picture = cut_out(picture, face, self.size)
-            return Read(images.resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), size, face)
+            return Read(
+                images.resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), (height, width), face
+            )
         except UnreadableSampleError as error:
             return error
 

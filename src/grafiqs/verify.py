@@ -11,7 +11,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +19,14 @@ from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.formats.lists import ListedFiles
 from grafiqs.names import shown
-from grafiqs.options import DataSetOptions, Options
+from grafiqs.options import Options
 from grafiqs.progress import progress_bar
 from grafiqs.run import aligned, files, tables
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed, Outcome, Scored
-from grafiqs.run.manifest import Manifest
+from grafiqs.run.manifest import Manifest, subset_differences
 from grafiqs.run.output import LOCK
-from grafiqs.select import open_dataset, select
+from grafiqs.select import Subset, open_dataset, select
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +47,10 @@ def verify_run(
     manifest = manifests.read(folder)
     place = image_path or Path(manifest.data_set["place"])
     is_list = manifest.data_set["form"] == ListedFiles.form
-    if root is not None and not (is_list and os.path.isdir(root)):
-        why = "it is no folder that can be reached" if is_list else "the data set of this run is no list"
-        raise RequestError(f"--root {shown(root)} is not where the paths in a list begin: {why}")
+    _check_place(image_path, root, is_list)
     if root is None and manifest.options["root"] is not None and not os.path.isdir(place):
         root = Path(manifest.data_set["root"])
     at_hand = os.path.exists(place)
-    if image_path is not None and not at_hand:
-        raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
     options = manifest.to_options(image_path=place, root=root) if at_hand else None
     counts: Counter[type[Outcome]] = Counter()
     problems = list(_problems(folder, manifest, options, counts, quiet))
@@ -83,12 +78,15 @@ def _log_problems(folder: Path, problems: list[str]) -> None:
 
 
 def _verify_alignment(folder: Path, image_path: Path | None, root: Path | None) -> list[str]:
-    """Check the crops and tables of an alignment, and the pictures that they were made of."""
+    """Check the crops and tables of an alignment, its samples, and the pictures that they were made of."""
     document, subset = aligned.read(folder)
-    place = image_path or Path(document["data_set"]["place"])
-    at_hand = os.path.exists(place)
-    if image_path is not None and not at_hand:
-        raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
+    data_set = document["data_set"]
+    place, is_list = image_path or Path(data_set["place"]), data_set["form"] == ListedFiles.form
+    _check_place(image_path, root, is_list)
+    if root is None and data_set["root"] is not None and not os.path.isdir(place):
+        root = Path(data_set["root"])
+    at_hand = os.path.exists(place) and (root is None or os.path.isdir(root))
+    options = {name: document["options"][name] for name in ("image_extension", "flat_structure")}
     problems: list[str] = []
     try:
         if not (folder / tables.SUMS).exists():
@@ -96,7 +94,8 @@ def _verify_alignment(folder: Path, image_path: Path | None, root: Path | None) 
         else:
             problems += aligned.problems(folder, subset)
             if at_hand:
-                problems += _picture_problems(folder, _pictures(document, place, root))
+                chosen = Options(image_path=place, root=root, allow_insufficient_samples=True, **options)
+                problems += _picture_problems(folder, subset, chosen)
     except (OSError, ValueError) as error:
         problems.append(f"the tables cannot be followed further: {_reason(error)}")
     if problems:
@@ -104,19 +103,27 @@ def _verify_alignment(folder: Path, image_path: Path | None, root: Path | None) 
         return problems
     if not at_hand:
         log.info("The data set %s is not at hand: the pictures were not looked at (--image-path)", shown(place))
-    log.info("Verified: %d images, crops and tables as align.json and the checksums say", len(subset.samples))
+    log.info("Verified: %d images, crops and tables as %s and the checksums say", len(subset.samples), aligned.NAME)
     return []
 
 
-def _pictures(document: dict[str, Any], place: Path, root: Path | None) -> Dataset:
-    """The data set that was aligned."""
-    given = root or document["data_set"]["root"]
-    options = {name: document["options"][name] for name in ("image_extension", "flat_structure")}
-    return open_dataset(DataSetOptions(image_path=place, root=given, **options))
+def _check_place(image_path: Path | None, root: Path | None, is_list: bool) -> None:
+    """Raise RequestError where the data set is said to be now, and is not."""
+    if root is not None and not (is_list and os.path.isdir(root)):
+        why = "it is no folder that can be reached" if is_list else "the data set of this run is no list"
+        raise RequestError(f"--root {shown(root)} is not where the paths in a list begin: {why}")
+    if image_path is not None and not os.path.exists(image_path):
+        raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
 
 
-def _picture_problems(folder: Path, dataset: Dataset) -> Iterator[str]:
-    """Pictures that are no longer the ones that were aligned."""
+def _picture_problems(folder: Path, subset: Subset, options: Options) -> Iterator[str]:
+    """Samples that are no longer those of the data set, and pictures that are no longer the ones that were aligned."""
+    try:
+        dataset = open_dataset(options)
+        yield from subset_differences(subset, select(dataset, options))
+    except RequestError as error:
+        yield f"the data set cannot be listed again: {error}"
+        return
     for checksum, location in tables.read_sums(folder / tables.IMAGE_SUMS):
         try:
             if hashlib.sha256(dataset.read(location)).hexdigest() != checksum:

@@ -7,10 +7,11 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial, reduce
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ def load_factory(
     sha256 = _state_sha256(network) if weights is None else _load(network, weights)
     backbone = ForeignBackbone(network, blocks).eval()
     shapes = _probed(backbone, factory, preprocessing, tuple(layers))
-    code = _code_sha256(network, factory.partition(":")[0])
+    code = _code_sha256(network, factory)
     return Checkpoint(weights, sha256, factory, backbone, preprocessing, shapes, code_sha256=code)
 
 
@@ -147,18 +148,58 @@ def _state_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _code_sha256(network: nn.Module, module: str) -> str:
-    """SHA-256 over the source files of the factory and of every class in the network, but for PyTorch's own.
+_sources: dict[str, tuple[ModuleType, bytes]] = {}
+"""What modules were read from when they were first met: files may have changed since, without what was imported."""
 
-    Weights do not tell what a network does with them: a run that goes on with other code would be two runs.
+
+def _code_sha256(network: nn.Module, factory: str) -> str:
+    """SHA-256 over the source files of a network: of its factory, of its classes and theirs, and of what those use.
+
+    Weights do not tell what a network does with them: a run that goes on with other code would be two runs. What they
+    use is followed through the names in their modules, as far as these are the user's own: installed packages count
+    where a class of the network comes from them, PyTorch and the standard library never.
     """
-    names = {module, *(type(part).__module__ for part in network.modules())}
+    module, _, name = factory.partition(":")
+    made = reduce(getattr, name.split("."), sys.modules[module])
+    classes = {kind for part in network.modules() for kind in type(part).__mro__}
+    waiting = [module, *(thing.__module__ for thing in (made, *classes) if hasattr(thing, "__module__"))]
+    met: dict[str, bytes] = {}
+    while waiting:
+        name = waiting.pop()
+        source = None if name in met else _source(name)
+        if source is None:
+            continue
+        met[name], file = source
+        if not {"site-packages", "dist-packages"} & set(file.parts):
+            for value in list(vars(sys.modules[name]).values()):
+                used = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+                if isinstance(used, str) and _is_own(used):
+                    waiting.append(used)
     digest = hashlib.sha256()
-    for name in sorted(name for name in names if name.partition(".")[0] != "torch"):
-        file = getattr(sys.modules.get(name), "__file__", None)
-        with suppress(OSError):
-            digest.update(f"{name}\0".encode() + (Path(file).read_bytes() if file else b"") + b"\0")
+    for name in sorted(met):
+        digest.update(f"{name}\0{len(met[name])}\0".encode() + met[name])
     return digest.hexdigest()
+
+
+def _source(name: str) -> tuple[bytes, Path] | None:
+    """The source of an imported module, and its file; None for what comes with Python, PyTorch or this package."""
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    top = name.partition(".")[0]
+    if module is None or not file or top in sys.stdlib_module_names or top in ("torch", "grafiqs"):
+        return None
+    if name not in _sources or _sources[name][0] is not module:
+        try:
+            _sources[name] = module, Path(file).read_bytes()
+        except OSError:
+            return None
+    return _sources[name][1], Path(file)
+
+
+def _is_own(name: str) -> bool:
+    """Whether a module is the user's own, no installed one."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return file is not None and not {"site-packages", "dist-packages"} & set(Path(file).parts)
 
 
 # -- the probe ---------------------------------------------------------------------------------------------
@@ -212,6 +253,12 @@ def _check_blocks(backbone: ForeignBackbone, what: str) -> None:
 
 def _check_statistics(backbone: ForeignBackbone, what: str) -> None:
     norms = {name: module for name, module in backbone.network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    others = [name for name, module in backbone.network.named_modules() if isinstance(module, nn.SyncBatchNorm)]
+    if others:
+        raise RequestError(
+            f"{what} has {len(others)} SyncBatchNorm ({first(others)}): make BatchNorm2d of them, with the same "
+            "weights and statistics, which compute the same in eval mode"
+        )
     if not norms:
         raise RequestError(f"{what} has no BatchNorm2d: GraFIQs compares with the statistics that those have learned")
     bare = [name for name, norm in norms.items() if norm.running_mean is None or norm.running_var is None]
@@ -243,6 +290,7 @@ class _Seen:
         self._norms_after: dict[str, int] = dict.fromkeys(LAYERS, 0)
         self._odd: dict[str, str] = {}
         self._without_gradients = False
+        self._norms = {module: name for name, module in backbone.network.named_modules() if _is_norm(module)}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -265,7 +313,8 @@ class _Seen:
         else:
             self._odd[layer] = _what(output)
 
-    def _normed(self, _norm: nn.Module, _inputs: object) -> None:
+    def _normed(self, norm: nn.Module, _inputs: object) -> None:
+        self._norms.pop(norm, None)  # what is left in the end never ran
         self._without_gradients |= not torch.is_grad_enabled()
         for layer in ("image", *self._order):
             self._norms_after[layer] += 1
@@ -291,6 +340,9 @@ class _Seen:
             raise RequestError(
                 f"{what} runs without gradients: its forward must not be under no_grad or inference_mode"
             )
+        if self._norms:
+            names_left = first(list(self._norms.values()))
+            log.warning("warning: %d BatchNorm2d of %s never run: %s", len(self._norms), what, names_left)
         late = [layer for layer in layers if not self._norms_after[layer]]
         if late:
             rest = ",".join(layer for layer in LAYERS if self._norms_after[layer])
@@ -308,6 +360,10 @@ def _relative(found: Tensor, expected: Tensor) -> float:
 def _scores(backbone: ForeignBackbone, images: Tensor, layers: tuple[str, ...]) -> Tensor:
     found = image_gradients(backbone, images, layers)
     return torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm2d)
 
 
 def _what(value: object) -> str:

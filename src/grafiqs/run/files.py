@@ -41,6 +41,14 @@ def strangers(folder: Path, own: AbstractSet[str]) -> Iterator[str]:
                 yield f"{shown(path)} is not of this run"
 
 
+def read(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError, also for what is no regular file and might never end."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, the system says it
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path.read_bytes()
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes. Raises OSError, also for what is no regular file and might never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
