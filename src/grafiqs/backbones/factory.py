@@ -171,10 +171,7 @@ def _code_sha256(network: nn.Module, factory: str) -> str:
             continue
         met[name], file = source
         if not {"site-packages", "dist-packages"} & set(file.parts):
-            for value in list(vars(sys.modules[name]).values()):
-                used = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-                if isinstance(used, str) and _is_own(used):
-                    waiting.append(used)
+            waiting += filter(_is_own, map(_module_of, list(vars(sys.modules[name]).values())))
     digest = hashlib.sha256()
     for name in sorted(met):
         digest.update(f"{name}\0{len(met[name])}\0".encode() + met[name])
@@ -194,6 +191,15 @@ def _source(name: str) -> tuple[bytes, Path] | None:
         except OSError:
             return None
     return _sources[name][1], Path(file)
+
+
+def _module_of(value: object) -> str:
+    """The name of the module that a value is, or comes from; none where it does not say."""
+    try:
+        name = value.__name__ if isinstance(value, ModuleType) else value.__module__
+    except Exception:  # noqa: BLE001 - what stands in a module of others may answer in any way
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def _is_own(name: str) -> bool:
