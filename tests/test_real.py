@@ -260,7 +260,8 @@ def test_photos_are_told_from_aligned_crops_before_a_run(aligned_photos: Path, t
                 cv2.imwrite(str(tmp_path / str(blur) / folder.name / path.name), changed)
         assert not warned(tmp_path / str(blur), 20, 4)
     assert not any(warned(faces, 20, 4) for faces in (ALIGNED, aligned_photos))
-    assert not any(warned(aligned_photos, 20, 4, size) for size in ((112, 96), (160, 160)))
+    assert not warned(aligned_photos, 20, 4, (160, 160))
+    assert warned(aligned_photos, 20, 4, (112, 96))  # they would be squeezed
     assert all(warned(PHOTOS, identities, samples) for identities, samples in ((20, 4), (10, 1), (3, 4), (1, 10)))
     assert all(warned(PHOTOS, 20, 2, size) for size in ((112, 96), (160, 160)))
     assert warned(mixed, 20, 1)
