@@ -46,9 +46,8 @@ class Landmarks:
         self._path = path
         self._places: dict[str, int] = {}
         points, boxes = array("d"), array("d")  # a million faces are 120 MB
-        text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
         try:
-            for line, location, own_points, own_box in _rows(text):
+            for line, location, own_points, own_box in _rows(data):
                 if location in self._places:
                     raise ValueError(f"line {line} names {shown(location)} a second time")
                 self._places[location] = len(self._places)
@@ -100,9 +99,10 @@ class Landmarks:
         return Face(tuple(points)) if math.isnan(score) else Face(tuple(points), tuple(box), score)
 
 
-def _rows(text: str) -> Iterator[tuple[int, str, list[float], list[float]]]:
+def _rows(data: bytes) -> Iterator[tuple[int, str, list[float], list[float]]]:
     """Line, path, points, and box and score (or what is no number) of every row. Raises ValueError, or csv.Error."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", "surrogateescape", newline="")
+    rows = csv.reader(lines, strict=True)
     columns: dict[str, int] | None = None
     for row in rows:
         if not row:
