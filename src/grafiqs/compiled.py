@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,13 +20,12 @@ from torch.func import functional_call
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from grafiqs import programs
 from grafiqs.names import shown
+from grafiqs.programs import NoFolderError
 
 Program = Callable[[Tensor], tuple[Tensor, ...]]
 """What a step computes, for pixels of one shape."""
-
-_CACHE = "TORCHINDUCTOR_CACHE_DIR"
-"""PyTorch's own variable for the place where compiled programs are kept."""
 
 _SETTINGS = {"deterministic": True}
 """The compiler's settings: it is not to choose, by timing, between kernels that add up in different orders."""
@@ -44,10 +41,11 @@ def program(step: nn.Module, pixels: Tensor) -> Program:
     `step` maps pixels to a tuple of tensors, and may differentiate on the way. It takes a minute or more; what was
     compiled once is found again on the disk, by later processes too, whatever the values of the weights.
     On a GPU the program is recorded as a CUDA graph, and what it returns is overwritten by its next call.
-    Raises CompileError when there is no compiler, or it fails.
+    Raises CompileError when there is no compiler, or it fails; NoFolderError when no folder can keep programs safely.
     """
+    folder = programs.folder()
     try:
-        with warnings.catch_warnings(), _quiet(), _cache() as folder:
+        with warnings.catch_warnings(), _quiet(), programs.compiler_keeps_files_in(folder):
             warnings.simplefilter("ignore")  # the compiler's, of itself
             from torch._inductor import standalone_compile  # takes a second, which other runs save
 
@@ -57,7 +55,7 @@ def program(step: nn.Module, pixels: Tensor) -> Program:
             run = standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs", options=settings)
             with torch.no_grad():
                 run(pixels, *weights)
-            _mark(folder, step, pixels)
+            (folder / _name(step, pixels)).touch()  # a note that such a program lies there
             if not pixels.is_cuda:
                 return lambda pixels: tuple(run(pixels, *weights))
             with torch.cuda.device(pixels.device):
@@ -65,14 +63,17 @@ def program(step: nn.Module, pixels: Tensor) -> Program:
     except Exception as error:  # a compiler fails in every way there is
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if is_known(step, pixels):  # what it left on the disk is damaged, then
-            (_folder() / _name(step, pixels)).unlink(missing_ok=True)
-            reason += f"; the programs in {shown(_folder())} are damaged: remove that folder"
+            (folder / _name(step, pixels)).unlink(missing_ok=True)
+            reason += f"; the programs in {shown(folder)} are damaged: remove that folder"
         raise CompileError(reason) from error
 
 
 def is_known(step: nn.Module, pixels: Tensor) -> bool:
     """Whether such a program was compiled before, on this machine, so that it is there in seconds."""
-    return os.path.exists(_folder() / _name(step, pixels))
+    try:
+        return (programs.folder() / _name(step, pixels)).exists()
+    except NoFolderError:
+        return False
 
 
 def traced(step: nn.Module, pixels: Tensor) -> tuple[GraphModule, list[Tensor]]:
@@ -117,23 +118,6 @@ def _recorded(run: Callable[..., tuple[Tensor, ...]], pixels: Tensor, weights: l
     return replay
 
 
-# -- the programs on the disk ------------------------------------------------------------------------------
-
-
-def _folder() -> Path:
-    """Where compiled programs are kept: in the user's cache folder, unless PyTorch's own variable names another.
-
-    PyTorch's default lies in /tmp, where it is gone after a restart and others can lay something in its place.
-    Programs are made for a number of threads and for one processor's instructions, which PyTorch does not tell apart
-    in all its versions.
-    """
-    if given := os.environ.get(_CACHE):
-        return Path(given)
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    processor = hashlib.sha256(repr(sorted(torch.cpu.get_capabilities().items())).encode()).hexdigest()[:8]
-    return Path(caches, "grafiqs", f"torch-{torch.__version__}-{torch.get_num_threads()}-threads-{processor}")
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the compiler from logging what it stumbles over: whatever matters raises."""
@@ -146,29 +130,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@contextmanager
-def _cache() -> Iterator[Path]:
-    """Let the compiler keep its programs there."""
-    given = os.environ.get(_CACHE)
-    folder = _folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ[_CACHE] = str(folder)
-    try:
-        yield folder
-    finally:
-        if given is None:
-            del os.environ[_CACHE]
-        else:
-            os.environ[_CACHE] = given
-
-
-def _mark(folder: Path, step: nn.Module, pixels: Tensor) -> None:
-    """Leave a note that such a program lies in the cache."""
-    (folder / _name(step, pixels)).touch()
-
-
 def _name(step: nn.Module, pixels: Tensor) -> str:
-    """The name of that note: what tells programs apart."""
+    """What tells programs apart."""
     state = chain(step.named_parameters(), step.named_buffers())
     shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in state]
     device = torch.cuda.get_device_name(pixels.device) if pixels.is_cuda else torch.backends.cpu.get_cpu_capability()

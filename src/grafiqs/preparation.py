@@ -17,6 +17,7 @@ from grafiqs.computer import Computer, Embeddings
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.opencv import opencv_version
 from grafiqs.options import Options
+from grafiqs.programs import NoFolderError
 from grafiqs.reading import Reader
 from grafiqs.selfcheck import IMAGES, differences
 
@@ -157,11 +158,15 @@ class Preparation:
                 raise RequestError(
                     f"the computation cannot be compiled here ({error}): leave --compile on out"
                 ) from error
-            log.warning(
-                "warning: the computation cannot be compiled here (%s): it runs as it is, which takes longer", error
-            )
-            return "eager"
+            return self._plain(error)
+        except NoFolderError as error:
+            return self._plain(error)
         return "compiled"
+
+    def _plain(self, error: Exception) -> str:
+        """The engine that there is if compiling is not possible, and a warning that says why."""
+        log.warning("warning: the computation is not compiled (%s): it runs as it is, which takes longer", error)
+        return "eager"
 
     def _first_images(self) -> Tensor:
         """The first images that can be read, uint8 (N, 3, H, W); a black one where there are none."""

@@ -40,7 +40,7 @@ class Backbone(nn.Module):
 def layer_shapes(network: Backbone, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
     """The shape (C, H, W) of one image's gradient at each layer, for images of `size`, height and width.
 
-    The network is run once; where its weights lie on the meta device, nothing is computed.
+    The network is run once, on its own device: PyTorch's meta device, which computes nothing, imports its compiler.
     """
     image = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
     shapes = {"image": tuple(image.shape[1:])}

@@ -73,11 +73,11 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     extra = ignored + sorted(state.keys() - expected.keys())
     if extra:
         log.info("Ignoring %d keys of %s beside the backbone: %s", len(extra), shown(path.name), first(extra))
+    network.load_state_dict(weights, assign=True)
     try:
-        shapes = layer_shapes(network, family.preprocessing.size)  # nothing is computed: it has no weights yet
+        shapes = layer_shapes(network, family.preprocessing.size)
     except (RuntimeError, IndexError) as error:
         raise RequestError(f"{shown(path)} is {_article(name)} with stages of too few channels to compute") from error
-    network.load_state_dict(weights, assign=True)
     return Checkpoint(path, sha256, name, network, family.preprocessing, shapes, family)
 
 

@@ -1,0 +1,119 @@
+"""Where compiled programs are kept: a folder that nobody but the user can write to, since what lies in it is run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from grafiqs.names import shown
+
+ROOM = 64 * 2**20
+"""Bytes that must be free for compiling, for the program and the files that the compiler needs on the way."""
+
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""PyTorch's own variable for the place where its compiler keeps files."""
+
+_VARIABLES = (_CACHE, "TRITON_CACHE_DIR", "TMPDIR")
+"""What tells the compiler, Triton's and the C++ compiler where to keep files."""
+
+
+class NoFolderError(Exception):
+    """There is no folder that programs can be kept in safely; the message is the reason, and the way out."""
+
+
+def folder() -> Path:
+    """The folder of the programs of this PyTorch, processor and number of threads, made if it is missing.
+
+    It lies in the user's cache folder, `$XDG_CACHE_HOME/grafiqs` or `$HOME/.cache/grafiqs`, or in the place that
+    PyTorch's own variable names. PyTorch's default is no such place: it lies in /tmp, where others can make it first.
+    Programs are made for a number of threads and for one processor's instructions.
+    Raises NoFolderError when that folder is not the user's alone, cannot be made, or has no room.
+    """
+    root = _root()
+    processor = hashlib.sha256(repr(sorted(torch.cpu.get_capabilities().items())).encode()).hexdigest()[:8]
+    place = root / f"torch-{torch.__version__}-{torch.get_num_threads()}-threads-{processor}"
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        reason = _unsafe_above(root)
+        for own in (root, place):
+            if reason is None:
+                own.mkdir(mode=0o700, exist_ok=True)
+                reason = _unsafe(own)
+        if reason is None and shutil.disk_usage(place).free < ROOM:
+            reason = f"the disk of {shown(place)} is full"
+    except OSError as error:
+        reason = f"{shown(error.filename or place)} cannot be used: {error.strerror or error}"
+    if reason:
+        raise NoFolderError(f"{reason}; XDG_CACHE_HOME can name another folder of yours")
+    return place
+
+
+@contextmanager
+def compiler_keeps_files_in(place: Path) -> Iterator[None]:
+    """Let the compiler keep its files there, and nowhere else; everything that says so is as before after the block.
+
+    Some of them, headers among them, it puts into the folder for temporary files whatever its variable says.
+    """
+    before, temporary = {name: os.environ.get(name) for name in _VARIABLES}, tempfile.tempdir
+    os.environ.update(dict.fromkeys(_VARIABLES, str(place)))
+    tempfile.tempdir = str(place)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = temporary
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _root() -> Path:
+    """The folder of all programs. Raises NoFolderError when nothing says where it is to be."""
+    given = os.environ.get(_CACHE)
+    if given and not _is_default(given):
+        return Path(os.path.abspath(given))
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(caches):  # others are to be ignored, as the standard says
+        return Path(caches, "grafiqs")
+    home = os.environ.get("HOME", "")
+    if not os.path.isabs(home):
+        raise NoFolderError("HOME is not set, so that there is no cache folder; XDG_CACHE_HOME can name one")
+    return Path(home, ".cache", "grafiqs")
+
+
+def _is_default(given: str) -> bool:
+    """Whether this is PyTorch's own place, which it writes into its variable when its compiler is first imported."""
+    place = Path(os.path.abspath(given))
+    return place.name.startswith("torchinductor_") and place.parent == Path(os.path.abspath(tempfile.gettempdir()))
+
+
+def _unsafe(own: Path) -> str | None:
+    """Why somebody else could lay something into a folder of programs, in words; None if nobody can."""
+    found = os.lstat(own)
+    if stat.S_ISLNK(found.st_mode):
+        return f"{shown(own)} is a link"
+    if found.st_uid != os.geteuid():
+        return f"{shown(own)} belongs to another user"
+    if found.st_mode & 0o022:
+        return f"others may write to {shown(own)} (chmod go-w mends it)"
+    return None if os.access(own, os.W_OK | os.X_OK) else f"{shown(own)} cannot be written to"
+
+
+def _unsafe_above(own: Path) -> str | None:
+    """Why somebody else could put another folder in the place of one; links of the user's or root's are followed."""
+    for above in (*own.parents, *Path(os.path.realpath(own)).parents):
+        found = os.lstat(above)
+        if found.st_uid not in (0, os.geteuid()):
+            return f"{shown(above)} belongs to another user"
+        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX and not stat.S_ISLNK(found.st_mode):
+            return f"others may write to {shown(above)} (chmod go-w mends it)"
+    return None

@@ -1,0 +1,198 @@
+"""Where compiled programs are kept: in the user's own folder, in the environment of a user, and nowhere else."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from grafiqs import programs
+from grafiqs.programs import NoFolderError
+
+VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
+
+
+def as_user(home: Path, temporary: Path, *arguments: object, **others: str) -> subprocess.CompletedProcess[str]:
+    """The command in the environment of a user, who sets none of the variables."""
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment |= {"HOME": str(home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", **others}
+    command = [sys.executable, "-m", "grafiqs", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def command(faces: Path, weights: Path) -> list[object]:
+    """A run of block4 alone, whose program is small."""
+    small = ("--layers", "block4", "--num-identities", "1", "--samples-per-identity", "2", "--batch-size", "2")
+    return ["extract", "--image-path", faces, "--weights", weights, *small, "--compile", "on"]
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The cache folder of a user who sets no variable."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / ".cache" / "grafiqs"
+
+
+def test_programs_go_to_the_users_cache_and_none_is_loaded_from_a_folder_prepared_by_others(
+    command: list[object], tmp_path: Path
+) -> None:
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir(mode=0o700)
+    temporary.mkdir()
+    trap = temporary / f"torchinductor_{getpass.getuser()}"
+    trap.mkdir()
+    trap.chmod(0o777)
+    done = as_user(home, temporary, *command, "--output-dir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "compiled in float32, agrees with the reference" in done.stdout
+    assert [path for path in temporary.rglob("*") if path != trap] == []
+    kept = home / ".cache" / "grafiqs"
+    assert [path for path in kept.rglob("*") if path.is_file()]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (kept, *kept.iterdir()))
+    assert list(home.iterdir()) == [home / ".cache"]
+    again = as_user(home, temporary, *command, "--output-dir", tmp_path / "again")
+    assert "was compiled before" in again.stdout or "it was before" in again.stdout
+    assert [path for path in temporary.rglob("*") if path != trap] == []
+
+
+def linked(place: Path) -> None:
+    place.parent.mkdir()
+    (place.parent / "elsewhere").mkdir(mode=0o700)
+    place.symlink_to(place.parent / "elsewhere")
+
+
+def linked_inside(place: Path) -> None:
+    elsewhere = place.parents[1] / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    own = programs.folder()
+    own.rmdir()
+    own.symlink_to(elsewhere)
+
+
+def writable(place: Path) -> None:
+    place.mkdir(parents=True)
+    place.chmod(0o777)
+
+
+def writable_by_the_group(place: Path) -> None:
+    programs.folder().chmod(0o770)
+
+
+def writable_above(place: Path) -> None:
+    place.mkdir(parents=True, mode=0o700)
+    place.parent.chmod(0o777)
+
+
+def of_another(place: Path) -> None:
+    place.mkdir(parents=True, mode=0o700)
+    os.chown(place, 12345, -1)
+
+
+def above_of_another(place: Path) -> None:
+    place.mkdir(parents=True, mode=0o700)
+    os.chown(place.parent, 12345, -1)
+
+
+def file(place: Path) -> None:
+    place.parent.mkdir()
+    place.touch()
+
+
+def no_home(_place: Path) -> None:
+    os.environ["HOME"] = ""  # as the fixture's patch found it, afterwards
+
+
+UNSAFE = {
+    linked: "is a link",
+    linked_inside: "is a link",
+    writable: "others may write to",
+    writable_by_the_group: "others may write to",
+    writable_above: "others may write to",
+    of_another: "belongs to another user",
+    above_of_another: "belongs to another user",
+    file: "cannot be used",
+    no_home: "HOME is not set",
+}
+
+
+@pytest.mark.parametrize("prepare", UNSAFE, ids=lambda prepare: prepare.__name__)
+def test_a_folder_that_is_not_the_users_alone_is_refused(place: Path, prepare: object) -> None:
+    if prepare in (of_another, above_of_another) and os.geteuid() != 0:
+        pytest.skip("only root gives folders away")
+    prepare(place)  # type: ignore[operator]
+    with pytest.raises(NoFolderError, match=UNSAFE[prepare]) as refused:  # type: ignore[index]
+        programs.folder()
+    assert "XDG_CACHE_HOME" in str(refused.value)
+
+
+@pytest.mark.parametrize("prepare", [writable, no_home], ids=lambda prepare: prepare.__name__)
+def test_a_run_with_such_a_folder_is_computed_without_compiling_and_says_so(
+    prepare: object, command: list[object], tmp_path: Path
+) -> None:
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir(mode=0o700)
+    temporary.mkdir()
+    if prepare is not no_home:
+        prepare(home / ".cache" / "grafiqs")  # type: ignore[operator]
+    others = {"HOME": ""} if prepare is no_home else {}
+    before = sorted(tmp_path.rglob("*"))
+    done = as_user(home, temporary, *command, "--output-dir", tmp_path / "run", **others)
+    assert done.returncode == 0, done.stderr
+    assert f"the computation is not compiled ({UNSAFE[no_home]}" in done.stderr or (
+        UNSAFE[prepare] in done.stderr and "the computation is not compiled (" in done.stderr  # type: ignore[index]
+    )
+    assert "it runs as it is" in done.stderr
+    run = tmp_path / "run"
+    assert [path for path in sorted(tmp_path.rglob("*")) if not path.is_relative_to(run)] == before
+
+
+def test_a_full_disk_is_no_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(place.parents[1])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=programs.ROOM - 1))
+    with pytest.raises(NoFolderError, match="is full"):
+        programs.folder()
+
+
+def test_a_folder_that_cannot_be_written_to_is_none(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(NoFolderError, match="Permission denied"):
+        programs.folder()
+
+
+def test_pytorchs_own_default_is_not_taken_for_the_users_choice(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    default = Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(default))
+    assert programs.folder().is_relative_to(place)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "chosen"))
+    assert programs.folder().is_relative_to(tmp_path / "chosen")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert programs.folder().is_relative_to(tmp_path / "caches" / "grafiqs")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert programs.folder().is_relative_to(place)
+
+
+def test_the_compilers_variables_are_what_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("TRITON_CACHE_DIR", "before")
+    temporary = tempfile.gettempdir()
+    with programs.compiler_keeps_files_in(tmp_path):
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+        assert os.environ["TRITON_CACHE_DIR"] == os.environ["TMPDIR"] == tempfile.gettempdir() == str(tmp_path)
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    assert os.environ["TRITON_CACHE_DIR"] == "before"
+    assert tempfile.gettempdir() == temporary
