@@ -34,7 +34,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from grafiqs import devices
+from grafiqs import devices, tuning
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.backbones.iresnet import IResNet
@@ -237,7 +237,7 @@ def floor(network: IResNet, device: torch.device, precision: str, size: int) -> 
     for handle in handles:
         handle.remove()
     seconds = 0.0
-    layout = devices.memory_format(device, precision)
+    layout = tuning.compiled_layout(device, precision)
     with devices.arithmetic(precision), torch.no_grad():
         for (shape, module), count in shapes.items():
             x = torch.rand(size, *shape, device=device).to(dtype).contiguous(memory_format=layout)

@@ -38,18 +38,21 @@ def recorded_branches(network: nn.Module) -> Iterator[Branches]:
         handle.remove()
 
 
-def oracle_gradients(network: Backbone, images: Tensor, branches: Branches | None = None) -> dict[str, Tensor]:
+def oracle_gradients(
+    network: Backbone, images: Tensor, branches: Branches | None = None, norms: str = "maps"
+) -> dict[str, Tensor]:
     """The gradient of each image's loss at the image and at the outputs of the four stages, in float64.
 
     PReLU has a kink at 0: where float32 rounds an input across it, the gradient jumps. `branches` makes the
-    oracle take the sides that another pass took, so that what is left to compare is smooth.
+    oracle take the sides that another pass took, so that what is left to compare is smooth. A layer without a gradient
+    is left out; of the BatchNorm2d, those that see maps count, or with `norms` "all" every one.
     """
     network = copy.deepcopy(network).double().eval()
     found: dict[str, list[Tensor]] = {}
     for number, image in enumerate(images.double()):
         if branches is not None:
             _take(network, {name: side[number : number + 1] for name, side in branches.items()})
-        for layer, gradient in _of_one(network, image[None]).items():
+        for layer, gradient in _of_one(network, image[None], norms).items():
             found.setdefault(layer, []).append(gradient)
     return {layer: torch.cat(gradients) for layer, gradients in found.items()}
 
@@ -64,13 +67,14 @@ def _prelu(side: Tensor, slope: Tensor, x: Tensor) -> Tensor:
     return torch.where(side, x, slope * x)
 
 
-def _of_one(network: Backbone, image: Tensor) -> dict[str, Tensor]:
+def _of_one(network: Backbone, image: Tensor, norms: str) -> dict[str, Tensor]:
     seen: list[tuple[nn.BatchNorm2d, Tensor]] = []
     stages: dict[str, Tensor] = {}
 
     def see(module: nn.Module, arguments: tuple[Tensor, ...], _output: Tensor) -> None:
         assert isinstance(module, nn.BatchNorm2d)
-        seen.append((module, arguments[0]))
+        if norms == "all" or arguments[0][0, 0].numel() > 1:
+            seen.append((module, arguments[0]))
 
     def keep(layer: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, _arguments: tuple[Tensor, ...], output: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from grafiqs import images
-from grafiqs.backbones.backbone import Backbone
+from grafiqs.backbones.backbone import Backbone, observed
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.ir import IRNet
 from grafiqs.backbones.iresnet import IResNet
@@ -43,14 +43,35 @@ def network(request: pytest.FixtureRequest) -> Backbone:
     return recorded_statistics(NETWORKS[request.param])
 
 
-def test_the_oracle_agrees(network: Backbone) -> None:
+@pytest.mark.parametrize("norms", ["maps", "all"])
+def test_the_oracle_agrees(network: Backbone, norms: str) -> None:
     batch = faces(3).double()
-    expected = oracle_gradients(network, batch)
+    expected = oracle_gradients(network, batch, norms=norms)
+    reached = ("image", "block1", "block2", "block3") if is_mobile(network) and norms == "maps" else LAYERS
+    assert tuple(expected) == reached
     network = network.double()
-    assert largest_difference(image_gradients(network, batch), expected) < 1e-9
-    for layer in LAYERS:
-        assert largest_difference(image_gradients(network, batch, (layer,)), expected) < 1e-9
+    assert largest_difference(image_gradients(network, batch, norms=norms), expected) < 1e-9
+    for layer in reached:
+        assert largest_difference(image_gradients(network, batch, (layer,), norms), expected) < 1e-9
     assert network(batch).shape == (3, 32)
+
+
+def is_mobile(network: Backbone) -> bool:
+    return isinstance(network, MobileFaceNet | MobileFaceNetReLU6)
+
+
+def test_norms_that_see_single_pixels_count_if_all_do(network: Backbone) -> None:
+    batch = faces(2)
+    seen = observed(network, (112, 112))
+    assert seen.norms.pixels == 2 * is_mobile(network)
+    assert seen.norms.maps + seen.norms.pixels == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    maps, every = (image_gradients(network, batch, ("image",), norms)["image"] for norms in ("maps", "all"))
+    assert torch.equal(maps, every) == (not is_mobile(network))
+    assert seen.norms.layers["all"] == LAYERS
+    if is_mobile(network):
+        assert seen.norms.layers["maps"] == LAYERS[:-1]
+        with pytest.raises(ValueError, match="no BatchNorm2d that counts comes after block4"):
+            image_gradients(network, batch, ("block4",))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -66,13 +87,13 @@ def test_channels_that_are_off_give_finite_gradients(name: str) -> None:
                 values[::4] = value
             off += 1
     assert off > 3
-    found = image_gradients(network, torch.cat([faces(1), torch.zeros(1, 3, 112, 112)]))
+    found = image_gradients(network, torch.cat([faces(1), torch.zeros(1, 3, 112, 112)]), norms="all")
     assert all(gradient.isfinite().all() and gradient[0].any() for gradient in found.values())
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet_relu6"])
 def test_the_layers_of_a_mobilefacenet(name: str) -> None:
-    found = image_gradients(recorded_statistics(NETWORKS[name]), faces(1))
+    found = image_gradients(recorded_statistics(NETWORKS[name]), faces(1), norms="all")
     assert {layer: tuple(gradient.shape[1:]) for layer, gradient in found.items()} == MOBILE | {"block4": (512, 7, 7)}
 
 

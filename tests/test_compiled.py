@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grafiqs import compiled, images
+from grafiqs import compiled, images, programs
 from grafiqs.backbones.catalogue import LAYERS, Preprocessing
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.compiled import CompileError
@@ -49,7 +49,7 @@ def fast(network: IResNet) -> Computer:
 
 def binaries() -> dict[Path, float]:
     """The machine code in the cache, and when it was written."""
-    return {path: path.stat().st_mtime for path in Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.so")}
+    return {path: path.stat().st_mtime for path in programs.folder().rglob("*.so")}
 
 
 class Recording(nn.Module):
@@ -66,7 +66,6 @@ class Recording(nn.Module):
 
 
 def test_the_compiled_program_agrees_with_the_oracle(network: IResNet, fast: Computer) -> None:
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batch = pixels(0)
     *found, _scores = compiled.program(Recording(network), batch)(batch)[: len(LAYERS) + 1]
     sides = compiled.program(Recording(network), batch)(batch)[len(LAYERS) + 1 :]
@@ -151,26 +150,61 @@ def test_a_layer_alone_and_in_bfloat16_is_compiled_too(network: IResNet) -> None
             )
 
 
-def test_the_traced_program_holds_no_weights_and_asks_for_those_it_needs(network: IResNet) -> None:
+def test_the_traced_program_holds_no_weights_and_takes_them_as_inputs(network: IResNet) -> None:
     step = Step(network, ("block4",), Preprocessing(), torch.channels_last)
-    graph, weights = compiled.traced(step, pixels(0))
+    graph = compiled.traced(step, pixels(0))
     assert not list(graph.parameters()) + list(graph.buffers())
-    own = {value.data_ptr() for name, value in step.named_parameters() if "fc" not in name and "features" not in name}
-    assert {weight.data_ptr() for weight in weights} >= own - {
-        network.bn2.weight.data_ptr(),
-        network.bn2.bias.data_ptr(),
-    }
-    assert not {network.fc.weight.data_ptr(), network.features.weight.data_ptr()} & {w.data_ptr() for w in weights}
+    weights = compiled.weights_of(step)
+    assert {weight.data_ptr() for weight in weights} == {value.data_ptr() for value in step.state_dict().values()}
+    torch.testing.assert_close(graph(pixels(0), *weights)[-1], step(pixels(0))[-1], rtol=1e-6, atol=0)
 
 
 def test_a_compiler_that_fails_leaves_things_as_they_were(
     network: IResNet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
-    (tmp_path / "file").touch()
-    computer = Computer(network, CPU, SIZE, ("block4",))
+    monkeypatch.setenv("CXX", str(tmp_path / "no_compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "programs"))
+    computer = Computer(network, CPU, SIZE, ("block3",))
     expected = computer(pixels(0)).scores
     with pytest.raises(CompileError):
         computer.compile()
     assert torch.equal(computer(pixels(0)).scores, expected)
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "file")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "programs")
+    assert [path for path in (tmp_path / "programs").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("damage", ["a byte", "cut", "empty"])
+def test_a_damaged_program_is_compiled_again_and_says_so(
+    network: IResNet, damage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "programs"))
+    computer = Computer(network, CPU, SIZE, ("block4",))
+    computer.compile()
+    expected = computer(pixels(0)).scores
+    (library,) = binaries()
+    content = library.read_bytes()
+    middle = len(content) // 2
+    damaged = {"a byte": content[:middle] + b"\x00\xff" + content[middle + 2 :], "cut": content[:middle], "empty": b""}
+    library.unlink()  # what is loaded keeps its own bytes
+    library.write_bytes(damaged[damage])
+    again = Computer(network, CPU, SIZE, ("block4",))
+    again.compile()
+    assert "is damaged (its bytes were changed): compiling it again" in caplog.text
+    assert torch.equal(again(pixels(0)).scores, expected)
+    caplog.clear()
+    Computer(network, CPU, SIZE, ("block4",)).compile()
+    assert caplog.text == ""
+
+
+def test_what_a_killed_compiler_left_is_removed(tmp_path: Path) -> None:
+    done = subprocess.run(["true"], check=False)
+    assert done.returncode == 0
+    left = tmp_path / f"compiling-{os.uname().nodename}-4194399-x"  # no process has such a number
+    elsewhere = tmp_path / "compiling-elsewhere-4194399-x"
+    for folder in (left, elsewhere):
+        folder.mkdir()
+        (folder / "part").touch()
+    with programs.workshop(tmp_path) as shop:
+        assert shop.is_dir()
+        assert shop.stat().st_mode & 0o077 == 0
+    assert list(tmp_path.iterdir()) == [elsewhere]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from grafiqs.backbones.backbone import Backbone, layer_shapes
+from grafiqs.backbones.backbone import Backbone, observed
 from grafiqs.backbones.catalogue import (
     BACKBONES,
     DEPTHS,
@@ -68,7 +68,7 @@ def test_every_network_is_of_one_family() -> None:
 def test_the_catalogue_tells_the_truth(name: str, family: Family) -> None:
     network = built(name).eval()
     size = family.preprocessing.size
-    shapes = layer_shapes(network, size)
+    shapes = observed(network, size).shapes
     assert shapes == dict(zip(LAYERS, ((3, *size), *family.shapes), strict=True))
     images = torch.zeros(2, 3, *size, device="meta")
     assert network(images).shape == (2, family.embedding_size) == (2, network.embedding_size)
@@ -215,11 +215,13 @@ def test_a_name_does_not_command_the_terminal(tmp_path: Path, capsys: Capture) -
 @pytest.mark.parametrize(
     ("file", "family", "batch_norms"),
     [
-        ("bubbliiiing_arcface_mobilefacenet.pth", MOBILEFACENET, 50),
-        ("foamliu_mobilefacenet.pt", MOBILEFACENET_RELU6, 51),
+        ("bubbliiiing_arcface_mobilefacenet.pth", MOBILEFACENET, {"maps": 48, "pixels": 2}),
+        ("foamliu_mobilefacenet.pt", MOBILEFACENET_RELU6, {"maps": 49, "pixels": 2}),
     ],
 )
-def test_published_checkpoints_are_known(file: str, family: Family, batch_norms: int, capsys: Capture) -> None:
+def test_published_checkpoints_are_known(
+    file: str, family: Family, batch_norms: dict[str, int], capsys: Capture
+) -> None:
     path = REAL / "weights" / file
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     [known] = family.published
@@ -236,6 +238,9 @@ def test_published_checkpoints_are_known(file: str, family: Family, batch_norms:
         found["backbone"], "foamliu/MobileFaceNet"
     )
     assert (found["embedding_size"], found["batch_norms"]) == (128, batch_norms)
+    said = f"{batch_norms['maps']} BatchNorm2d count; 2 see single pixels and do not (--norms all takes them)"
+    assert f"  statistics    {said}" in lines
+    assert "  gradients at  image, block1, block2, block3" in lines
     assert [block["module"] for block in found["blocks"].values()] == list(family.blocks)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import grafiqs.gradients
 from grafiqs import images
-from grafiqs.backbones.backbone import layer_shapes
+from grafiqs.backbones.backbone import observed
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS, WIDTHS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.gradients import gradient_scores, image_gradients, statistics_loss
@@ -48,7 +48,9 @@ def test_a_batch_agrees_with_one_image_at_a_time(network: IResNet, count: int, d
     with recorded_branches(typed) as branches:
         found = image_gradients(typed, faces(count).to(dtype))
     assert tuple(found) == LAYERS
-    assert {layer: tuple(gradient.shape[1:]) for layer, gradient in found.items()} == layer_shapes(network, (112, 112))
+    assert {layer: tuple(gradient.shape[1:]) for layer, gradient in found.items()} == observed(
+        network, (112, 112)
+    ).shapes
     assert largest_difference(found, oracle_gradients(network, faces(count), branches)) < TOLERANCE[dtype]
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from grafiqs import RequestError, compiled, devices, images, preparation
+from grafiqs import compiled, devices, images, tuning
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.cli import main
@@ -49,8 +48,8 @@ def wrong_by(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the compiler make programs whose results are larger by `share`."""
     right = compiled.program
 
-    def program(step: Any, pixels: Tensor) -> Program:
-        run = right(step, pixels)
+    def program(*step_and_pixels: Any) -> Program:
+        run = right(*step_and_pixels)
         return lambda pixels: tuple(value * (1 + share) for value in run(pixels))
 
     monkeypatch.setattr(compiled, "program", program)
@@ -109,16 +108,18 @@ def test_a_manifest_that_does_not_say_how_it_was_computed_is_damaged(
 
 
 def test_the_self_check_looks_at_every_place_of_a_batch() -> None:
-    class Blind(Computer):
-        def __call__(self, pixels: Tensor, gradients: bool = True) -> Computed:
-            computed = super().__call__(pixels, gradients)
-            computed.gradients["block4"][9] = 0
-            return computed
-
     network = random_network()
-    pixels = torch.stack([images.resized(picture(number)) for number in range(3)])
-    found = differences(Blind(network, CPU, 10, ("block4",)), Computer(network, CPU, 4, ("block4",)), pixels)
-    assert found.gradients == {"block4": pytest.approx(1)}
+    pixels = torch.stack([images.resized(picture(number)) for number in range(10)])
+    computed = Computer(network, CPU, 10, ("block4",))(pixels)
+    reference = Computer(network, CPU, 4, ("block4",))
+    for place in range(10):
+        blind = {"block4": computed.gradients["block4"].clone()}
+        blind["block4"][place] = 0
+        found = differences(Computed(blind, computed.scores), range(10), pixels, reference, ("block4",))
+        assert found.gradients == {"block4": pytest.approx(1)}
+        assert found.images == 10
+    some = differences(Computed(blind, computed.scores), range(9), pixels[:9], reference, ("block4",))
+    assert some.gradients["block4"] < 1e-5
 
 
 def test_the_compiled_run_gives_the_scores_of_the_plain_one(command: list[str], whole: Path, tmp_path: Path) -> None:
@@ -136,6 +137,7 @@ def test_another_engine_or_precision_is_another_run(
     before = tree(whole)
     for option, line in (
         (("--compile", "off"), "computation.engine: compiled in the folder, eager asked for"),
+        (("--norms", "all"), "options.norms: maps in the folder, all asked for"),
         (("--precision", "bfloat16"), "computation.precision: float32 in the folder, bfloat16 asked for"),
     ):
         assert main([*command, *option, "--output-dir", str(whole), "--quiet"]) == 2
@@ -177,7 +179,7 @@ def test_a_program_that_is_wrong_gives_way_to_the_reference(
 def test_without_a_compiler_a_run_is_slower_and_says_so(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(preparation, "SECONDS", (0, 0))  # compiling always pays
+    monkeypatch.setattr(tuning, "COMPILING", 0)  # it always pays
 
     def failing(*_: Any) -> Program:
         raise CompileError("no C++ compiler")
@@ -188,15 +190,16 @@ def test_without_a_compiler_a_run_is_slower_and_says_so(
     assert "the computation cannot be compiled here (no C++ compiler)" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert main(run) == 0
-    assert "warning: the computation cannot be compiled here (no C++ compiler)" in capsys.readouterr().err
+    assert "warning: the computation is not compiled (no C++ compiler)" in capsys.readouterr().err
     assert manifest(tmp_path / "run")["environments"][0]["engine"] == "eager"
 
 
 def test_auto_compiles_where_that_pays(
     command: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds, engine in (("few", (1e9, 1e9), "eager"), ("known", (1e9, 0), "compiled")):
-        monkeypatch.setattr(preparation, "SECONDS", seconds)
+    monkeypatch.setattr(tuning, "COMPILING", 1e9)
+    for name, batches, engine in (("few", 1e9, "eager"), ("known", 1, "compiled")):
+        monkeypatch.setattr(tuning, "BATCHES", batches)
         assert main([*command, "--output-dir", str(tmp_path / name), "--quiet"]) == 0
         assert manifest(tmp_path / name)["computation"]["engine"] == engine
     assert tree(tmp_path / "known") == tree(whole)
@@ -256,20 +259,14 @@ def test_bfloat16_differs_and_is_checked_too(
     assert 1e-4 < environment["self_check"]["gradients"]["block4"] < 5e-2
 
 
-class Shifted(Computer):
-    """A computer with one image wrong, at one layer, by a known amount."""
-
-    def __call__(self, pixels: Tensor, gradients: bool = True) -> Computed:
-        computed = super().__call__(pixels, gradients)
-        computed.gradients["block2"][1] *= 1.25
-        computed.scores[1, 2] *= 1.25
-        return computed
-
-
 def test_the_self_check_finds_one_image_that_is_wrong_at_one_layer() -> None:
     network = random_network()
     pixels = torch.stack([images.resized(picture(number)) for number in range(3)])
-    found = differences(Shifted(network, CPU, 4, LAYERS), Computer(network, CPU, 4, LAYERS), pixels)
+    computer = Computer(network, CPU, 3, LAYERS)
+    computed = computer(pixels)
+    computed.gradients["block2"][1] *= 1.25
+    computed.scores[1, 2] *= 1.25
+    found = differences(computed, range(3), pixels, computer, LAYERS)
     assert found.images == 3
     assert found.gradients == {layer: pytest.approx(0.25 * (layer == "block2"), rel=1e-5) for layer in LAYERS}
     assert found.scores == {layer: pytest.approx(0.25 * (layer == "block2"), rel=1e-5) for layer in LAYERS}
@@ -282,8 +279,8 @@ def test_images_without_finite_scores_are_not_compared() -> None:
     network = random_network()
     with torch.no_grad():
         network.bn2.running_mean.fill_(float("inf"))  # type: ignore[union-attr]
-    one, other = (Computer(network, CPU, 2, ("block4",)) for _ in range(2))
-    found = differences(one, other, torch.zeros(2, 3, 112, 112, dtype=torch.uint8))
+    computer, pixels = Computer(network, CPU, 2, ("block4",)), torch.zeros(2, 3, 112, 112, dtype=torch.uint8)
+    found = differences(computer(pixels), range(2), pixels, computer, ("block4",))
     assert (found.images, found.beyond("float32")) == (0, [])
 
 
@@ -294,9 +291,9 @@ def test_a_request_that_cannot_be_prepared_leaves_a_finished_run_finished(
     (tmp_path / "run" / "block4" / "ann" / "3_grad.npy").unlink()
     before = tree(tmp_path / "run")
 
-    def failing(self: Computer) -> float:
-        raise RequestError("no room")
+    def failing(*_: object) -> Computed:
+        raise RuntimeError("no room")
 
-    monkeypatch.setattr(Computer, "warm_up", failing)
+    monkeypatch.setattr(Computer, "__call__", failing)
     assert main([*command, "--output-dir", str(tmp_path / "run"), "--quiet"]) == 2
     assert tree(tmp_path / "run") == before

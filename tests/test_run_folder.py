@@ -451,7 +451,7 @@ def test_a_refused_run_leaves_the_lock_of_the_one_at_work(flawed_faces: Path, we
 
 def test_the_folder_is_free_as_soon_as_the_run_in_it_ends(output: Path, flawed_faces: Path, weights: Path) -> None:
     manifest = manifests.read(output)
-    with open_run_folder(output, manifest, lambda: manifest.environments[0]):
+    with open_run_folder(output, manifest, lambda _pending: manifest.environments[0]):
         assert main(command(flawed_faces, weights, output)) == 2
     assert main(command(flawed_faces, weights, output)) == 1
 

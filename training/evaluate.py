@@ -89,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     checkpoint = unseen_by_training(options.weights, options.seed)
     with devices.arithmetic():
-        results = measured(devices.placed(checkpoint.network, torch.device("cpu"), torch.channels_last), options)
+        results = measured(devices.placed(checkpoint.network, torch.device("cpu")), options)
     print_tables(results, options, checkpoint)
     if options.json is not None:
         origin = {"weights": options.weights.name, "sha256": checkpoint.sha256, "seed": options.seed}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drawing import DEMO_SEED, EVALUATION_SEED, TRAINING_SEED, draw, positive
-from grafiqs import RequestError, devices
+from grafiqs import RequestError, devices, tuning
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.demo.faces import Identity
@@ -82,7 +82,8 @@ def main() -> None:
     set_seeds(options.seed)
     network = IResNet(DEPTHS["iresnet18"], WIDTHS, EMBEDDING_SIZE)
     use_quick_prelu(network)
-    train(devices.placed(network, device, devices.memory_format(device)), faces, options, device)
+    network = network.to(device).to(memory_format=tuning.compiled_layout(device, "bfloat16"))  # type: ignore[call-overload]
+    train(network, faces, options, device)
 
 
 def parsed() -> Options:
@@ -183,7 +184,11 @@ def train(network: IResNet, faces: NDArray[np.uint8], options: Options, device: 
     order = shuffled(len(faces), options.batch_size, random)
     for step in range(options.steps):
         rows = next(order)
-        images = augmented(faces[rows], random).to(device).contiguous(memory_format=devices.memory_format(device))
+        images = (
+            augmented(faces[rows], random)
+            .to(device)
+            .contiguous(memory_format=tuning.compiled_layout(device, "bfloat16"))
+        )
         labels = torch.from_numpy(rows // options.faces).to(device)
         # Convolutions run in bfloat16; parameters, the statistics of the BatchNorms and the loss stay float32.
         with torch.autocast(device.type, torch.bfloat16):

@@ -2,6 +2,8 @@
 
 Nothing is written twice: what is compiled is the trace of what `grafiqs.gradients` does, forward and backward, whatever
 the network. The weights are inputs of the program, so that one program serves every checkpoint of the same shapes.
+On a CPU a program is a library of machine code that is loaded without the compiler; on a GPU the compiler loads what it
+kept, and the program is recorded as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -11,73 +13,82 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from grafiqs import programs
 from grafiqs.names import shown
 from grafiqs.programs import NoFolderError
 
+log = logging.getLogger(__name__)
+
 Program = Callable[[Tensor], tuple[Tensor, ...]]
 """What a step computes, for pixels of one shape."""
 
-_SETTINGS = {"deterministic": True}
-"""The compiler's settings: it is not to choose, by timing, between kernels that add up in different orders."""
+_SETTINGS = {
+    "deterministic": True,  # it is not to choose, by timing, between kernels that add up in different orders
+    "cpp_cache_precompile_headers": False,  # they take longer to compile than one program gains by them
+    "aot_inductor.precompile_headers": False,
+    "aot_inductor.compile_wrapper_opt_level": "O0",  # what calls the kernels: a fifth of the time, and no slower
+}
+"""The compiler's settings."""
+
+_DEFINITION = ("backbones", "compiled.py", "computer.py", "gradients.py", "images.py", "precision.py")
+"""The sources that decide what a program computes: with others, it is another program."""
 
 
 class CompileError(Exception):
-    """The compiler did not come to an end; the message is the reason."""
+    """Compilation failed; the message is the reason."""
 
 
-def program(step: nn.Module, pixels: Tensor) -> Program:
-    """Compile `step` for batches of the shape, type and device of `pixels`.
+def program(step: nn.Module, pixels: Tensor, traces: bool = False) -> Program:
+    """Compile `step` for batches of the shape, type and device of `pixels`, or load what was compiled before.
 
-    `step` maps pixels to a tuple of tensors, and may differentiate on the way. It takes a minute or more; what was
-    compiled once is found again on the disk, by later processes too, whatever the values of the weights.
-    On a GPU the program is recorded as a CUDA graph, and what it returns is overwritten by its next call.
+    `step` maps pixels to a tuple of tensors, and may differentiate on the way. Compiling takes a minute or more; what
+    was compiled once is found again on the disk, by later processes too, whatever the values of the weights. With
+    `traces`, it is told by its trace as well: for networks that are not defined here.
+    On a GPU, what the program returns is overwritten by its next call.
     Raises CompileError when there is no compiler, or it fails; NoFolderError when no folder can keep programs safely.
     """
-    folder = programs.folder()
+    place = programs.folder()
+    name = _name(step, pixels, traces)
+    made = _on_gpu if pixels.is_cuda else _on_cpu
+    if is_known(step, pixels, traces):
+        try:
+            return made(step, pixels, place, name)
+        except torch.OutOfMemoryError as error:
+            raise CompileError(_reason(error)) from error
+        except Exception as error:  # noqa: BLE001 - what is damaged fails in every way there is
+            log.warning(
+                "warning: the compiled program in %s is damaged (%s): compiling it again", shown(place), _reason(error)
+            )
+            programs.forget(place, name)
+    log.info("Compiling the computation: a minute or two, once for all runs like this")
     try:
-        with warnings.catch_warnings(), _quiet(), programs.compiler_keeps_files_in(folder):
-            warnings.simplefilter("ignore")  # the compiler's, of itself
-            from torch._inductor import standalone_compile  # takes a second, which other runs save
-
-            graph, weights = traced(step, pixels)
-            inputs: list[Any] = [pixels, *weights]
-            settings = {"config_patches": _SETTINGS}
-            run = standalone_compile(graph, inputs, dynamic_shapes="from_example_inputs", options=settings)
-            with torch.no_grad():
-                run(pixels, *weights)
-            (folder / _name(step, pixels)).touch()  # a note that such a program lies there
-            if not pixels.is_cuda:
-                return lambda pixels: tuple(run(pixels, *weights))
-            with torch.cuda.device(pixels.device):
-                return _recorded(run, pixels, weights)
+        return made(step, pixels, place, name)
     except Exception as error:  # a compiler fails in every way there is
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        if is_known(step, pixels):  # what it left on the disk is damaged, then
-            (folder / _name(step, pixels)).unlink(missing_ok=True)
-            reason += f"; the programs in {shown(folder)} are damaged: remove that folder"
-        raise CompileError(reason) from error
+        raise CompileError(_reason(error)) from error
 
 
-def is_known(step: nn.Module, pixels: Tensor) -> bool:
-    """Whether such a program was compiled before, on this machine, so that it is there in seconds."""
+def is_known(step: nn.Module, pixels: Tensor, traces: bool = False) -> bool:
+    """Whether such a program was compiled before, on this machine, so that it is there in a moment."""
     try:
-        return (programs.folder() / _name(step, pixels)).exists()
+        return programs.is_known(programs.folder(), _name(step, pixels, traces))
     except NoFolderError:
         return False
 
 
-def traced(step: nn.Module, pixels: Tensor) -> tuple[GraphModule, list[Tensor]]:
-    """`step` as a graph of plain operations on pixels and weights, and the weights, in the order of its inputs."""
+def traced(step: nn.Module, pixels: Tensor) -> GraphModule:
+    """`step` as a graph of plain operations on its inputs: pixels, then its weights in the order of `weights_of`."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # loads the compiler's front end
+
     state = dict(chain(step.named_parameters(), step.named_buffers()))
 
     def run(pixels: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
@@ -85,30 +96,65 @@ def traced(step: nn.Module, pixels: Tensor) -> tuple[GraphModule, list[Tensor]]:
 
     graph = make_fx(run, tracing_mode="fake")(pixels, list(state.values()))
     graph.graph.eliminate_dead_code()
-    _, *inputs = graph.graph.find_nodes(op="placeholder")
-    used = []
-    for node, weight in zip(inputs, state.values(), strict=True):
-        if node.users:
-            used.append(weight.detach())
-        else:
-            graph.graph.erase_node(node)
     graph.graph.set_codegen(torch.fx.graph.CodeGen())  # its inputs are plain arguments now
-    graph.recompile()
-    return graph, used
+    return GraphModule(graph, graph.graph)
+
+
+def weights_of(step: nn.Module) -> list[Tensor]:
+    """What a program of `step` takes beside pixels."""
+    return [value.detach() for value in chain(step.parameters(), step.buffers())]
+
+
+def _on_cpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
+    """The program as a library; compiled where there is none."""
+    library = programs.library(place, name)
+    if library is None:
+        with programs.workshop(place) as shop, _compiling(shop):
+            from torch._inductor import aot_compile  # takes a second, which other runs save
+
+            settings = {**_SETTINGS, "aot_inductor.output_path": str(shop / "program.so")}
+            aot_compile(traced(step, pixels), (pixels, *weights_of(step)), options=settings)
+            library = programs.keep(shop / "program.so", place, name)
+    runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
+    weights = weights_of(step)
+    return lambda pixels: tuple(runner.run([pixels, *weights]))
+
+
+def _on_gpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
+    """The program as the compiler loads it, from what it kept where there is something, recorded as a CUDA graph."""
+    kernels = programs.kernels(place, name)
+    with torch.cuda.device(pixels.device), _compiling(kernels):
+        from torch._inductor import standalone_compile
+
+        weights = weights_of(step)
+        inputs: list[Any] = [pixels, *weights]
+        settings = {"config_patches": {"deterministic": True}}
+        run = standalone_compile(traced(step, pixels), inputs, dynamic_shapes="from_example_inputs", options=settings)
+        with torch.no_grad():
+            run(*inputs)
+        programs.complete(kernels)
+        return _recorded(run, pixels, weights)
 
 
 def _recorded(run: Callable[..., tuple[Tensor, ...]], pixels: Tensor, weights: list[Tensor]) -> Program:
-    """The program as a CUDA graph: launched as a whole, into the same memory every time."""
+    """The program as a CUDA graph: launched as a whole, into the same memory every time.
+
+    A GPU that has no memory left for it launches the program kernel by kernel.
+    """
     inputs = pixels.clone()
-    aside = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream(pixels.device))
-    with torch.cuda.stream(aside), torch.no_grad():
+    stream = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(pixels.device))
+    with torch.cuda.stream(stream), torch.no_grad():
         for _ in range(3):  # libraries set themselves up in their first calls, which cannot be recorded
             run(inputs, *weights)
-    torch.cuda.current_stream(pixels.device).wait_stream(aside)
+    torch.cuda.current_stream(pixels.device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph), torch.no_grad():
-        outputs = tuple(run(inputs, *weights))
+    try:
+        with torch.no_grad(), torch.cuda.graph(graph, stream=stream):
+            outputs = tuple(run(inputs, *weights))
+    except RuntimeError as error:
+        log.warning("warning: the program is launched kernel by kernel (no CUDA graph: %s)", _reason(error))
+        return lambda pixels: tuple(run(pixels, *weights))
 
     def replay(pixels: Tensor, _held: object = (run, weights)) -> tuple[Tensor, ...]:  # what the graph reads must live
         inputs.copy_(pixels, non_blocking=True)
@@ -119,21 +165,43 @@ def _recorded(run: Callable[..., tuple[Tensor, ...]], pixels: Tensor, weights: l
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the compiler from logging what it stumbles over: whatever matters raises."""
+def _compiling(place: Path) -> Iterator[None]:
+    """Keep the compiler's files in one place, and from logging what it stumbles over: whatever matters raises."""
     logger = logging.getLogger("torch._inductor")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
-        yield
+        with warnings.catch_warnings(), programs.compiler_keeps_files_in(place):
+            warnings.simplefilter("ignore")  # the compiler's, of itself
+            yield
     finally:
         logger.setLevel(level)
 
 
-def _name(step: nn.Module, pixels: Tensor) -> str:
-    """What tells programs apart."""
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+# -- what tells programs apart -----------------------------------------------------------------------------
+
+
+def _name(step: nn.Module, pixels: Tensor, traces: bool) -> str:
+    """The name of the program: a hash of everything that decides what it computes, but for the values of weights."""
     state = chain(step.named_parameters(), step.named_buffers())
-    shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in state]
+    layouts = [(name, tuple(value.shape), value.stride(), str(value.dtype)) for name, value in state]
     device = torch.cuda.get_device_name(pixels.device) if pixels.is_cuda else torch.backends.cpu.get_cpu_capability()
-    text = repr((str(step), shapes, tuple(pixels.shape), device, torch.__version__, torch.get_num_threads()))
-    return f"grafiqs-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    graph = traced(step, pixels).code if traces else None
+    what = (str(step), layouts, tuple(pixels.shape), device, torch.__version__, torch.get_num_threads(), graph)
+    settings = sorted(_SETTINGS.items())
+    return hashlib.sha256(repr((what, settings, _definition())).encode()).hexdigest()[:32]
+
+
+@cache
+def _definition() -> str:
+    """SHA-256 over the sources that decide what a program computes."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in _DEFINITION:
+        for source in [package / name] if name.endswith(".py") else sorted((package / name).glob("*.py")):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()

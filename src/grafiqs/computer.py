@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from grafiqs import compiled, devices, images
+from grafiqs import compiled, devices, images, tuning
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import USUAL, Preprocessing
 from grafiqs.errors import RequestError
@@ -29,6 +30,8 @@ class Step(nn.Module):
         preprocessing: Preprocessing,
         memory_format: torch.memory_format,
         embeddings: Embeddings = "none",
+        norms: str = "maps",
+        precision: str = "float32",
     ) -> None:
         super().__init__()
         self.embeddings = embeddings
@@ -36,14 +39,17 @@ class Step(nn.Module):
         self.layers = layers
         self.preprocessing = preprocessing
         self.memory_format = memory_format
+        self.norms = norms
+        self.precision = precision
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """uint8 (B, 3, H, W) -> the gradient at each layer (B, C, H', W'), the scores (B, layers) float64, embeddings.
 
         The embeddings (B, embedding_size) are those that were asked for, or left out.
         """
-        x = images.normalise(pixels, self.preprocessing).contiguous(memory_format=self.memory_format)
-        found, features = gradients_and_features(self.network, x, self.layers)
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        x = images.normalise(pixels, self.preprocessing, dtype).contiguous(memory_format=self.memory_format)
+        found, features = gradients_and_features(self.network, x, self.layers, self.norms)
         scores = torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
         results = (*(gradient.float().contiguous() for gradient in found.values()), scores)
         if self.embeddings == "none":
@@ -55,7 +61,10 @@ class Step(nn.Module):
 
     def extra_repr(self) -> str:
         """What makes this step besides its network, for the name of its compiled form."""
-        return f"{self.layers}, {self.preprocessing}, {self.memory_format}, embeddings: {self.embeddings}"
+        return (
+            f"{self.layers}, {self.preprocessing}, {self.memory_format}, embeddings: {self.embeddings}, "
+            f"norms: {self.norms}, {self.precision}"
+        )
 
 
 @dataclass(frozen=True)
@@ -70,11 +79,14 @@ class Computed:
     scores: Tensor
     embeddings: Tensor | None = None
     copied: torch.cuda.Event | None = None
+    originals: list[Tensor] = field(default_factory=list)
+    """What is being copied, in the GPU's memory, which must live until it is."""
 
     def wait(self) -> None:
         """Return when everything has arrived."""
         if self.copied is not None:
             self.copied.synchronize()
+        self.originals.clear()
 
 
 class Computer:
@@ -89,16 +101,18 @@ class Computer:
         preprocessing: Preprocessing = USUAL,
         precision: str = "float32",
         embeddings: Embeddings = "none",
+        norms: str = "maps",
     ) -> None:
         self.device = device
         self.batch_size = batch_size
         self.layers = layers
         self.precision = precision
+        self._known = network.known
         self._size = preprocessing.size
         self._names = (*layers, "scores") if embeddings == "none" else (*layers, "scores", "embeddings")
-        memory_format = devices.memory_format(device, precision) if network.known else torch.contiguous_format
-        placed = devices.placed(network, device, memory_format, precision)
-        self._step = Step(placed, layers, preprocessing, memory_format, embeddings)
+        placed = devices.placed(network, device, precision, network.known)
+        plain = tuning.plain_layout(device, precision) if network.known else torch.contiguous_format
+        self._step = Step(placed, layers, preprocessing, plain, embeddings, norms, precision)
         self._run: compiled.Program = self._step
         on_gpu = device.type == "cuda"
         self._copying = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
@@ -120,44 +134,62 @@ class Computer:
             wanted = dict(zip(self._names, found, strict=True))
             if not gradients:
                 wanted = {name: value for name, value in wanted.items() if name not in self.layers}
-            copied = None
+            copied: torch.cuda.Event | None = None
+            originals: list[Tensor] = []
             if self._copying is not None:
-                wanted, copied = _fetched(wanted, self._copying)
+                wanted, copied, originals = _fetched(wanted, self._copying)
         scores, embeddings = wanted.pop("scores"), wanted.pop("embeddings", None)
-        return Computed(wanted, scores, embeddings, copied)
+        return Computed(wanted, scores, embeddings, copied, originals)
 
     def compile(self) -> None:
-        """Compute by a compiled program from now on. Raises CompileError, with nothing changed, if that cannot be."""
+        """Compute by a compiled program from now on.
+
+        Raises CompileError or NoFolderError, with nothing changed, if that is not possible.
+        """
         with devices.arithmetic(self.precision):
-            self._run = compiled.program(self._step, self.blank().to(self.device))
+            self._run = compiled.program(*self._compiled())
 
     def was_compiled_before(self) -> bool:
-        """Whether the compiled program lies on the disk, so that `compile` takes seconds."""
-        return compiled.is_known(self._step, self.blank().to(self.device))
+        """Whether the compiled program lies on the disk, so that `compile` takes a moment."""
+        return compiled.is_known(*self._compiled())
+
+    def _compiled(self) -> tuple[Step, Tensor, bool]:
+        """What is compiled, for which pixels, and whether only its trace tells what it computes."""
+        step = copy.copy(self._step)
+        if self._known:
+            step.memory_format = tuning.compiled_layout(self.device, self.precision)
+        return step, self.blank().to(self.device), not self._known
 
     def warm_up(self) -> float:
         """Compute one batch of nothing; returns the seconds it took.
 
-        Raises RequestError when the device cannot do it, so that it is known before anything is written.
+        Raises RequestError when the device cannot do it.
         """
         started = time.monotonic()
         try:
             self(self.blank(), gradients=False).wait()
         except Exception as error:  # a GPU out of memory, or a network that does not take so many
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise RequestError(
-                f"{self.device} cannot compute {self.batch_size} images at once ({reason}): "
-                "give a smaller --batch-size, or another --device"
-            ) from error
+            raise self.cannot(error) from error
         return time.monotonic() - started
 
+    def cannot(self, error: Exception) -> RequestError:
+        """What to say when the device cannot compute a batch."""
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        return RequestError(
+            f"{self.device} cannot compute {self.batch_size} images at once ({reason}): "
+            "give a smaller --batch-size, or another --device"
+        )
 
-def _fetched(found: dict[str, Tensor], stream: torch.cuda.Stream) -> tuple[dict[str, Tensor], torch.cuda.Event]:
-    """Copies on their way to the CPU, on a stream beside the computation, which may overwrite the originals."""
+
+def _fetched(
+    found: dict[str, Tensor], stream: torch.cuda.Stream
+) -> tuple[dict[str, Tensor], torch.cuda.Event, list[Tensor]]:
+    """Copies on their way to the CPU, on a stream beside the computation, which may overwrite what they are copied of.
+
+    So that is cloned first; the clones must live until the event, with which the copies have arrived.
+    """
     own = {name: value.clone() for name, value in found.items()}
     stream.wait_stream(torch.cuda.current_stream(stream.device))
     with torch.cuda.stream(stream):
         copies = {name: value.to("cpu", non_blocking=True) for name, value in own.items()}
-        for value in own.values():
-            value.record_stream(stream)
-    return copies, stream.record_event()
+    return copies, stream.record_event(), list(own.values())

@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from grafiqs import tuning
 from grafiqs.errors import RequestError
 from grafiqs.precision import rounded
 
@@ -48,7 +49,7 @@ def check_precision(precision: str, device: torch.device) -> None:
     """Raise RequestError when `device` has no such arithmetic; warn when it has, but slowly."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        if precision != "float32" and major < 8:
+        if precision in ("tf32", "bfloat16") and major < 8:
             raise RequestError(
                 f"--precision {precision} needs a GPU of compute capability 8.0 or later, and {device} has "
                 f"{major}.{minor}: give --precision float32"
@@ -65,23 +66,18 @@ def cpu_has_bfloat16() -> bool:
 
 
 def batch_that_fits(device: torch.device, compute: Callable[[], object], count: int) -> int:
-    """How many images, a power of two, take half of a GPU's free memory, where `compute` computes `count` at once."""
+    """How many images, a power of two, a GPU's free memory holds, where `compute` computes `count` at once."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     compute()
     each = (torch.cuda.max_memory_allocated(device) - before) / count
     free, _ = torch.cuda.mem_get_info(device)
-    return 1 << max(1, int(free / 2 / each)).bit_length() - 1
+    fits = 1 << max(1, int(free * tuning.GPU_SHARE / each)).bit_length() - 1
+    return min(tuning.GPU_BATCH, fits)
 
 
-def memory_format(device: torch.device, precision: str = "float32") -> torch.memory_format:
-    """The layout in which `device` computes fastest: channels last, but for true float32 on a GPU."""
-    plain = device.type == "cuda" and precision == "float32"
-    return torch.contiguous_format if plain else torch.channels_last
-
-
-def placed(network: Network, device: torch.device, layout: torch.memory_format, precision: str = "float32") -> Network:
-    """The network on `device`, its weights in that layout; a copy of it in another precision.
+def placed(network: Network, device: torch.device, precision: str = "float32", known: bool = True) -> Network:
+    """The network on `device`, its weights in the layout of the plain way; a copy of it in another precision.
 
     Raises RequestError when it cannot be copied.
     """
@@ -92,6 +88,9 @@ def placed(network: Network, device: torch.device, layout: torch.memory_format, 
             raise RequestError(
                 f"--precision {precision} takes a copy of the network, which cannot be made ({error})"
             ) from error
+    if precision == "float64":
+        network = network.double()
+    layout = tuning.plain_layout(device, precision) if known else torch.contiguous_format
     return network.to(device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
@@ -102,7 +101,7 @@ def arithmetic(precision: str = "float32") -> Iterator[None]:
     In bfloat16, what a GPU still convolves in float32 may be rounded to tf32, which is eight times finer.
     """
     matmul_tf32 = torch.backends.cuda.matmul.allow_tf32
-    tf32 = precision != "float32"
+    tf32 = precision in ("tf32", "bfloat16")
     torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):

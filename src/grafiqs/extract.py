@@ -11,18 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from grafiqs import devices
-from grafiqs.backbones.catalogue import USUAL
+from grafiqs.backbones.catalogue import LAYERS, USUAL
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
 from grafiqs.backbones.factory import load_factory
 from grafiqs.backbones.weights import check_file
 from grafiqs.crops import are_plainly_unaligned
-from grafiqs.errors import StoppedError
+from grafiqs.errors import RequestError, StoppedError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
 from grafiqs.opencv import need_opencv, one_thread
 from grafiqs.options import Options
-from grafiqs.pipeline import images_per_second, outcomes
+from grafiqs.pipeline import ChangedImageError, images_per_second, outcomes
 from grafiqs.preparation import Preparation
 from grafiqs.progress import duration, progress_bar
 from grafiqs.reading import Reader
@@ -73,6 +75,8 @@ def extract_gradients(options: Options) -> Summary | None:
         *(shown(checkpoint.backbone), shown(checkpoint.path or "its own weights"), checkpoint.sha256),
     )
     log.info("Input: %s%s", checkpoint.preprocessing, "" if faces is None else f", aligned by {faces}")
+    log.info("Statistics: %s", checkpoint.norms.said(options.norms))
+    layers = _layers(options, checkpoint)
     reader = Reader(dataset, checkpoint.preprocessing.size, faces)
     locations = [sample.location for sample in subset.samples]
     if options.embeddings:
@@ -83,8 +87,8 @@ def extract_gradients(options: Options) -> Summary | None:
             "expect: scores of unaligned faces mean little. Photos are aligned by --align, or by 'grafiqs align'",
             *reader.size,
         )
-    preparation = Preparation(checkpoint, device, options, reader, locations, _kept_computation(options))
-    manifest = _manifest(options, dataset, subset, checkpoint, faces, preparation.computation)
+    preparation = Preparation(checkpoint, device, options, layers, reader, locations, _kept_computation(options))
+    manifest = _manifest(options, dataset, subset, checkpoint, layers, faces, preparation.computation)
     log.info("Computing on %s, %d images at once", device, preparation.computer.batch_size)
     if options.dry_run:
         _log_estimate(manifest, preparation, reader, options)
@@ -98,7 +102,9 @@ def _checkpoint(options: Options) -> Checkpoint:
     if options.backbone is not None and options.is_factory:
         own = replace(USUAL, size=options.input_size or USUAL.size)
         preprocessing = own.changed(options.channel_order, options.mean, options.std)
-        return load_factory(options.backbone, options.blocks, options.weights, preprocessing, options.layers)
+        return load_factory(
+            options.backbone, options.blocks, options.weights, preprocessing, options.layers, options.norms
+        )
     checkpoint = load_checkpoint(check_file(options.weights), options.backbone)
     preprocessing = checkpoint.preprocessing.changed(options.channel_order, options.mean, options.std)
     if preprocessing != checkpoint.preprocessing:
@@ -107,6 +113,22 @@ def _checkpoint(options: Options) -> Checkpoint:
             *(checkpoint.backbone, checkpoint.preprocessing),
         )
     return replace(checkpoint, preprocessing=preprocessing)
+
+
+def _layers(options: Options, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The layers of the run: those that were asked for, or all that have a gradient."""
+    reached = checkpoint.norms.layers[options.norms]
+    asked = options.layers or reached
+    more = " (--norms all takes more of them)" if reached != checkpoint.norms.layers["all"] else ""
+    without = ", ".join(layer for layer in options.layers or LAYERS if layer not in reached)
+    if without and options.layers:
+        raise RequestError(
+            f"no BatchNorm2d that counts comes after {without} in {shown(checkpoint.backbone)}: there is no gradient; "
+            f"give --layers {','.join(reached)}{more}"
+        )
+    if without:
+        log.info("Layers: %s; no BatchNorm2d that counts comes after %s%s", ", ".join(asked), without, more)
+    return asked
 
 
 def _faces(options: Options) -> Faces | None:
@@ -131,6 +153,7 @@ def _manifest(
     dataset: Dataset,
     subset: Subset,
     checkpoint: Checkpoint,
+    layers: tuple[str, ...],
     faces: Faces | None,
     computation: dict[str, Any],
 ) -> Manifest:
@@ -155,9 +178,10 @@ def _manifest(
             "name": checkpoint.backbone,
             "blocks": list(checkpoint.network.blocks),
             "embedding_size": checkpoint.embedding_size,
+            "norms": {"maps": checkpoint.norms.maps, "pixels": checkpoint.norms.pixels},
             "code_sha256": checkpoint.code_sha256,
         },
-        layers={layer: list(checkpoint.shapes[layer]) for layer in options.layers},
+        layers={layer: list(checkpoint.shapes[layer]) for layer in layers},
         preprocessing={
             "size": list(preprocessing.size),
             "resize": "bilinear, antialiased, in uint8",
@@ -183,7 +207,7 @@ def _run(run: RunFolder, preparation: Preparation, reader: Reader, options: Opti
     try:
         with (
             nullcontext() if reader.faces is None else one_thread(),
-            closing(outcomes(run, preparation.computer, reader, pending)) as done,
+            closing(outcomes(run, preparation.computer, reader, pending, preparation.first)) as done,
             progress_bar(total, total - len(pending), options.quiet) as bar,
         ):
             for outcome in done:
@@ -197,7 +221,17 @@ def _run(run: RunFolder, preparation: Preparation, reader: Reader, options: Opti
             f"cannot write to {shown(run.root)}: {error.strerror or error}. {_kept(run)}: "
             "mend that, and the same command goes on from there"
         ) from error
-    except (RuntimeError, MemoryError) as error:  # a GPU out of memory, or gone
+    except ChangedImageError as error:
+        raise StoppedError(
+            f"the image {error} is no longer the one that was scored. {_kept(run)}: bring that image back, and the "
+            "same command resumes; or begin anew with --overwrite"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise StoppedError(
+            f"{preparation.computer.device} is out of memory. {_kept(run)}: the same command with a --batch-size below "
+            f"{preparation.computer.batch_size} resumes"
+        ) from error
+    except (RuntimeError, MemoryError) as error:  # a GPU that is gone, say
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise StoppedError(
             f"the computation failed ({reason}). {_kept(run)}: the same command goes on from there"
@@ -222,8 +256,10 @@ def _log_estimate(manifest: Manifest, preparation: Preparation, reader: Reader, 
     compiles = preparation.computation["engine"] == "compiled"
     known = compiles and preparation.computer.was_compiled_before()
     if known:
-        preparation.environment()
-    rate = images_per_second(preparation.computer, reader, [sample.location for sample in samples[:1000]])
+        preparation.environment(range(len(samples)))
+    locations = [sample.location for sample in samples[:1000]]
+    with nullcontext() if reader.faces is None else one_thread():
+        rate = images_per_second(preparation.computer, reader, locations, bool(manifest.dumps))
     size = sum(manifest.file_sizes.values()) * len(samples)
     output = Path(os.path.realpath(options.output_dir))
     free = shutil.disk_usage(next(folder for folder in (output, *output.parents) if folder.exists())).free

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.backbone import Backbone
+from grafiqs.backbones.backbone import Backbone, sees_pixels
 from grafiqs.backbones.catalogue import LAYERS
 
 
@@ -31,10 +31,13 @@ def statistics_loss(u: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 class _Pass:
     """One forward pass: the activations at the layers from `first` on, and the loss of all that comes after it."""
 
-    def __init__(self, first: str, copies: bool = False) -> None:
+    def __init__(self, first: str, norms: str, copies: bool = False) -> None:
+        self._all = norms == "all"
         self._copies = copies
         self._layers = LAYERS[LAYERS.index(first) :]
         self.activations: dict[str, Tensor] = {}
+        self.reached: tuple[str, ...] = ()
+        """The layers that a BatchNorm2d which counts comes after: the others have no gradient."""
         self.features = torch.empty(0)
         """What the trunk gives."""
         self._terms: list[Tensor] = []
@@ -53,14 +56,17 @@ class _Pass:
             with torch.no_grad():
                 image = self._kept("image", images)
                 self.features = backbone.trunk(images.clone() if image is None else image)
-                return torch.stack(self._terms).sum() / self._norms
+                return torch.stack(self._terms or [self.features.new_zeros(1)]).sum() / max(1, self._norms)
         finally:
             for hook in hooks:
                 hook.remove()
 
     def _measure(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
-        """Returns what the norm is to be given instead, where a network may change that in place afterwards."""
+        """Returns a copy for the norm if the network may modify its input in place."""
+        if not self._all and sees_pixels(inputs[0]):
+            return None
         self._norms += 1
+        self.reached = tuple(self.activations)
         if not torch.is_grad_enabled():
             return None
         u = inputs[0].clone() if self._copies else inputs[0]
@@ -84,28 +90,35 @@ class _Pass:
         return activation.clone()
 
 
-def image_gradients(backbone: Backbone, images: Tensor, layers: Sequence[str] = LAYERS) -> dict[str, Tensor]:
-    """The gradient of each image's own loss at each of `layers`.
+def image_gradients(
+    backbone: Backbone, images: Tensor, layers: Sequence[str] | None = None, norms: str = "maps"
+) -> dict[str, Tensor]:
+    """The gradient of each image's own loss at each of `layers`; at all that have one, if they are not given.
 
     `images` (B, 3, H, W) are preprocessed (see `grafiqs.images.normalise`), of the backbone's dtype and
     device; the backbone is in eval mode with frozen weights, as `load_checkpoint` returns it.
-    Returns {layer: (B, C, H, W)} in the order of `layers`.
+    Returns {layer: (B, C, H, W)} in the order of `layers`. Raises ValueError if one of them has no gradient.
 
-    The loss of one image is L = (1/K) sum_k statistics_loss_k over the K BatchNorm2d that its forward pass meets. In
+    The loss of one image is L = (1/K) sum_k statistics_loss_k over the K BatchNorm2d that its forward pass meets: those
+    that see maps of more than one pixel, or with `norms` "all" every one. In
     eval mode nothing couples the images of a batch, so one backward pass of the summed losses gives every image its own
     gradient. A gradient depends only on what comes after its layer: what lies before the first of `layers`
     runs without a graph and without statistics.
     """
-    found, _ = gradients_and_features(backbone, images, layers)
+    found, _ = gradients_and_features(backbone, images, layers, norms)
     return found
 
 
 def gradients_and_features(
-    backbone: Backbone, images: Tensor, layers: Sequence[str] = LAYERS
+    backbone: Backbone, images: Tensor, layers: Sequence[str] | None = None, norms: str = "maps"
 ) -> tuple[dict[str, Tensor], Tensor]:
     """`image_gradients`, and what the backbone's trunk gave in the same forward pass, which its head embeds."""
-    one_pass = _Pass(min(layers, key=LAYERS.index), copies=not backbone.known)
+    one_pass = _Pass(min(layers or LAYERS, key=LAYERS.index), norms, copies=not backbone.known)
     loss = one_pass.run(backbone, images)
+    layers = one_pass.reached if layers is None else layers
+    without = [layer for layer in layers if layer not in one_pass.reached]
+    if without:
+        raise ValueError(f"no BatchNorm2d that counts comes after {', '.join(without)}: there is no gradient")
     found = torch.autograd.grad(loss, [one_pass.activations[layer] for layer in layers])
     return dict(zip(layers, found, strict=True)), one_pass.features.detach()
 

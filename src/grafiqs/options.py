@@ -11,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from grafiqs.backbones.catalogue import BACKBONES, LAYERS, USUAL
+from grafiqs.backbones.catalogue import BACKBONES, LAYERS, NORMS, USUAL
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 
@@ -166,9 +166,12 @@ class Options(DataSetOptions):
         "backbone", "align ordinary photos first, with the faces that this YuNet detector (.onnx) finds in them; "
         "without it, images are taken for aligned crops", default=None, parse=path, metavar="ONNX", decides=False)
 
-    layers: tuple[str, ...] = _option(
+    layers: tuple[str, ...] | None = _option(
         "gradients", f"where to take gradients, comma-separated, any of {','.join(LAYERS)}; "
-        "only what they need is computed", default=LAYERS, parse=words, metavar="LAYERS")
+        "only what they need is computed (default: all that have one)", default=None, parse=words, metavar="LAYERS")
+    norms: str = _option(
+        "gradients", "which BatchNorm2d count: those that see maps, or all, those that see a single pixel among them",
+        default="maps", choices=NORMS)
     dump_gradients: bool = _option(
         "gradients", "write the gradients as .npy files; without them only the scores are written", default=True)
     gradient_dtype: str = _option(
@@ -205,8 +208,9 @@ class Options(DataSetOptions):
         parse=int, metavar="B", decides=False)
     precision: str = _option(
         "device", "what convolutions multiply: float32; tf32, faster on a GPU; bfloat16, fastest where the device has "
-        "it, its scores lie within half a percent; statistics and sums stay float32",
-        default="float32", choices=("float32", "tf32", "bfloat16"), decides=False)
+        "it, its scores lie within half a percent; statistics and sums stay float32. Or all in float64: slow, and the "
+        "same to nine digits on every machine",
+        default="float32", choices=("float32", "tf32", "bfloat16", "float64"), decides=False)
     compile: str = _option(
         "device", "compile the computation first: a minute or two, once, then up to twice as fast; auto does where "
         "the run is long enough", default="auto", choices=("auto", "on", "off"), decides=False)
@@ -228,8 +232,8 @@ class Options(DataSetOptions):
             raise RequestError(f"--gpu is {self.gpu}: GPUs are counted from 0")
         if self.gpu is not None and self.device not in ("auto", f"cuda:{self.gpu}"):
             raise RequestError(f"--gpu {self.gpu} and --device {self.device} contradict each other: give one of them")
-        unknown = [layer for layer in self.layers if layer not in LAYERS]
-        if unknown or not self.layers:
+        unknown = [layer for layer in self.layers or () if layer not in LAYERS]
+        if unknown or self.layers == ():
             raise RequestError(
                 f"--layers names {shown(', '.join(unknown)) or 'no layer'}: it takes any of {', '.join(LAYERS)}"
             )
@@ -240,6 +244,10 @@ class Options(DataSetOptions):
             raise RequestError("--bgr2rgb and --channel-order bgr contradict each other: give one of them")
         if self.path_replace_with is not None and not self.path_replace:
             raise RequestError("--path-replace-with needs --path-replace, the text to be replaced")
+        if self.precision == "float64" and self.compile == "on":
+            raise RequestError(
+                "--precision float64 is the reference itself, which is not compiled: leave --compile out"
+            )
         if self.dry_run and self.quiet:
             raise RequestError("--dry-run and --quiet contradict each other: what a dry run says is all it does")
         if self.strict and (self.num_identities is None or self.samples_per_identity is None):
@@ -255,7 +263,7 @@ class Options(DataSetOptions):
             "path_replace": self.path_replace or None,
             "weights": None if self.weights is None else Path(self.weights),
             "output_dir": Path(self.output_dir),
-            "layers": tuple(layer for layer in LAYERS if layer in self.layers),
+            "layers": None if self.layers is None else tuple(layer for layer in LAYERS if layer in self.layers),
         }
         for name, value in normalised.items():
             object.__setattr__(self, name, value)

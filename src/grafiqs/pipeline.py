@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import count, cycle, islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from grafiqs.ahead import mapped
 from grafiqs.computer import Computed, Computer
 from grafiqs.errors import UnreadableSampleError
+from grafiqs.names import shown
+from grafiqs.preparation import Batch
 from grafiqs.reading import THREADS, Read, Reader, processes_for, read_ahead
 from grafiqs.run.folder import RunFolder, UnwritableNameError
 from grafiqs.run.journal import Failed, Outcome, Scored
@@ -37,8 +40,17 @@ class _Image:
     embedding: NDArray[np.float32] | None
 
 
-def outcomes(run: RunFolder, computer: Computer, reader: Reader, pending: Sequence[int]) -> Generator[Outcome]:
-    """The outcomes of the pending samples of a run, in order, their files written.
+class ChangedImageError(Exception):
+    """An image is no longer the one that was scored; the message is its location."""
+
+
+def outcomes(
+    run: RunFolder, computer: Computer, reader: Reader, pending: Sequence[int], first: Batch | None = None
+) -> Generator[Outcome]:
+    """The outcomes of the pending samples of a run, their files written: batch by batch, failures behind the others.
+
+    `first` is one of its batches, computed already. Raises ChangedImageError when an image that fills a batch beside
+    pending ones, and was scored before, is another one now.
 
     Batches are cut from the whole subset and have one size (the last is padded), so that an image meets the
     same neighbours in the same places wherever a run was stopped: its bytes are the same.
@@ -46,10 +58,13 @@ def outcomes(run: RunFolder, computer: Computer, reader: Reader, pending: Sequen
     samples = run.manifest.subset.samples
     size = computer.batch_size
     batches = [range(start, min(start + size, len(samples))) for start in sorted({i - i % size for i in pending})]
-    locations = (samples[index].location for batch in batches for index in batch)
+    done = None if first is None else first.start
+    locations = (samples[index].location for batch in batches if batch.start != done for index in batch)
     processes = processes_for(computer.device, len(pending))
     with closing(read_ahead(reader, locations, 2 * size, processes)) as reads:
-        computed = _computed(reads, computer, batches, set(pending), gradients=bool(run.manifest.dumps))
+        unchanged = partial(_check_unchanged, run)
+        wanted = set(pending)
+        computed = _computed(reads, computer, batches, wanted, bool(run.manifest.dumps), first, unchanged)
         if not run.manifest.dumps:  # nothing to write, and nothing to wait for
             yield from map(partial(_written, run), computed)
             return
@@ -61,23 +76,35 @@ def _computed(
     reads: Iterator[Read | UnreadableSampleError],
     computer: Computer,
     batches: Iterable[range],
-    pending: set[int],
+    pending: Container[int],
     gradients: bool,
+    first: Batch | None = None,
+    unchanged: Callable[[int, Read | UnreadableSampleError], None] = lambda _index, _image: None,
 ) -> Iterator[_Image | Failed]:
-    """Compute batch by batch; an image that could not be read leaves its place in the batch empty."""
+    """Compute batch by batch; an image that could not be read leaves its place in the batch empty.
+
+    `unchanged` is shown the images that are read for their places in a batch alone.
+    """
     under_way: deque[tuple[int, dict[int, Read], Computed]] = deque()
     for batch in batches:
+        ready = first if first is not None and first.start == batch.start else None
         pixels = computer.blank()
         known: dict[int, Read] = {}
         failed: list[Failed] = []
-        for index, image in zip(batch, islice(reads, len(batch)), strict=True):
+        read = zip(batch, islice(reads, len(batch)), strict=True) if ready is None else ready.reads.items()
+        for index, image in read:
+            if index not in pending:
+                unchanged(index, image)
             if isinstance(image, UnreadableSampleError):
                 failed += [Failed(index, str(image))] if index in pending else []
             else:
-                pixels[index - batch.start] = torch.from_numpy(image.pixels)
                 known[index] = image
+                pixels[index - batch.start] = torch.from_numpy(image.pixels)
         if known:
-            under_way.append((batch.start, known, computer(pixels, gradients)))
+            computed = computer(pixels, gradients) if ready is None else ready.computed
+            if not gradients:
+                computed = replace(computed, gradients={})
+            under_way.append((batch.start, known, computed))
         while len(under_way) > (computer.in_flight if known else 0):
             yield from _arrived(*under_way.popleft(), pending)
         yield from failed
@@ -85,7 +112,13 @@ def _computed(
         yield from _arrived(*under_way.popleft(), pending)
 
 
-def _arrived(start: int, known: dict[int, Read], computed: Computed, pending: set[int]) -> Iterator[_Image]:
+def _check_unchanged(run: RunFolder, index: int, image: Read | UnreadableSampleError) -> None:
+    """Raise ChangedImageError if an image is no longer the one that was scored before."""
+    if isinstance(image, UnreadableSampleError) or image.sha256 != run.journal.image_sha256(index):
+        raise ChangedImageError(shown(run.manifest.subset.samples[index].location))
+
+
+def _arrived(start: int, known: dict[int, Read], computed: Computed, pending: Container[int]) -> Iterator[_Image]:
     """The pending images of a batch that was computed."""
     computed.wait()
     scores = computed.scores.tolist()
@@ -127,17 +160,20 @@ def _written(run: RunFolder, image: _Image | Failed) -> Outcome:
     )
 
 
-def images_per_second(computer: Computer, reader: Reader, locations: Sequence[str]) -> float:
-    """How fast these images are read and batches are computed on this machine, measured for two seconds.
+def images_per_second(computer: Computer, reader: Reader, locations: Sequence[str], gradients: bool) -> float:
+    """How fast these images are read and computed on this machine: the pipeline itself, into nothing, for two seconds.
 
-    The batches are empty ones: their content does not change the time.
+    Its first two batches do not count: they find nothing ready.
     """
-    computer.warm_up()
-    started = time.monotonic()
-    count = 0
-    while count < 2 * computer.batch_size or time.monotonic() - started < 2:
-        for number in range(count, count + computer.batch_size):
-            reader(locations[number % len(locations)])
-        computer.warm_up()
-        count += computer.batch_size
-    return count / (time.monotonic() - started)
+    size = computer.batch_size
+    batches = (range(start, start + size) for start in count(0, size))
+    with closing(
+        read_ahead(reader, cycle(locations), 2 * size, processes_for(computer.device, len(locations)))
+    ) as reads:
+        computed = _computed(reads, computer, batches, range(sys.maxsize), gradients)
+        for _ in islice(computed, 2 * size):
+            pass
+        started, images = time.monotonic(), 0
+        while images < size or time.monotonic() - started < 2:
+            images += sum(1 for _ in islice(computed, size))
+        return images / (time.monotonic() - started)

@@ -1,48 +1,55 @@
-"""How a run computes: chosen once, kept by whoever goes on with it, and proved against the reference at every start."""
+"""How a run computes: chosen once, and kept when a run is resumed; proved against the reference at every start."""
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from grafiqs import devices
+from grafiqs import devices, tuning
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.compiled import CompileError
-from grafiqs.computer import Computer, Embeddings
+from grafiqs.computer import Computed, Computer, Embeddings
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.opencv import opencv_version
 from grafiqs.options import Options
 from grafiqs.programs import NoFolderError
-from grafiqs.reading import Reader
-from grafiqs.selfcheck import IMAGES, differences
+from grafiqs.reading import THREADS, Read, Reader
+from grafiqs.selfcheck import Differences, differences
 
 log = logging.getLogger(__name__)
 
-BATCH_SIZE = 8
-"""Images computed at once on a CPU: more gain nothing there."""
-
-MAX_BATCH_SIZE = 256
-"""The most that are chosen on a GPU."""
-
-GAIN = 1.5
-"""How much faster a compiled program is, at least, than the plain way (measured on CPUs: 1.5 to 1.9)."""
-
-SECONDS = 1.3, 0.17
-"""Compiling takes this long for each BatchNorm2d of the network, the first time and later (measured on two cores)."""
-
 _LOOKED_AT = 256
-"""Samples among which the self-check looks for images that can be read."""
+"""Samples among which the first batch is looked for that holds an image that can be read."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that were read, and what they came to: those of the samples from `start` on that can be read."""
+
+    start: int
+    reads: dict[int, Read | UnreadableSampleError]
+    computed: Computed
+
+    def images(self) -> tuple[list[int], Tensor]:
+        """The places of its images, and their pixels (N, 3, H, W)."""
+        read = {index - self.start: each for index, each in self.reads.items() if isinstance(each, Read)}
+        pixels = [torch.from_numpy(each.pixels) for each in read.values()]
+        return list(read), torch.stack(pixels) if pixels else torch.empty(0)
 
 
 class Preparation:
-    """What a run does before its first image.
+    """What a run does before its first image is written.
 
-    `kept` is the `computation` of the run that is gone on with, or empty: what options leave open is as it was there.
+    `kept` is the `computation` of the run that is resumed, or empty: it fills in what the options leave unset.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class Preparation:
         checkpoint: Checkpoint,
         device: torch.device,
         options: Options,
+        layers: tuple[str, ...],
         reader: Reader,
         locations: Sequence[str],
         kept: dict[str, Any],
@@ -57,100 +65,119 @@ class Preparation:
         self._checkpoint = checkpoint
         self._device = device
         self._options = options
+        self._layers = layers
         self._reader = reader
         self._locations = locations
+        cpu = torch.device("cpu")
+        self._control = None if device == cpu else self._made(tuning.CONTROLLED, _exact(options.precision), cpu)
+        """The plain way on the CPU, with a network of its own: a GPU's is held against it."""
         asked = {"precision": options.precision, "device": device.type}
         self._kept = kept if kept.items() >= asked.items() else {}
         known = options.batch_size or int(self._kept.get("batch_size", 0))
-        self.reference = self._made(min(IMAGES, known or IMAGES))
+        self.reference = self._made(min(tuning.CHECKED, known or tuning.CHECKED))
         """The plain way, which what computes is held against; it computes a few images at once."""
         batch_size = known or self._batch_size()
         self.computer = self._made(batch_size, options.precision)
         """What computes the run, once `environment` has found it right; until then, what is to."""
+        self.first: Batch | None = None
+        """The first batch of the run, computed already."""
         self.computation = {"engine": self._engine(), **asked, "batch_size": batch_size}
         """How the run is to compute, as its manifest says it."""
 
-    def environment(self) -> dict[str, Any]:
-        """Get ready to compute; returns what a manifest says of the machine, and of how it computes here.
+    def environment(self, pending: Sequence[int]) -> dict[str, Any]:
+        """Get ready to compute what is pending; returns what a manifest says of the machine, and of how it computes.
 
+        The first batch of it is computed, compared with the reference, and kept as `first`.
         Raises RequestError when the device cannot do it, or cannot compile although that was asked for.
         """
         engine, precision = self._compiled(), self._options.precision
-        self.computer.warm_up()
-        seen = None
-        if (engine, precision) != ("eager", "float32"):
-            seen = differences(self.computer, self.reference, self._first_images())
-            beyond = seen.beyond(precision)
-            what = f"the computation, {engine} in {precision},"
-            if beyond:
-                log.warning(
-                    "warning: %s differs from the reference in %s: the reference computes this run, which takes longer",
-                    *(what, ", ".join(beyond)),
-                )
-                engine, precision = "eager", "float32"
-                self.computer = self._made(self.computer.batch_size)
-                self.computer.warm_up()
-            elif seen.images == 0:
-                log.warning("warning: %s could not be checked: no image has a finite score", what)
-            else:
-                worst = max(seen.scores.values())
-                log.info(
-                    "Checked: %s agrees with the reference (scores within %.1g on %d images)", what, worst, seen.images
-                )
+        self.first = self._first_batch(pending)
+        seen = self._compared(engine, precision)
+        if seen is not None and (beyond := seen.beyond(precision)):
+            self._refuse_wrong_device(engine, precision, beyond)
+            log.warning(
+                "warning: the computation, %s in %s, differs from the reference in %s: the reference computes this "
+                "run, which takes longer",
+                *(engine, precision, ", ".join(beyond)),
+            )
+            engine, precision = "eager", "float32"
+            self.computer = self._made(self.computer.batch_size)
+            self.first = None
+            self.first = self._first_batch(pending)
+            again = self._compared(engine, precision)
+            self._refuse_wrong_device(engine, precision, [] if again is None else again.beyond(precision))
+        elif seen is not None and seen.images == 0:
+            log.warning(
+                "warning: the computation, %s in %s, could not be checked: no image has a finite score",
+                *(engine, precision),
+            )
+        elif seen is not None:
+            log.info(
+                "Checked: the computation, %s in %s, agrees with the reference (scores within %.1g on %d images)",
+                *(engine, precision, max(seen.scores.values()), seen.images),
+            )
         return {
             **devices.environment(self._device),
             **({} if self._reader.faces is None else {"opencv": opencv_version()}),
             "engine": engine,
             "precision": precision,
+            "batch_size": self.computer.batch_size,
             "self_check": seen and asdict(seen),
         }
 
-    def _made(self, batch_size: int, precision: str = "float32") -> Computer:
+    def _refuse_wrong_device(self, engine: str, precision: str, beyond: list[str]) -> None:
+        """Raise RequestError if it is the plain way itself, on a GPU, that differs."""
+        if beyond and (engine, precision) == ("eager", _exact(precision)):
+            raise RequestError(
+                f"{self._device} computes something else than the CPU ({', '.join(beyond)}): give --device cpu"
+            )
+
+    def _made(self, batch_size: int, precision: str = "float32", device: torch.device | None = None) -> Computer:
+        options, network = self._options, self._checkpoint.network
         embeddings: Embeddings = "none"
-        if self._options.embeddings:
-            embeddings = "flip" if self._options.flip else "plain"
-        layers = self._options.layers
+        if options.embeddings:
+            embeddings = "flip" if options.flip else "plain"
+        if device is not None:
+            network = copy.deepcopy(network)
         return Computer(
-            self._checkpoint.network,
-            self._device,
+            network,
+            device or self._device,
             batch_size,
-            layers,
+            self._layers,
             self._checkpoint.preprocessing,
             precision,
             embeddings,
+            options.norms,
         )
 
     def _batch_size(self) -> int:
-        """Images computed at once where nobody says."""
+        """Images computed at once if nobody says."""
         if self._device.type == "cpu":
-            return BATCH_SIZE
-        return min(MAX_BATCH_SIZE, devices.batch_that_fits(self._device, self.reference.warm_up, IMAGES))
+            return tuning.CPU_BATCH
+        return devices.batch_that_fits(self._device, self.reference.warm_up, tuning.CHECKED)
 
     def _engine(self) -> str:
-        """What was asked for; left open, what the run began with, or what will be done sooner."""
-        if self._options.compile != "auto":
-            return "compiled" if self._options.compile == "on" else "eager"
+        """What was asked for; left unset, what the run began with, or what will be done sooner."""
+        options = self._options
+        if options.compile != "auto":
+            return "compiled" if options.compile == "on" else "eager"
         if self._kept:
             return str(self._kept["engine"])
-        if not self._checkpoint.network.known:
+        count = len(self._locations)
+        if not self._checkpoint.network.known or options.precision == "float64":
             return "eager"
-        norms = sum(isinstance(module, nn.BatchNorm2d) for module in self._checkpoint.network.modules())
-        cost = norms * SECONDS[self.computer.was_compiled_before()]
-        for _ in range(2):  # the first call takes longer than all others
-            seconds = self.reference.warm_up() / self.reference.batch_size
-            if len(self._locations) * seconds * (1 - 1 / GAIN) <= cost:
-                return "eager"
-        return "compiled"
+        if self.computer.was_compiled_before():
+            return "compiled" if count > tuning.BATCHES * self.computer.batch_size else "eager"
+        cost = self._checkpoint.norms.maps * tuning.COMPILING
+        started = time.monotonic()
+        self.first = self._first_batch(range(count))
+        seconds = (time.monotonic() - started) / self.computer.batch_size
+        return "compiled" if count * seconds * (1 - 1 / tuning.GAIN) > cost else "eager"
 
     def _compiled(self) -> str:
-        """Compile the computation where it is to be; returns the engine that there is now."""
+        """Compile the computation if it is to be; returns the engine that there is now."""
         if self.computation["engine"] == "eager":
             return "eager"
-        before = self.computer.was_compiled_before()
-        log.info(
-            "Compiling the computation%s",
-            " (it was before)" if before else ": a minute or two, once for all runs like this",
-        )
         try:
             self.computer.compile()
         except CompileError as error:
@@ -161,6 +188,7 @@ class Preparation:
             return self._plain(error)
         except NoFolderError as error:
             return self._plain(error)
+        self.first = None  # what was computed before was computed without
         return "compiled"
 
     def _plain(self, error: Exception) -> str:
@@ -168,13 +196,80 @@ class Preparation:
         log.warning("warning: the computation is not compiled (%s): it runs as it is, which takes longer", error)
         return "eager"
 
-    def _first_images(self) -> Tensor:
-        """The first images that can be read, uint8 (N, 3, H, W); a black one where there are none."""
-        found = []
-        for location in self._locations[:_LOOKED_AT]:
-            image = self._reader(location)
-            if not isinstance(image, UnreadableSampleError):
-                found.append(torch.from_numpy(image.pixels))
-            if len(found) == self.reference.batch_size:
-                break
-        return torch.stack(found) if found else self.reference.blank()[:1]
+    def _first_batch(self, pending: Sequence[int]) -> Batch | None:
+        """The first batch of what is pending with an image that can be read, computed; None if there is none.
+
+        Raises RequestError when the device cannot compute it. A batch size that a run was begun with gives way.
+        """
+        read = next(self._read_batches(pending), None)
+        if read is None:
+            return None
+        start, reads = read
+        if self.first is not None and (self.first.start, len(self.first.computed.scores)) == (
+            start,
+            self.computer.batch_size,
+        ):
+            return self.first
+        pixels = self.computer.blank()
+        for index, image in reads.items():
+            if isinstance(image, Read):
+                pixels[index - start] = torch.from_numpy(image.pixels)
+        try:
+            computed = self.computer(pixels)
+            computed.wait()
+        except Exception as error:  # a GPU out of memory, or a network that does not take so many
+            if isinstance(error, torch.OutOfMemoryError) and self._options.batch_size is None and self._kept:
+                return self._smaller_batch(pending)
+            raise self.computer.cannot(error) from error
+        return Batch(start, reads, computed)
+
+    def _read_batches(self, pending: Sequence[int]) -> Iterator[tuple[int, dict[int, Read | UnreadableSampleError]]]:
+        """The first batches of what is pending, read, without those that hold no image which can be read."""
+        size = self.computer.batch_size
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in dict.fromkeys(index - index % size for index in islice(pending, max(_LOOKED_AT, size))):
+                batch = range(start, min(start + size, len(self._locations)))
+                reads = dict(
+                    zip(batch, pool.map(self._reader, [self._locations[index] for index in batch]), strict=True)
+                )
+                if any(isinstance(image, Read) for image in reads.values()):
+                    yield start, reads
+
+    def _smaller_batch(self, pending: Sequence[int]) -> Batch | None:
+        """The first batch, in a size that this device holds; the run was begun with a larger one."""
+        before = self.computer.batch_size
+        size = min(before // 2, devices.batch_that_fits(self._device, self.reference.warm_up, tuning.CHECKED))
+        log.warning(
+            "warning: %s cannot compute %d images at once, as this run began: it computes %d",
+            self._device,
+            before,
+            size,
+        )
+        self.computer = self._made(max(1, size), self._options.precision)
+        if self.computation["engine"] == "compiled":
+            self.computer.compile()
+        return self._first_batch(pending)
+
+    def _compared(self, engine: str, precision: str) -> Differences | None:
+        """How far the first batch lies from the reference, and on a GPU from the CPU; None if it is the reference."""
+        references: list[tuple[Computer, int]] = []
+        if (engine, precision) != ("eager", _exact(precision)):
+            every = self.computer.batch_size if self._device.type == "cuda" else tuning.CHECKED
+            references.append((self.reference, every))
+        if self._control is not None:
+            references.append((self._control, tuning.CONTROLLED))
+        if not references:
+            return None
+        seen = Differences.none(self._layers)
+        if self.first is not None:
+            places, pixels = self.first.images()
+            for reference, most in references:
+                row = torch.linspace(0, len(places) - 1, min(most, len(places))).round().long()
+                some = [places[number] for number in row.tolist()]
+                seen = seen.and_those(differences(self.first.computed, some, pixels[row], reference, self._layers))
+        return seen
+
+
+def _exact(precision: str) -> str:
+    """The precision of the plain way that a precision is held against on another device."""
+    return "float64" if precision == "float64" else "float32"

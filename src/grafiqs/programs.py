@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -23,6 +24,16 @@ _CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 _VARIABLES = (_CACHE, "TRITON_CACHE_DIR", "TMPDIR")
 """What tells the compiler, Triton's and the C++ compiler where to keep files."""
+
+
+_COMPLETE = "complete"
+"""A file among the kernels of a program that says that they are all there."""
+
+_WORKSHOP = "compiling-"
+"""How the folders begin in which programs are being compiled."""
+
+_DIGITS = 32
+"""Digits of a checksum that stand in a file's name."""
 
 
 class NoFolderError(Exception):
@@ -117,3 +128,76 @@ def _unsafe_above(own: Path) -> str | None:
         if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX and not stat.S_ISLNK(found.st_mode):
             return f"others may write to {shown(above)} (chmod go-w mends it)"
     return None
+
+
+# -- what lies in it ---------------------------------------------------------------------------------------
+
+
+def is_known(place: Path, name: str) -> bool:
+    """Whether the program of that name was compiled before."""
+    return any(place.glob(f"{name}-*.so")) or (place / name / _COMPLETE).exists()
+
+
+def library(place: Path, name: str) -> Path | None:
+    """The library that a program is on a CPU, its bytes those that were compiled; None if there is none.
+
+    Raises ValueError when they are not: what is loaded must not be damaged, since it is run.
+    """
+    for path in place.glob(f"{name}-*.so"):
+        if _sha256(path)[:_DIGITS] != path.stem.rpartition("-")[2]:
+            raise ValueError("its bytes were changed")
+        return path
+    return None
+
+
+def keep(made: Path, place: Path, name: str) -> Path:
+    """Keep a library under its name and the checksum of its bytes."""
+    path = place / f"{name}-{_sha256(made)[:_DIGITS]}.so"
+    os.replace(made, path)
+    return path
+
+
+def kernels(place: Path, name: str) -> Path:
+    """The folder in which the compiler keeps what a program is on a GPU."""
+    path = place / name
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def complete(kernels: Path) -> None:
+    """Note that a program has come to its end there."""
+    (kernels / _COMPLETE).touch()
+
+
+def forget(place: Path, name: str) -> None:
+    """Remove what is kept of a program."""
+    for path in place.glob(f"{name}-*.so"):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(place / name, ignore_errors=True)
+
+
+@contextmanager
+def workshop(place: Path) -> Iterator[Path]:
+    """A folder for the compiler's files, gone after the block; those that a killed process left are removed, too."""
+    here = f"{_WORKSHOP}{os.uname().nodename}-"
+    for left in place.glob(f"{glob.escape(here)}*"):
+        number = left.name.removeprefix(here).partition("-")[0]
+        if number.isdigit() and not _is_alive(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{here}{os.getpid()}-", dir=place, ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from grafiqs.computer import Computed, Computer
 
-IMAGES = 8
-"""The most images that both compute."""
-
+_JUMPS = {"image": 2e-2, "block1": 2e-2, "block2": 2e-2, "block3": 2e-2, "block4": 1e-4}
 GRADIENTS = {
-    "float32": {"image": 2e-2, "block1": 2e-2, "block2": 2e-2, "block3": 2e-2, "block4": 1e-4},
+    "float64": _JUMPS,
+    "float32": _JUMPS,
     "tf32": {"image": 0.2, "block1": 0.2, "block2": 0.2, "block3": 0.2, "block4": 2e-2},
     "bfloat16": {"image": 0.3, "block1": 0.3, "block2": 0.3, "block3": 0.3, "block4": 5e-2},
 }
@@ -23,11 +25,11 @@ Before block4 it allows for inputs of a PReLU that rounding carries across its k
 (docs/method.md); the gradient at block4 passes none.
 """
 
-SCORES = {"float32": 1e-3, "tf32": 5e-3, "bfloat16": 5e-3}
+SCORES = {"float64": 1e-3, "float32": 1e-3, "tf32": 5e-3, "bfloat16": 5e-3}
 """The largest relative difference of any image's score, by precision."""
 
 
-EMBEDDINGS = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 5e-2}
+EMBEDDINGS = {"float64": 1e-3, "float32": 1e-3, "tf32": 1e-2, "bfloat16": 5e-2}
 """The largest relative L2 difference of any image's embedding, by precision."""
 
 
@@ -39,6 +41,20 @@ class Differences:
     gradients: dict[str, float]
     scores: dict[str, float]
     embeddings: float | None = None
+
+    @classmethod
+    def none(cls, layers: Sequence[str]) -> Differences:
+        """No images, and no differences."""
+        return cls(0, dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0))
+
+    def and_those(self, others: Differences) -> Differences:
+        """The same of these images and others."""
+        return Differences(
+            self.images + others.images,
+            {layer: _larger(value, others.gradients[layer]) for layer, value in self.gradients.items()},
+            {layer: _larger(value, others.scores[layer]) for layer, value in self.scores.items()},
+            _larger(self.embeddings or 0.0, others.embeddings) if others.embeddings is not None else self.embeddings,
+        )
 
     def beyond(self, precision: str) -> list[str]:
         """What lies farther apart than `precision` allows, in words."""
@@ -53,43 +69,51 @@ class Differences:
         return [f"{what} by {value:.2g}" for what, value, limit in limits if not value <= limit]
 
 
-def differences(fast: Computer, reference: Computer, pixels: Tensor) -> Differences:
-    """How far `fast` lies from `reference` on the same images, uint8 (N, 3, H, W), N at most the batch of either.
+def differences(
+    found: Computed, places: Sequence[int], pixels: Tensor, reference: Computer, layers: Sequence[str]
+) -> Differences:
+    """How far the images at these places of a computed batch lie from what `reference` computes of them.
 
-    The images are repeated until they fill the batch, so that every place in it is looked at. A gradient's difference
-    is relative to its L2 norm. An image whose score is not finite by the reference is left out.
+    `pixels` (N, 3, H, W) uint8 are those images, in the order of the places. They are compared a few at a time, as many
+    as the reference computes at once. A gradient's difference is relative to its L2 norm. An image whose score is not
+    finite by the reference is left out.
     """
-    found, expected = (_computed(computer, pixels) for computer in (fast, reference))
-    finite = expected.scores[: len(pixels)].isfinite().all(dim=1)
-    image = torch.arange(fast.batch_size) % len(pixels)
-    place = finite[image].nonzero().flatten()
-    image = image[place]
+    seen = Differences.none(layers)
+    for start in range(0, len(places), reference.batch_size):
+        some = torch.tensor(places[start : start + reference.batch_size])
+        batch = reference.blank()
+        batch[: len(some)] = pixels[start : start + len(some)]
+        expected = reference(batch)
+        expected.wait()
+        row = expected.scores[: len(some)].isfinite().all(dim=1).nonzero().flatten()
+        seen = seen.and_those(_compared(found, some[row], expected, row, layers))
+    return seen
+
+
+def _compared(found: Computed, place: Tensor, expected: Computed, row: Tensor, layers: Sequence[str]) -> Differences:
+    """How far the images at these places lie from the rows of what is expected."""
     gradients = {
-        layer: _largest(found.gradients[layer][place].flatten(1), expected.gradients[layer][image].flatten(1))
-        for layer in fast.layers
+        layer: _largest(found.gradients[layer][place].flatten(1), expected.gradients[layer][row].flatten(1))
+        for layer in layers
     }
     scores = {
-        layer: _largest(found.scores[place, column, None], expected.scores[image, column, None])
-        for column, layer in enumerate(fast.layers)
+        layer: _largest(found.scores[place, column, None], expected.scores[row, column, None])
+        for column, layer in enumerate(layers)
     }
     embeddings = None
     if found.embeddings is not None and expected.embeddings is not None:
-        embeddings = _largest(found.embeddings[place], expected.embeddings[image])
-    return Differences(int(finite.sum()), gradients, scores, embeddings)
-
-
-def _computed(computer: Computer, pixels: Tensor) -> Computed:
-    """What a batch full of these images comes to."""
-    batch = computer.blank()
-    batch[:] = pixels[torch.arange(computer.batch_size) % len(pixels)]
-    computed = computer(batch)
-    computed.wait()
-    return computed
+        embeddings = _largest(found.embeddings[place], expected.embeddings[row])
+    return Differences(len(row), gradients, scores, embeddings)
 
 
 def _largest(found: Tensor, expected: Tensor) -> float:
     """The largest relative L2 difference of any row; none where both are the same, zeros among them."""
-    found, expected = found.double(), expected.double()
-    relative = (found - expected).norm(dim=1) / expected.norm(dim=1)
+    norm = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float64)
+    relative = norm(found - expected) / norm(expected)
     relative[(found == expected).all(dim=1)] = 0
     return float(relative.amax()) if len(relative) else 0.0
+
+
+def _larger(one: float, other: float) -> float:
+    """The larger of two differences, where what is not a number is larger than all."""
+    return max(one, other) if one == one and other == other else math.nan

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.backbones.catalogue import LAYERS, NORMS
 
 
 class Backbone(nn.Module):
@@ -37,25 +38,84 @@ class Backbone(nn.Module):
         return self.head(self.trunk(image))
 
 
-def layer_shapes(network: Backbone, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """The shape (C, H, W) of one image's gradient at each layer, for images of `size`, height and width.
+@dataclass(frozen=True)
+class Norms:
+    """The BatchNorm2d that run in a network: how many see maps, and how many see single pixels."""
 
-    The network is run once, on its own device: PyTorch's meta device, which computes nothing, imports its compiler.
+    maps: int
+    pixels: int
+    layers: dict[str, tuple[str, ...]]
+    """For each choice of those that count (`maps`, `all`), the layers that one comes after: these have a gradient."""
+
+    def said(self, choice: str) -> str:
+        """In words, how many count, and how many do not."""
+        if not self.pixels:
+            return f"{self.maps} BatchNorm2d count"
+        if choice == "all":
+            return f"{self.maps + self.pixels} BatchNorm2d count, the {self.pixels} that see single pixels among them"
+        return f"{self.maps} BatchNorm2d count; {self.pixels} see single pixels and do not (--norms all takes them)"
+
+
+class Observer:
+    """What one forward pass shows of a network: the shapes of its layers, and which BatchNorm2d run after which."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._counts = dict.fromkeys(NORMS, 0)
+        self._layers: dict[str, tuple[str, ...]] = dict.fromkeys(NORMS, ())
+
+    def image(self, shape: tuple[int, ...]) -> None:
+        """The network is given images of this shape (C, H, W)."""
+        self.shapes["image"] = shape
+
+    def block(self, layer: str, output: Tensor) -> None:
+        """The block of a layer gives this output."""
+        self.shapes[layer] = tuple(output.shape[1:])
+
+    def norm(self, u: Tensor) -> None:
+        """A BatchNorm2d is given this input."""
+        for choice in ("all",) if sees_pixels(u) else NORMS:
+            self._counts[choice] += 1
+            self._layers[choice] = tuple(layer for layer in LAYERS if layer in self.shapes)
+
+    @property
+    def norms(self) -> Norms:
+        """The BatchNorm2d that ran."""
+        maps = self._counts["maps"]
+        return Norms(maps, self._counts["all"] - maps, dict(self._layers))
+
+
+def sees_pixels(u: Tensor) -> bool:
+    """Whether the input (B, C, H, W) of a BatchNorm2d is of one pixel, which has no statistics."""
+    return u.shape[2:].numel() == 1
+
+
+def observed(network: Backbone, size: tuple[int, int]) -> Observer:
+    """What a forward pass of one image of `size`, height and width, shows of a network.
+
+    It is computed on the network's own device: PyTorch's meta device computes nothing, but imports its compiler.
     """
-    image = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
-    shapes = {"image": tuple(image.shape[1:])}
+    seen = Observer()
 
-    def note(layer: str, _block: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        shapes[layer] = tuple(output.shape[1:])
+    def block(layer: str, _block: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.block(layer, output)
+
+    def norm(_norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.norm(inputs[0])
 
     hooks = [
-        network.block(name).register_forward_hook(partial(note, layer))
+        network.block(name).register_forward_hook(partial(block, layer))
         for layer, name in zip(LAYERS[1:], network.blocks, strict=True)
+    ]
+    hooks += [
+        module.register_forward_pre_hook(norm) for module in network.modules() if isinstance(module, nn.BatchNorm2d)
     ]
     try:
         with torch.no_grad():
+            image = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
+            seen.image(tuple(image.shape[1:]))
             network.trunk(image)
     finally:
         for hook in hooks:
             hook.remove()
-    return shapes
+    return seen

@@ -8,6 +8,9 @@ from itertools import accumulate
 LAYERS = ("image", "block1", "block2", "block3", "block4")
 """Where gradients are taken: the preprocessed input and the output activations of the four stages."""
 
+NORMS = ("maps", "all")
+"""Which BatchNorm2d count: those that see maps of more than one pixel, or all."""
+
 DEPTHS: dict[str, tuple[int, int, int, int]] = {
     "iresnet18": (2, 2, 2, 2),
     "iresnet34": (3, 4, 6, 3),

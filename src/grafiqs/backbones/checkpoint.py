@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from grafiqs.backbones.backbone import Backbone, layer_shapes
+from grafiqs.backbones.backbone import Backbone, Norms, observed
 from grafiqs.backbones.catalogue import BACKBONES, Family, Preprocessing, family_of
 from grafiqs.backbones.families import BUILDERS, Builder
 from grafiqs.backbones.weights import first, fitted, read_weights
@@ -32,7 +32,9 @@ class Checkpoint:
     network: Backbone
     preprocessing: Preprocessing
     shapes: dict[str, tuple[int, ...]]
-    """The shape (C, H, W) of one image's gradient at each layer."""
+    """The shape (C, H, W) of one image's activation at each layer."""
+    norms: Norms
+    """Its BatchNorm2d."""
     family: Family | None = None
     """What is known of such networks, where they are known."""
     code_sha256: str | None = None
@@ -75,10 +77,10 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
         log.info("Ignoring %d keys of %s beside the backbone: %s", len(extra), shown(path.name), first(extra))
     network.load_state_dict(weights, assign=True)
     try:
-        shapes = layer_shapes(network, family.preprocessing.size)
+        seen = observed(network, family.preprocessing.size)
     except (RuntimeError, IndexError) as error:
         raise RequestError(f"{shown(path)} is {_article(name)} with stages of too few channels to compute") from error
-    return Checkpoint(path, sha256, name, network, family.preprocessing, shapes, family)
+    return Checkpoint(path, sha256, name, network, family.preprocessing, seen.shapes, seen.norms, family)
 
 
 def _article(name: str) -> str:

@@ -39,9 +39,7 @@ def known_lines() -> Iterator[str]:
 
 def describe(path: Path) -> dict[str, Any]:
     """What the checkpoint at `path` is, as JSON values. Raises RequestError as `load_checkpoint` does."""
-    from torch import nn  # loads torch, which the list of networks need not
-
-    from grafiqs.backbones.checkpoint import load_checkpoint
+    from grafiqs.backbones.checkpoint import load_checkpoint  # loads torch, which the list of networks need not
     from grafiqs.backbones.weights import check_file
 
     checkpoint = load_checkpoint(check_file(path, "FILE"))
@@ -56,7 +54,9 @@ def describe(path: Path) -> dict[str, Any]:
         "input": _input(checkpoint.preprocessing),
         "blocks": _layers(checkpoint.network.blocks, [checkpoint.shapes[layer] for layer in LAYERS[1:]]),
         "embedding_size": checkpoint.embedding_size,
-        "batch_norms": sum(isinstance(module, nn.BatchNorm2d) for module in checkpoint.network.modules()),
+        "batch_norms": {"maps": checkpoint.norms.maps, "pixels": checkpoint.norms.pixels},
+        "layers": list(checkpoint.norms.layers["maps"]),
+        "statistics": checkpoint.norms.said("maps"),
         "parameters": sum(weight.numel() for weight in checkpoint.network.parameters()),
     }
 
@@ -78,7 +78,9 @@ def described(found: dict[str, Any]) -> Iterator[str]:
     yield _line("embedding", found["embedding_size"])
     if found["caution"]:
         yield _line("caution", found["caution"])
-    yield _line("size", f"{found['batch_norms']} BatchNorm2d, {found['parameters']:,} parameters")
+    yield _line("statistics", found["statistics"])
+    yield _line("gradients at", ", ".join(found["layers"]))
+    yield _line("size", f"{found['parameters']:,} parameters")
 
 
 def _family(family: Family) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.backbone import Backbone
+from grafiqs.backbones.backbone import Backbone, Norms, Observer
 from grafiqs.backbones.catalogue import LAYERS, Preprocessing
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.backbones.weights import first, fitted, read_weights
@@ -61,9 +61,12 @@ def load_factory(
     blocks: tuple[str, ...],
     weights: Path | None,
     preprocessing: Preprocessing,
-    layers: Sequence[str] = LAYERS,
+    layers: Sequence[str] | None = None,
+    norms: str = "maps",
 ) -> Checkpoint:
     """The network that `package.module:factory` makes when it is called, ready for gradients at `layers`.
+
+    Without `layers`, for those at all layers that have one; `norms` says which BatchNorm2d count.
 
     The module is imported, and found in the current folder too; this runs its code. `blocks` are the names, in the
     network, of the four modules whose outputs are block1 to block4. `weights` is a file with a state dict for it;
@@ -74,9 +77,9 @@ def load_factory(
     network = _made(factory)
     sha256 = _state_sha256(network) if weights is None else _load(network, weights)
     backbone = ForeignBackbone(network, blocks).eval()
-    shapes = _probed(backbone, factory, preprocessing, tuple(layers))
+    shapes, counted = _probed(backbone, factory, preprocessing, layers, norms)
     code = _code_sha256(network, factory)
-    return Checkpoint(weights, sha256, factory, backbone, preprocessing, shapes, code_sha256=code)
+    return Checkpoint(weights, sha256, factory, backbone, preprocessing, shapes, counted, code_sha256=code)
 
 
 def _made(factory: str) -> nn.Module:
@@ -212,16 +215,19 @@ def _is_own(name: str) -> bool:
 
 
 def _probed(
-    backbone: ForeignBackbone, factory: str, preprocessing: Preprocessing, layers: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    """The shape of every layer. Raises RequestError when the network cannot give the gradients at `layers`."""
+    backbone: ForeignBackbone, factory: str, preprocessing: Preprocessing, layers: Sequence[str] | None, choice: str
+) -> tuple[dict[str, tuple[int, ...]], Norms]:
+    """The shape of every layer, and its BatchNorm2d, of which those of a choice count.
+
+    Raises RequestError when the network cannot give the gradients at `layers`.
+    """
     what = f"--backbone {shown(factory)}"
     _check_blocks(backbone, what)
     _check_statistics(backbone, what)
     images = torch.randn(2, 3, *preprocessing.size, generator=torch.Generator().manual_seed(0))
     seen = _Seen(backbone)
     try:
-        with seen.watching():
+        with seen.watching(images):
             together = backbone(images.clone())
         alone = backbone(images[1:].clone())
     except Exception as error:
@@ -230,10 +236,11 @@ def _probed(
             f"{what} does not run on images of {height}x{width} (--input-size): {_reason(error)}"
         ) from error
     backbone.embedding_size = together.shape[1]
-    seen.check(layers, what)
+    norms = seen.check(layers, what, choice)
+    layers = norms.layers[choice] if layers is None else layers
     coupled = "embedding" if _relative(together[1:], alone) > _COUPLED else None
     try:
-        together, alone = (_scores(backbone, batch, layers) for batch in (images, images[1:]))
+        together, alone = (_scores(backbone, batch, layers, choice) for batch in (images, images[1:]))
     except Exception as error:
         reason = _reason(error)
         if "inplace operation" in reason:
@@ -246,7 +253,7 @@ def _probed(
             f"{what} gives an image another {coupled} beside another image, or a second time: in eval mode, images "
             "must not influence each other, and nothing may be random"
         )
-    return {"image": tuple(images.shape[1:]), **seen.shapes}
+    return seen.observer.shapes, norms
 
 
 def _check_blocks(backbone: ForeignBackbone, what: str) -> None:
@@ -291,17 +298,17 @@ class _Seen:
 
     def __init__(self, backbone: ForeignBackbone) -> None:
         self._backbone = backbone
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.observer = Observer()
         self._order: list[str] = []
-        self._norms_after: dict[str, int] = dict.fromkeys(LAYERS, 0)
         self._odd: dict[str, str] = {}
         self._without_gradients = False
         self._norms = {module: name for name, module in backbone.network.named_modules() if _is_norm(module)}
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Look on while the block runs the network."""
+    def watching(self, images: Tensor) -> Iterator[None]:
+        """Look on while the block runs the network on these images."""
         hooks = []
+        self.observer.image(tuple(images.shape[1:]))
         try:
             for layer, name in zip(LAYERS[1:], self._backbone.blocks, strict=True):
                 hooks.append(self._backbone.block(name).register_forward_hook(partial(self._ran, layer)))
@@ -315,18 +322,17 @@ class _Seen:
     def _ran(self, layer: str, _block: nn.Module, _inputs: object, output: object) -> None:
         self._order.append(layer)
         if isinstance(output, Tensor) and output.ndim == 4 and output.dtype == torch.float32:
-            self.shapes[layer] = tuple(output.shape[1:])
+            self.observer.block(layer, output)
         else:
             self._odd[layer] = _what(output)
 
-    def _normed(self, norm: nn.Module, _inputs: object) -> None:
+    def _normed(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._norms.pop(norm, None)  # what is left in the end never ran
         self._without_gradients |= not torch.is_grad_enabled()
-        for layer in ("image", *self._order):
-            self._norms_after[layer] += 1
+        self.observer.norm(inputs[0])
 
-    def check(self, layers: tuple[str, ...], what: str) -> None:
-        """Raise RequestError, with what to do, when the blocks cannot be layers."""
+    def check(self, layers: Sequence[str] | None, what: str, choice: str) -> Norms:
+        """The BatchNorm2d that ran. Raises RequestError, with what to do, when the blocks cannot be layers."""
         names = dict(zip(LAYERS[1:], self._backbone.blocks, strict=True))
         told = {layer: f"{layer} ({shown(name)})" for layer, name in names.items()}
         for layer, output in self._odd.items():
@@ -340,8 +346,11 @@ class _Seen:
         if self._order != list(names):
             order = ",".join(shown(names[layer]) for layer in self._order)
             raise RequestError(f"the blocks of {what} run in another order: give --blocks {order}")
-        if not self._norms_after["image"]:
-            raise RequestError(f"{what} has BatchNorm2d, but none of them runs")
+        norms = self.observer.norms
+        reached = norms.layers[choice]
+        if not reached:
+            seen = "sees more than single pixels (--norms all takes them)" if norms.pixels else "runs"
+            raise RequestError(f"{what} has BatchNorm2d, but none of them {seen}")
         if self._without_gradients:
             raise RequestError(
                 f"{what} runs without gradients: its forward must not be under no_grad or inference_mode"
@@ -349,13 +358,15 @@ class _Seen:
         if self._norms:
             names_left = first(list(self._norms.values()))
             log.warning("warning: %d BatchNorm2d of %s never run: %s", len(self._norms), what, names_left)
-        late = [layer for layer in layers if not self._norms_after[layer]]
+        late = [layer for layer in layers or () if layer not in reached]
         if late:
-            rest = ",".join(layer for layer in LAYERS if self._norms_after[layer])
+            others = " that counts (--norms all takes more)" if set(late) <= set(norms.layers["all"]) else ""
             raise RequestError(
-                f"{', '.join(told.get(layer, layer) for layer in late)} of {what}: no BatchNorm2d runs after it, so "
-                f"that no gradient reaches it: name an earlier module in --blocks, or give --layers {rest}"
+                f"{', '.join(told.get(layer, layer) for layer in late)} of {what}: no BatchNorm2d{others} runs after "
+                f"it, so that no gradient reaches it: name an earlier module in --blocks, or give --layers "
+                f"{','.join(reached)}"
             )
+        return norms
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:
@@ -363,8 +374,8 @@ def _relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm().clamp_min(torch.finfo(torch.float32).tiny))
 
 
-def _scores(backbone: ForeignBackbone, images: Tensor, layers: tuple[str, ...]) -> Tensor:
-    found = image_gradients(backbone, images, layers)
+def _scores(backbone: ForeignBackbone, images: Tensor, layers: Sequence[str], norms: str) -> Tensor:
+    found = image_gradients(backbone, images, layers, norms)
     return torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
 
 

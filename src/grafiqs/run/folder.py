@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -109,13 +109,15 @@ def has_size(path: Path, size: int) -> bool:
         return False
 
 
-@contextmanager
-def open_run_folder(
-    root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]], overwrite: bool = False
-) -> Iterator[RunFolder]:
-    """Open the run folder of `manifest`: a new one, or the same run to go on with.
+Prepare = Callable[[Sequence[int]], dict[str, Any]]
+"""What gets ready to compute the samples of these indices, and returns the environment."""
 
-    With `overwrite`, the run that the folder holds is removed first, whatever its options. Where there is something to
+
+@contextmanager
+def open_run_folder(root: Path, manifest: Manifest, prepare: Prepare, overwrite: bool = False) -> Iterator[RunFolder]:
+    """Open the run folder of `manifest`: a new one, or the same run to resume.
+
+    With `overwrite`, the run that the folder holds is removed first, whatever its options. If there is something to
     compute, `prepare` gets ready for it and returns the environment, before anything is written.
     Raises RequestError, with nothing written, when the folder holds another run or anything else, when another
     process is at work in it, when there is no permission, or no room on the disk.
@@ -131,7 +133,7 @@ def open_run_folder(
             yield run
 
 
-def _opened(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]], overwrite: bool) -> RunFolder:
+def _opened(root: Path, manifest: Manifest, prepare: Prepare, overwrite: bool) -> RunFolder:
     """The run folder with its manifest and journal in place, under this process's lock."""
     Output(root, manifests.NAME).refuse_foreign()  # again: now nobody else can fill it
     (root / (manifests.NAME + files.PART)).unlink(missing_ok=True)
@@ -142,14 +144,14 @@ def _opened(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]
         _refuse_other(root, existing, manifest)
         return _resumed(root, existing, prepare)
     _require_room(root, needed - (_bytes_written(root, existing) if existing else 0))
-    manifest = manifest.continued_in(prepare())
+    manifest = manifest.continued_in(prepare(range(count)))
     if existing is not None:
         _remove_run(root, existing)
     _write_manifest(root, manifest)
     return RunFolder(root, manifest, Journal(root, count, Scored))
 
 
-def _resumed(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]]) -> RunFolder:
+def _resumed(root: Path, manifest: Manifest, prepare: Prepare) -> RunFolder:
     """The run that the folder holds, to go on with where there is something left to do."""
     reopened = _reopen_finished(root, manifest)
     run = RunFolder(root, manifest, Journal(root, len(manifest.subset.samples), Scored))
@@ -158,7 +160,7 @@ def _resumed(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any
         pending = run.pending()
         _require_room(root, _bytes_to_write(manifest, len(pending)))
         if pending:
-            here = prepare()
+            here = prepare(pending)
             run.manifest = manifest.continued_in(here)
             if run.manifest is not manifest:
                 log.warning(

@@ -98,6 +98,13 @@ class Journal(Generic[Done]):
                     raise OSError(errno.EIO, f"{NAME} was damaged while the run was at work")
                 yield outcome
 
+    def image_sha256(self, index: int) -> str:
+        """The checksum of the image that a sample which is done was scored or aligned by."""
+        with self._path.open("rb") as file:
+            file.seek(self._places[index])
+            outcome = _parsed(file.readline(), self._kind)
+        return "" if outcome is None or isinstance(outcome, Failed) else outcome.image_sha256
+
     def tidy(self) -> None:
         """Write it anew, a line a sample, in their order, whatever was tried how often; nothing is appended after."""
         with files.whole(self._path) as file:

@@ -10,19 +10,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any, get_origin, get_type_hints
 
 from grafiqs import npy
+from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 from grafiqs.options import DECIDING, Options
 from grafiqs.select import Sample, Subset
 
 NAME = "manifest.json"
-FORMAT = 5
+FORMAT = 6
 """Version of the run folder's layout."""
 
 METHOD = {
     "name": "GraFIQs",
     "source": "Kolf, Damer, Boutros, CVPRW 2024, arXiv 2404.12203",
-    "loss": "1/K sum_k [mean_c (mu-M)^2 + mean_c (v-V)^2] over the K BatchNorm2d layers",
+    "loss": "1/K sum_k [mean_c (mu-M)^2 + mean_c (v-V)^2] over the K BatchNorm2d layers that count",
     "score": "sum |gradient|",
     "direction": "lower score = higher quality",
 }
@@ -97,7 +98,7 @@ class Manifest:
         """What differs between this run and the `other` asked for, a line each."""
         found: list[str] = []
         for section in _COMPARED:
-            found += compared(section, getattr(self, section), getattr(other, section))
+            found += compared(section, *(_binding(getattr(run, section)) for run in (self, other)))
         return found + self.subset_differences(other.subset)
 
     def subset_differences(self, other: Subset) -> list[str]:
@@ -196,7 +197,8 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     for name, kind in get_type_hints(Manifest).items():
         if not isinstance(getattr(manifest, name), get_origin(kind) or kind):
             raise ValueError(f"its {name} is no {kind}")
-    if manifest.options.keys() != DECIDING or tuple(manifest.layers) != manifest.to_options().layers:
+    asked = manifest.to_options().layers if manifest.options.keys() == DECIDING else ()
+    if tuple(manifest.layers) != (tuple(filter(manifest.layers.__contains__, LAYERS)) if asked is None else asked):
         raise ValueError("its options are not those of a run")
     if "alignment" not in manifest.preprocessing or not _count(manifest.backbone["embedding_size"]):
         raise ValueError("it does not say what the network was given, or gives")
@@ -215,6 +217,13 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
         raise ValueError("it names no environment")
     return manifest
+
+
+def _binding(section: Any) -> Any:
+    """What of a section binds a run. The batch size does not: with another one, it is another environment."""
+    return (
+        {key: value for key, value in section.items() if key != "batch_size"} if isinstance(section, dict) else section
+    )
 
 
 def _count(value: object) -> int:
