@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from grafiqs import compiled, devices, images, tuning
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
+from grafiqs.backbones.iresnet import IResNet
 from grafiqs.cli import main
 from grafiqs.compiled import CompileError, Program
 from grafiqs.computer import Computed, Computer
 from grafiqs.demo.backbone import demo_backbone
+from grafiqs.reading import Reader
 from grafiqs.selfcheck import Differences, differences
-from making import picture, random_network, tree
+from making import picture, random_network, recorded_statistics, tree
+from oracle import oracle_gradients
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -297,3 +303,156 @@ def test_a_request_that_cannot_be_prepared_leaves_a_finished_run_finished(
     monkeypatch.setattr(Computer, "__call__", failing)
     assert main([*command, "--output-dir", str(tmp_path / "run"), "--quiet"]) == 2
     assert tree(tmp_path / "run") == before
+
+
+# -- float64, batches, images that changed ------------------------------------------------------------------
+
+
+def scores_of(output: Path) -> dict[str, Any]:
+    from grafiqs import open_run
+
+    found = open_run(output).scores
+    return {layer: found[layer] for layer in open_run(output).manifest.layers}
+
+
+def test_float64_is_the_reference_itself(faces: Path, weights: Path, tmp_path: Path) -> None:
+    """Also with another batch size and number of threads: to nine digits and more."""
+    run = ["extract", "--image-path", str(faces), "--weights", str(weights), "--precision", "float64", "--quiet"]
+    assert main([*run, "--output-dir", str(tmp_path / "one"), "--batch-size", "1"]) == 0
+    torch.set_num_threads(2)
+    assert main([*run, "--output-dir", str(tmp_path / "six"), "--batch-size", "6"]) == 0
+    torch.set_num_threads(1)
+    one, six = (scores_of(tmp_path / name) for name in ("one", "six"))
+    checkpoint = load_checkpoint(weights)
+    pixels = images.resized(images.decode((faces / "ann" / "0.png").read_bytes()))[None]
+    expected = oracle_gradients(checkpoint.network, images.normalise(pixels, dtype=torch.float64))
+    for layer in LAYERS:
+        assert abs(one[layer] / six[layer] - 1).max() < 1e-12
+        assert one[layer][0] == pytest.approx(float(expected[layer].abs().sum()), rel=1e-12)
+    gradient = np.load(tmp_path / "one" / "block1" / "ann" / "0_grad.npy")
+    assert gradient.dtype == np.float32
+    assert np.array_equal(gradient, expected["block1"][0].float().numpy())
+    (environment,) = manifest(tmp_path / "one")["environments"]
+    assert (environment["engine"], environment["precision"], environment["self_check"]) == ("eager", "float64", None)
+    assert main(["verify", str(tmp_path / "one"), "--quiet"]) == 0
+
+
+def test_float64_is_not_compiled(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = [*command, "--output-dir", str(tmp_path / "run"), "--precision", "float64", "--compile", "on"]
+    assert main(run) == 2
+    assert "leave --compile out" in capsys.readouterr().err
+
+
+def test_float32_lies_near_float64_and_batches_are_the_single_images_bit_for_bit() -> None:
+    network = recorded_statistics(lambda: IResNet((1, 1, 1, 1), embedding_size=32))
+    pixels = torch.stack([images.resized(picture(number)) for number in range(8)])
+    alone, together = (Computer(network, CPU, size, LAYERS) for size in (1, 8))
+    expected = Computer(network, CPU, 8, LAYERS, precision="float64")(pixels)
+    found = together(pixels)
+    single = [alone(pixels[place : place + 1]) for place in range(8)]
+    for column, layer in enumerate(LAYERS):
+        assert all(torch.equal(found.gradients[layer][place], single[place].gradients[layer][0]) for place in range(8))
+        torch.testing.assert_close(found.scores[:, column], expected.scores[:, column], rtol=1e-4, atol=0)
+    assert together._step.memory_format == torch.contiguous_format
+
+
+def stopped_in_a_batch(run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop it with two of the four images of its second batch done."""
+    from grafiqs.run.folder import RunFolder
+
+    record, seen = RunFolder.record, iter(range(100))
+
+    def stopping(run: RunFolder, outcome: Any) -> None:
+        if next(seen) == 6:
+            raise KeyboardInterrupt
+        record(run, outcome)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "record", stopping)
+        assert main(run) == 130
+
+
+@pytest.mark.parametrize("how", ["other", "gone"])
+def test_an_image_that_changed_since_it_was_scored_is_noticed_when_its_batch_is_read_again(
+    how: str,
+    faces: Path,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(faces, tmp_path / "faces")
+    run = [*command, "--output-dir", str(tmp_path / "run"), "--quiet", "--compile", "off"]
+    run[2] = str(tmp_path / "faces")
+    stopped_in_a_batch(run, monkeypatch)
+    image = tmp_path / "faces" / "ann" / "4.png"  # the first of the second batch
+    content = image.read_bytes()
+    image.write_bytes((faces / "bob" / "0.png").read_bytes() if how == "other" else b"")
+    capsys.readouterr()
+    before = tree(tmp_path / "run")
+    assert main(run) == 3
+    said = capsys.readouterr().err
+    assert "the image ann/4.png is no longer the one that was scored. 6 of 19 images are done and kept" in said
+    assert "--overwrite" in said
+    assert tree(tmp_path / "run") == before
+    image.write_bytes(content)
+    assert main(run) == 0
+
+
+def test_a_run_goes_on_with_another_batch_size_and_says_so(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [*command, "--output-dir", str(tmp_path / "run"), "--quiet", "--compile", "off"]
+    stopped_in_a_batch(run, monkeypatch)
+    capsys.readouterr()
+    run[run.index("--batch-size") + 1] = "2"
+    assert main(run) == 0
+    assert "this run began in another environment (batch_size 4 then, 2 now)" in capsys.readouterr().err
+    made = manifest(tmp_path / "run")
+    assert made["computation"]["batch_size"] == 4
+    assert [environment["batch_size"] for environment in made["environments"]] == [4, 2]
+    assert main(["verify", str(tmp_path / "run"), "--quiet"]) == 0
+
+
+def test_the_first_batch_is_computed_once(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what is held against the reference, and what is written."""
+    computed, call = [], Computer.__call__
+
+    def counting(self: Computer, pixels: torch.Tensor, gradients: bool = True) -> Computed:
+        computed.append((self.batch_size, self.precision))
+        return call(self, pixels, gradients)
+
+    monkeypatch.setattr(Computer, "__call__", counting)
+    monkeypatch.setattr(tuning, "CHECKED", 3)
+    run = [*command, "--compile", "off", "--quiet"]
+    assert main([*run, "--output-dir", str(tmp_path / "plain")]) == 0
+    assert computed == [(4, "float32")] * 5
+    computed.clear()
+    assert main([*run, "--output-dir", str(tmp_path / "rounded"), "--precision", "bfloat16"]) == 0
+    assert computed == [(4, "bfloat16"), (3, "float32"), *[(4, "bfloat16")] * 4]
+    assert main([*run, "--output-dir", str(tmp_path / "scores"), "--no-dump-gradients"]) == 0
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir() if path.is_dir()) == []
+
+
+def test_a_dry_run_measures_what_the_run_does(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading on all threads, beside the computation: were it one after the other, it would take twice as long."""
+    read, call = Reader.__call__, Computer.__call__
+
+    def slow_read(self: Reader, location: str) -> Any:
+        time.sleep(0.02)
+        return read(self, location)
+
+    def slow_call(self: Computer, pixels: torch.Tensor, gradients: bool = True) -> Computed:
+        time.sleep(0.16)
+        return call(self, pixels, gradients)
+
+    monkeypatch.setattr(Reader, "__call__", slow_read)
+    monkeypatch.setattr(Computer, "__call__", slow_call)
+    monkeypatch.setattr("grafiqs.extract.are_plainly_unaligned", lambda *_: False)
+    run = [*command, "--compile", "off", "--batch-size", "8", "--output-dir", str(tmp_path / "run"), "--dry-run"]
+    assert main(run) == 0
+    found = re.search(r"at ([\d.]+) images a second", capsys.readouterr().out)
+    assert found is not None
+    assert 30 < float(found[1]) < 50  # 8 in 0.16 s, and what the small network takes

@@ -215,14 +215,15 @@ def _file_problems(folder: Path, manifest: Manifest, scored: Scored) -> Iterator
             yield f"{name} holds values that are not finite"
         else:
             total = float(np.abs(gradient).sum(dtype=np.float64))
-            if not abs(total - scores[layer]) <= _tolerance(total, gradient.size, manifest.dtype):
+            if not abs(total - scores[layer]) <= _tolerance(total, gradient.size, manifest):
                 yield f"{name} sums to {total}, and its score is {scores[layer]}"
 
 
-def _tolerance(total: float, size: int, dtype: str) -> float:
+def _tolerance(total: float, size: int, manifest: Manifest) -> float:
     """How far a score may lie from the sum over its file: the order of a float64 sum, and the file's rounding."""
-    rounding = {"float32": 0.0, "float16": total * 2**-11 + size * 2**-25}[dtype]
-    return total * 1e-12 + rounding
+    exact = manifest.dtype == "float32" and manifest.computation["precision"] != "float64"
+    rounding = {"float32": total * 2**-24 + size * 2**-150, "float16": total * 2**-11 + size * 2**-25}[manifest.dtype]
+    return total * 1e-12 + (0.0 if exact else rounding)
 
 
 def _image_problems(manifest: Manifest, scored: Scored, dataset: Dataset | None) -> Iterator[str]:
