@@ -179,7 +179,9 @@ def test_a_checkpoint_of_ones_own_is_told_what_it_is(weights: Path, capsys: Capt
             for number, width in enumerate(NARROW, start=1)
         },
         "embedding_size": 32,
-        "batch_norms": 30,
+        "batch_norms": {"maps": 30, "pixels": 0},
+        "layers": list(LAYERS),
+        "statistics": "30 BatchNorm2d count",
         "parameters": parameters,
     }
     assert run("backbones", weights) == 0
@@ -188,10 +190,12 @@ def test_a_checkpoint_of_ones_own_is_told_what_it_is(weights: Path, capsys: Capt
     assert [line for line in lines if found["sha256"] in line] == [f"  SHA-256       {found['sha256']}"]
     assert "  known         no: weights of this making come from" in lines
     assert all(any(source in line for line in lines) for source in IRESNET.sources)
-    assert lines[-3:] == [
+    assert lines[-5:] == [
         "  block1-block4 layer1 8x56x56, layer2 16x28x28, layer3 32x14x14, layer4 64x7x7",
         "  embedding     32",
-        f"  size          30 BatchNorm2d, {parameters:,} parameters",
+        "  statistics    30 BatchNorm2d count",
+        "  gradients at  image, block1, block2, block3, block4",
+        f"  size          {parameters:,} parameters",
     ]
 
 

@@ -385,9 +385,13 @@ def test_a_network_that_views_its_maps_as_rows_computes(few: Path, tmp_path: Pat
     )
 
 
-def test_layers_that_have_a_norm_after_them_work_where_the_last_has_none(few: Path, tmp_path: Path) -> None:
-    layers = ["--layers", "image,block1,block2,block3", "--input-size", "48x40", "--quiet"]
-    assert run(*extract(few, tmp_path / "run", *named("torchvision"), *layers)) == 0
+@pytest.mark.parametrize("layers", [["--layers", "image,block1,block2,block3"], []], ids=["asked for", "all"])
+def test_layers_that_have_a_norm_after_them_work_where_the_last_has_none(
+    layers: list[str], few: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert run(*extract(few, tmp_path / "run", *named("torchvision"), *layers, "--input-size", "48x40")) == 0
+    said = "Layers: image, block1, block2, block3; no BatchNorm2d that counts comes after block4"
+    assert (said in capsys.readouterr().out) == (not layers)
     assert list(manifest(tmp_path / "run")["layers"]) == ["image", "block1", "block2", "block3"]
     assert all(value > 0 for values in scores(tmp_path / "run").values() for value in values)
     assert run("verify", tmp_path / "run", "--quiet") == 0
@@ -428,7 +432,12 @@ def test_a_run_on_oblong_images_says_what_they_were_made_of(few: Path, tmp_path:
     stated = {name: found["preprocessing"][name] for name in ("size", "channel_order", "mean", "std")}
     assert stated == {"size": [112, 96], "channel_order": "bgr", "mean": [0.4, 0.5, 0.6], "std": [0.25, 0.25, 0.25]}
     assert len(bytes.fromhex(found["backbone"].pop("code_sha256"))) == 32
-    assert found["backbone"] == {"name": f"{__name__}:made.resnet", "blocks": list(BLOCKS), "embedding_size": 6}
+    assert found["backbone"] == {
+        "name": f"{__name__}:made.resnet",
+        "blocks": list(BLOCKS),
+        "embedding_size": 6,
+        "norms": {"maps": 5, "pixels": 0},
+    }
     for layer, shape in found["layers"].items():
         assert np.load(tmp_path / "run" / layer / "ann" / "0_grad.npy").shape == tuple(shape)
     assert run("verify", tmp_path / "run") == 0
@@ -735,7 +744,7 @@ REFUSED: dict[str, tuple[list[object], str]] = {
     ),
     "one block twice": (named("resnet", ("layer1", "layer1", "layer3", "layer4")), "layer1"),
     "torchvision": (
-        named("torchvision"),
+        [*named("torchvision"), "--layers", "block1,block4"],
         f"block4 (layer4) of {MADE}torchvision: no BatchNorm2d runs after it, {EARLIER}",
     ),
     "cut_off": (named("cut_off"), f"{MADE}cut_off has no gradients at image, block1, block2, block3, block4: "),
