@@ -30,10 +30,11 @@ from grafiqs.cli import main
 from grafiqs.detector import Detector
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.landmarks import Landmarks
-from grafiqs.options import AlignOptions
+from grafiqs.options import AlignOptions, Options
 from grafiqs.reading import Read, Reader, read_ahead
 from grafiqs.run.tables import BOX, POINTS
 from grafiqs.scan import scan
+from grafiqs.select import select_subset
 from grafiqs.template import LANDMARKS, SIZE, landmarks, similarity
 from making import REAL, grafiqs, picture, tree
 from test_archives import zipped
@@ -623,6 +624,36 @@ def test_the_crops_give_the_subset_that_the_photos_give(tmp_path: Path, capfd: p
         subsets.append([(row["identity"], row["sample"]) for row in rows])
     assert subsets[0] == subsets[1]
     assert len(set(subsets[0])) == 8
+
+
+def test_crops_of_names_without_an_extension_keep_the_whole_name_and_the_draw(tmp_path: Path) -> None:
+    moods = ("glad", "glasses", "happy", "noglasses", "normal", "sad", "sleepy", "wink")
+    paths = [f"{person}/subject01.{mood}" for person in ("ann", "bob") for mood in moods] + ["ann/plain", "ann/plain-1"]
+    for path in paths:
+        (tmp_path / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(0)).save(tmp_path / "photos" / path, "PNG")
+    listed, table = tmp_path / "list.txt", write_table(tmp_path / "t.csv", dict.fromkeys(paths, LANDMARKS))
+    listed.write_text("".join(f"{path}\n" for path in paths))
+    root = ("--root", tmp_path / "photos")
+    assert main(command(listed, tmp_path / "crops", table, *root)) == 0
+    assert sorted(crops_of(tmp_path / "crops")) == sorted(f"{path}.png" for path in paths)
+    drawn = set()
+    for seed in range(6):
+        chosen = {"samples_per_identity": 3, "random_seed": seed}
+        of_photos, of_crops, of_folder = (
+            select_subset(Options(image_path=place, **more, **chosen))  # type: ignore[arg-type]
+            for place, more in (
+                (listed, {"root": tmp_path / "photos"}),
+                (tmp_path / "crops", {}),
+                (tmp_path / "photos", {"image_extension": moods}),
+            )
+        )
+        assert of_photos.sha256 == of_crops.sha256
+        assert [s for s in of_folder.samples if s.identity == "bob"] == [
+            s for s in of_photos.samples if s.identity == "bob"
+        ]
+        drawn.add(of_photos.sha256)
+    assert len(drawn) == 6
 
 
 # -- stopped, and gone on with -----------------------------------------------------------------------------
