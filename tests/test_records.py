@@ -123,7 +123,7 @@ def ranged(data: Sequence[bytes], per_identity: int, numbers: Callable[[int], in
 
 PACKERS: dict[str, list[tuple[int, bytes]]] = {
     "face2rec2": ranged(PACKED, 20, lambda key: key),
-    "ranges without ids": ranged(PACKED, 20, lambda key: 0),
+    "ranges without ids": ranged(PACKED, 20, lambda _: 0),
     "rec_builder": with_ids(range(80)),
     "im2rec of a shuffled list": with_ids(random.Random(0).sample(range(9999), 80), PACKED[::3] + PACKED[1::3]),
     "some left out": with_ids(range(7, 999, 3)),
