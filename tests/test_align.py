@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,18 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from grafiqs import detector as detector_module
 from grafiqs import images, open_run
 from grafiqs.alignment import Face, cut_out
 from grafiqs.cli import main
 from grafiqs.detector import Detector
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.landmarks import Landmarks
-from grafiqs.options import AlignOptions
+from grafiqs.options import AlignOptions, Options
 from grafiqs.reading import Read, Reader, read_ahead
 from grafiqs.run.tables import BOX, POINTS
 from grafiqs.scan import scan
+from grafiqs.select import select_subset
 from grafiqs.template import LANDMARKS, SIZE, landmarks, similarity
 from making import REAL, grafiqs, picture, tree
 from test_archives import zipped
@@ -625,6 +628,36 @@ def test_the_crops_give_the_subset_that_the_photos_give(tmp_path: Path, capfd: p
     assert len(set(subsets[0])) == 8
 
 
+def test_crops_of_names_without_an_extension_keep_the_whole_name_and_the_draw(tmp_path: Path) -> None:
+    moods = ("glad", "glasses", "happy", "noglasses", "normal", "sad", "sleepy", "wink")
+    paths = [f"{person}/subject01.{mood}" for person in ("ann", "bob") for mood in moods] + ["ann/plain", "ann/plain-1"]
+    for path in paths:
+        (tmp_path / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(0)).save(tmp_path / "photos" / path, "PNG")
+    listed, table = tmp_path / "list.txt", write_table(tmp_path / "t.csv", dict.fromkeys(paths, LANDMARKS))
+    listed.write_text("".join(f"{path}\n" for path in paths))
+    root = ("--root", tmp_path / "photos")
+    assert main(command(listed, tmp_path / "crops", table, *root)) == 0
+    assert sorted(crops_of(tmp_path / "crops")) == sorted(f"{path}.png" for path in paths)
+    drawn = set()
+    for seed in range(6):
+        chosen = {"samples_per_identity": 3, "random_seed": seed}
+        of_photos, of_crops, of_folder = (
+            select_subset(Options(image_path=place, **more, **chosen))  # type: ignore[arg-type]
+            for place, more in (
+                (listed, {"root": tmp_path / "photos"}),
+                (tmp_path / "crops", {}),
+                (tmp_path / "photos", {"image_extension": moods}),
+            )
+        )
+        assert of_photos.sha256 == of_crops.sha256
+        assert [s for s in of_folder.samples if s.identity == "bob"] == [
+            s for s in of_photos.samples if s.identity == "bob"
+        ]
+        drawn.add(of_photos.sha256)
+    assert len(drawn) == 6
+
+
 # -- stopped, and gone on with -----------------------------------------------------------------------------
 
 
@@ -1040,8 +1073,32 @@ def relu_model() -> bytes:
     return field(1, 8) + field(7, field(1, node) + field(2, b"graph") + ends) + field(8, field(1, b"") + field(2, 11))
 
 
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
+    return b"".join(bytes([value >> shift & 127 | 128]) for shift in range(0, 63, 7)) + b"\x01"
+
+
+def huge_model() -> bytes:
+    """An ONNX model of one small file and a tensor of exabytes, added to its input."""
+    dims = b"".join(b"\x08" + varint(2**30) for _ in range(2))
+    tensor = dims + field(2, 1) + field(8, b"huge") + field(9, b"\0\0\0\0")
+    shape = b"".join(field(1, field(1, side)) for side in (1, 3, 64, 64))
+    kind = field(1, field(1, 1) + field(2, shape))
+    node = field(1, b"input") + field(1, b"huge") + field(2, b"output") + field(4, b"Add")
+    ends = field(11, field(1, b"input") + field(2, kind)) + field(12, field(1, b"output") + field(2, kind))
+    graph = field(1, node) + field(2, b"graph") + field(5, tensor) + ends
+    return field(1, 8) + field(7, graph) + field(8, field(1, b"") + field(2, 11))
+
+
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:8f23\nsize 232589\n"
-NO_DETECTORS = {"empty": b"", "text": b"no model" * 1000, "a pointer": POINTER, "another network": relu_model()}
+NO_DETECTORS = {
+    "empty": b"",
+    "text": b"no model" * 1000,
+    "a pointer": POINTER,
+    "another network": relu_model(),
+    "a tensor of exabytes": huge_model(),
+    "half of one": relu_model()[:60],
+}
 
 
 @pytest.mark.parametrize("kind", NO_DETECTORS)
@@ -1062,13 +1119,140 @@ def test_a_file_that_is_no_detector_is_refused(
     assert main([*map(str, requests[verb])]) == 2
     said = capfd.readouterr()
     assert said.out == ""
-    assert said.err.startswith(f"grafiqs: {model} is no YuNet face detector that OpenCV {cv2.__version__} can run: ")
-    assert said.err.endswith(
-        ": it takes an .onnx file such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo; one with dynamic "
+    assert said.err == (
+        f"grafiqs: {model} is not a YuNet detector that OpenCV {cv2.__version__} can run, or is damaged: get it again, "
+        "or give another .onnx file, such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo; one with dynamic "
         "shapes takes OpenCV 5\n"
     )
     assert said.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+DEADLY = {
+    "division by zero": (1712, bytes(4)),
+    "memory of others": (554, b"\xff" * 4),
+    "a size": (1429, b"\x7f" + b"\xff" * 3),
+}
+"""Four bytes of the real detector that end the process which opens it, with signal 8 or 11 (OpenCV 5.0.0)."""
+
+
+@real
+@pytest.mark.parametrize(("kind", "verb"), list(zip(DEADLY, ("align", "align", "extract"), strict=True)))
+def test_a_detector_that_kills_opencv_is_refused(
+    kind: str, verb: str, photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    place, damage = DEADLY[kind]
+    good, model = YUNET.read_bytes(), tmp_path / "model.onnx"
+    model.write_bytes(good[:place] + damage + good[place + 4 :])
+    requests = {
+        "align": ("align", photos, tmp_path / "out", "--detector", model),
+        "extract": (
+            *("extract", "--image-path", photos, "--weights", weights),
+            *("--output-dir", tmp_path / "out", "--align", model),
+        ),
+    }
+    done = grafiqs(*requests[verb], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"grafiqs: {model} is not a YuNet detector that OpenCV ")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]  # no core either
+
+
+@real
+def test_a_detector_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    good, model = YUNET.read_bytes(), tmp_path / "model.onnx"
+    for length in (1, 300, 100_000, len(good) - 1):
+        model.write_bytes(good[:length])
+        with pytest.raises(RequestError, match="is not a YuNet detector"):
+            Detector(model)
+
+
+BEGIN = "import sys, os, signal, time; sys.stdin.buffer.read(); print('the trial begins', flush=True); "
+
+
+@pytest.fixture
+def any_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that this process takes for a detector."""
+    monkeypatch.setattr(Detector, "_found", lambda *_: np.empty((0, 15)))
+    (tmp_path / "model.onnx").write_bytes(b"model" * 50_000)  # more than a pipe holds
+    return tmp_path / "model.onnx"
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "os.kill(os.getpid(), 11)",
+        "os.kill(os.getpid(), 8)",
+        "os.abort()",
+        "sys.exit(1)",
+        "os._exit(3)",
+        "time.sleep(60)",
+    ],
+)
+def test_a_model_whose_trial_does_not_end_well_is_refused(
+    ends: str, any_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(detector_module, "_TRIAL", BEGIN + "print('noise', file=sys.stderr); " + ends)
+    monkeypatch.setattr(detector_module, "_PATIENCE", 2.0)
+    with pytest.raises(RequestError, match="is not a YuNet detector"):
+        Detector(any_model)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("never", ["import nothing", "import time; time.sleep(60)", "print('something else')", None])
+def test_a_trial_that_never_begins_is_told_and_condemns_nothing(
+    never: str | None, any_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if never is None:
+        monkeypatch.setattr("sys.executable", "/nowhere/python")
+    else:
+        monkeypatch.setattr(detector_module, "_TRIAL", never)
+    monkeypatch.setattr(detector_module, "_PATIENCE", 2.0)
+    Detector(any_model)
+    assert "the detector could not be tried in another process first (" in caplog.text
+
+
+def test_a_trial_ends_well_when_the_model_does(any_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector_module, "_TRIAL", BEGIN)
+        Detector(any_model)
+    assert caplog.text == ""
+
+
+def test_a_trial_runs_nothing_of_the_current_folder_and_minds_no_environment(tmp_path: Path) -> None:
+    """From a script without a guard, by an interpreter that would look into the current folder first."""
+    hostile, script, model = tmp_path / "hostile", tmp_path / "script.py", tmp_path / "model.onnx"
+    hostile.mkdir()
+    for name in ("cv2", "numpy", "grafiqs", "random", "sitecustomize", "usercustomize", "resource"):
+        (hostile / f"{name}.py").write_text("open('canary', 'w').close()\n")
+    model.write_bytes(YUNET.read_bytes() if YUNET.exists() else relu_model())
+    script.write_text(
+        "import logging, sys, pathlib, grafiqs.detector, grafiqs.errors\n"
+        "logging.basicConfig()\n"
+        "sys.path[:0] = ['', '.', sys.argv[2]]\n"
+        "try:\n"
+        "    grafiqs.detector.Detector(pathlib.Path(sys.argv[1]))\n"
+        "    print('fine')\n"
+        "except grafiqs.errors.RequestError:\n"
+        "    print('refused')\n"
+    )
+    environment = {
+        "PYTHONWARNINGS": "error",
+        "PYTHONSTARTUP": "cv2.py",
+        "OPENCV_LOG_LEVEL": "DEBUG",
+        "PYTHONINSPECT": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8", str(script), str(model), str(hostile)],
+        cwd=hostile,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("fine\n" if YUNET.exists() else "refused\n", "")
+    assert not (hostile / "canary").exists()
 
 
 def test_a_detector_that_cannot_be_opened_is_refused(photos: Path, tmp_path: Path, capsys: Capture) -> None:

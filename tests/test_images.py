@@ -7,6 +7,7 @@ import resource
 import struct
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -360,6 +361,127 @@ def test_a_file_cut_off_anywhere_is_refused_or_lacks_nothing(kind: str) -> None:
         found = outcome(data[:length])
         complete = isinstance(found, str) or np.array_equal(found, whole)
         assert complete, f"the first {length} of {len(data)} bytes give another picture"
+
+
+COMPRESSED = [
+    *((mode, kind) for mode in ("RGB", "L", "1") for kind in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "lzma")),
+    *(("1", kind) for kind in ("tiff_ccitt", "group3", "group4")),
+    ("RGB", "zstd"),
+]
+"""Modes and compressions of TIFF files, of which libtiff reads all."""
+
+
+def compressed(mode: str, kind: str, size: tuple[int, int] = (64, 80)) -> bytes:
+    """A TIFF file, if Pillow can write such a one."""
+    image = Image.fromarray(picture(3, size)).convert(mode)
+    try:
+        return encoded(image, "TIFF", compression=kind)
+    except OSError:
+        pytest.skip(f"this Pillow writes no {kind}")
+
+
+@pytest.mark.parametrize(("mode", "kind"), COMPRESSED)
+def test_a_compressed_tiff_gives_its_pixels(mode: str, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    image = Image.fromarray(picture(3, (64, 80))).convert(mode)
+    assert np.array_equal(decode(compressed(mode, kind)), np.array(image.convert("RGB")))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("mode", "kind"), COMPRESSED)
+def test_libtiff_says_nothing_to_the_terminal(mode: str, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    data = compressed(mode, kind)
+    for place in range(0, len(data), max(1, len(data) // 150)):
+        outcome(data[:place] + bytes([data[place] ^ 0x5A]) + data[place + 1 :])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["tiff_ccitt", "group4", "lzma"])
+def test_what_libtiff_finds_damaged_is_refused(kind: str) -> None:
+    """It decodes such pictures to their end all the same, and to others than they were."""
+    data = compressed("1", kind, (112, 112))
+    with Image.open(io.BytesIO(data)) as image:
+        (start,), (size,) = image.tag_v2[273], image.tag_v2[279]  # type: ignore[attr-defined]
+    places = range(start, start + size, 7)
+    found = [outcome(data[:place] + bytes([data[place] ^ 0x5A]) + data[place + 1 :]) for place in places]
+    refused = [said for said in found if isinstance(said, str)]
+    assert len(refused) > 0.5 * len(found)
+    assert any(said.startswith("its compressed data are damaged (") for said in refused)
+
+
+def test_damage_in_one_thread_is_told_there_and_nowhere_else(capfd: pytest.CaptureFixture[str]) -> None:
+    whole = compressed("1", "group4", (400, 500))
+    broken = whole[:200] + bytes(20) + whole[220:]
+    expected = decode(whole)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(outcome, [whole, broken] * 40))
+    assert all(np.array_equal(pixels, expected) for pixels in found[::2])
+    assert set(map(str, found[1::2])) == {"its compressed data are damaged (Fax4Decode)"}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_who_does_not_ask_for_it_has_libtiff_on_the_terminal_as_before(capfd: pytest.CaptureFixture[str]) -> None:
+    whole = compressed("1", "group4", (400, 500))
+    decode(whole)
+    Image.open(io.BytesIO(whole[:200] + bytes(20) + whole[220:])).load()
+    assert capfd.readouterr().err.startswith("Fax4Decode: ")
+
+
+def test_a_tag_that_is_broken_does_not_spoil_a_tiff(capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff complains of the tag, and decodes the picture."""
+    data = compressed("RGB", "tiff_lzw")
+    place = data.rindex(struct.pack("<HHI", 277, 3, 1)) + 12  # what follows SamplesPerPixel
+    tag = struct.unpack_from("<H", data, place)
+    assert tag == (278,)
+    broken = data[:place] + struct.pack("<H", 0) + data[place + 2 :]
+    assert np.array_equal(decode(broken), decode(data))
+    assert capfd.readouterr() == ("", "")
+
+
+PLAIN = {
+    "P2": b"P2\n3 2\n255\n1 22 133\n4 5 116",
+    "P2 of 16 bits": b"P2 3 2 65535\r\n1 22 133\r\n4 5 11600",
+    "P3": b"P3 2 1 255\n# made by hand\n1 22 133 4 5 116",
+}
+"""Text pictures, but for the space behind their last number."""
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_text_picture_that_is_cut_in_its_last_number_is_refused(kind: str) -> None:
+    data = PLAIN[kind]
+    for end in (b"\n", b" ", b"\t\r\n", b" # a comment, 2", b"# a comment, 2"):
+        assert np.array_equal(decode(data + end), decode(data + b"\n"))
+    for length in range(1, 20):
+        assert isinstance(outcome(data[:-length]), str)
+    assert reason(data) == "image file is truncated: no space or line break ends its last number"
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_of_a_text_picture_of_bits_every_one_is_a_number(end: bytes) -> None:
+    assert decode(b"P1 3 1\n101" + end)[0, :, 0].tolist() == [0, 255, 0]
+    assert isinstance(outcome(b"P1 3 1\n10" + end), str)
+
+
+@pytest.mark.parametrize(
+    "kind", ["PNG", "palette PNG", "16 bit PNG", "JPEG", "progressive JPEG", "CMYK JPEG", "EXIF JPEG"]
+)
+@pytest.mark.parametrize("more", [0, 50_000])
+def test_a_file_whose_end_is_filled_with_zeros_is_refused(kind: str, more: int) -> None:
+    """As an interrupted download or a power failure leaves it; the decoders take zeros for pixels."""
+    data = FILES[kind]
+    whole = decode(data)
+    for length in range(len(data) // 2, len(data) - 20, 5):
+        found = outcome(data[:length] + bytes(len(data) - length + more))
+        assert isinstance(found, str) or np.array_equal(found, whole)
+    assert np.array_equal(decode(data + bytes(more)), whole)
+
+
+def test_the_end_of_the_small_picture_in_a_jpeg_is_not_its_own() -> None:
+    small = encoded(picture(5, (16, 16)), "JPEG")
+    data = with_exif(encoded(picture(8, (48, 48)), "JPEG"), b"MM\0*\0\0\0\x08\0\0\0\0\0\0" + small)
+    data = data[:2] + b"\xff" + data[2:]  # markers may have more of these before them
+    assert decode(data).shape == (48, 48, 3)
+    place = data.rindex(b"\xff\xda") + 40
+    assert "truncated" in reason(data[:place] + bytes(50_000))
 
 
 def outcome(data: bytes) -> Pixels | str:

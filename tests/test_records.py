@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import struct
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.formats.records import Records
 from grafiqs.formats.shared_file import SharedFile
+from grafiqs.options import Options
+from grafiqs.select import select_subset
 from writing import (
     MAGIC,
     contents,
@@ -97,8 +100,79 @@ def test_identities_come_from_their_ranges(trained: Path, index: str, caplog: py
         dataset = Records(trained)
     assert dataset.identities == ("0000000", "0000007", "0000012")
     assert everything(dataset) == numbered(IMAGES)
-    walked = [message.endswith(f"walking through {trained}") for message in caplog.messages]
-    assert walked == ([] if index == "whole" else [True])
+    walked, *named = caplog.messages or [""]
+    assert walked.endswith("" if index == "whole" else f"walking through {trained}")
+    assert named == ([] if index == "whole" else [f"The samples of {trained} are named by the ids in its records"])
+
+
+PACKED = [packed(label, b"%d of %d" % (number, label), 0) for label in range(4) for number in range(20)]
+
+
+def with_ids(ids: Iterable[int], data: Sequence[bytes] = PACKED) -> list[tuple[int, bytes]]:
+    """Records whose index keys are these, and so are the ids in their headers."""
+    return [(number, one[:8] + struct.pack("<Q", number) + one[16:]) for number, one in zip(ids, data, strict=False)]
+
+
+def ranged(data: Sequence[bytes], per_identity: int, numbers: Callable[[int], int]) -> list[tuple[int, bytes]]:
+    """Images from 1 on, then record 0, then the ranges, as insightface's face2rec2 writes them."""
+    end = len(data) + 1
+    ranges = [packed((start, start + per_identity)) for start in range(1, end, per_identity)]
+    after = [(0, packed((end, end + len(ranges)))), *enumerate(ranges, end)]
+    return with_ids(range(1, end), data) + [(key, with_ids([numbers(key)], [one])[0][1]) for key, one in after]
+
+
+PACKERS: dict[str, list[tuple[int, bytes]]] = {
+    "face2rec2": ranged(PACKED, 20, lambda key: key),
+    "ranges without ids": ranged(PACKED, 20, lambda _: 0),
+    "rec_builder": with_ids(range(80)),
+    "im2rec of a shuffled list": with_ids(random.Random(0).sample(range(9999), 80), PACKED[::3] + PACKED[1::3]),
+    "some left out": with_ids(range(7, 999, 3)),
+}
+"""How packers number their records: the key in the index is the id in the header."""
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("flat", [False, True])
+def test_the_draw_is_the_same_without_the_index(
+    tmp_path: Path, packer: str, flat: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = write_records(tmp_path / "a.rec", PACKERS[packer])
+    drawn = Options(image_path=rec, samples_per_identity=5, random_seed=3, flat_structure=flat)
+    with_index = select_subset(drawn)
+    images = everything(Records(rec, flat))
+    assert caplog.messages == []
+    rec.with_suffix(".idx").unlink()
+    without = select_subset(drawn)
+    assert without.sha256 == with_index.sha256
+    assert without.samples == with_index.samples
+    assert everything(Records(rec, flat)) == images
+
+
+@pytest.mark.parametrize("ids", [[0] * 80, [*range(79), 5]])
+def test_records_that_share_an_id_are_named_by_their_places(
+    tmp_path: Path, ids: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    records = [data for _, data in with_ids(ids)]
+    rec = write_records(tmp_path / "a.rec", enumerate(records, 100))
+    rec.with_suffix(".idx").unlink()
+    dataset = Records(rec)
+    assert [place for name in dataset.identities for place in dataset.samples(name)] == [f"{n:08d}" for n in range(80)]
+    assert f"records of {rec} share an id: its samples are named by their places in the file" in caplog.text
+
+
+def test_a_record_whose_header_is_damaged_spoils_no_other_without_an_index(tmp_path: Path) -> None:
+    rec = write_records(tmp_path / "a.rec", PACKERS["face2rec2"])
+    rec.with_suffix(".idx").unlink()
+    images = everything(Records(rec))
+    with rec.open("r+b") as file:
+        file.seek(rec.read_bytes().index(b"7 of 2") - 24)
+        file.write(struct.pack("<I", 2**31))  # so many labels
+    dataset = Records(rec)
+    assert {p: dataset.read(p) for p in images if p != "0000002/00000048"} == {
+        p: image for p, image in images.items() if p != "0000002/00000048"
+    }
+    with pytest.raises(UnreadableSampleError, match="no room for 2147483648 labels"):
+        dataset.read("0000002/00000048")
 
 
 def test_an_index_that_leads_astray_is_made_again(trained: Path, caplog: pytest.LogCaptureFixture) -> None:

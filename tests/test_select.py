@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import Dataset
-from grafiqs.names import in_order
+from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset
+from grafiqs.names import EXTENSIONS, in_order, without_extension
 from grafiqs.options import Options
 from grafiqs.scan import scan
 from grafiqs.select import Sample, Subset, draw_samples, rank_identities, report, select, select_subset
@@ -145,6 +145,52 @@ def test_a_reencoded_copy_gives_the_same_subset(data: dict[str, list[str]], seed
     original, copy = select(Listing(data), chosen), select(Listing(copied), chosen)
     assert [(s.identity, s.name) for s in copy.samples] == [(s.identity, s.name) for s in original.samples]
     assert copy.sha256 == original.sha256
+
+
+WITH_DOTS = st.lists(
+    st.one_of(st.sampled_from([f"subject{n:02d}.{mood}" for n in range(3) for mood in ("happy", "sad", "x-1")]), NAMES),
+    min_size=6,
+    max_size=12,
+    unique_by=lambda name: unicodedata.normalize("NFC", name),
+)
+
+
+@given(names=WITH_DOTS, seed=SEEDS)
+def test_what_has_no_extension_of_an_image_has_its_whole_name_as_key(names: list[str], seed: int) -> None:
+    """So the seed draws among such samples, and crops, gradients and re-encoded copies of them are drawn alike."""
+    bare = [name for name in names if "." not in name or name.startswith("subject")]
+    expected = sorted(
+        bare,
+        key=lambda name: hashlib.sha256(unicodedata.normalize("NFC", f"sample\0{seed}\0ann\0{name}").encode()).digest(),
+    )[:3]
+    assert sorted(draw_samples("ann", bare, 3, seed)) == sorted(expected)
+    for chosen in (options(random_seed=seed, samples_per_identity=3), options()):
+        original = select(Listing({"ann": bare}), chosen)
+        crops = select(Listing({"ann": [f"{name}.png" for name in bare]}), chosen)
+        assert [s.name for s in crops.samples] == [s.name for s in original.samples]
+        assert crops.sha256 == original.sha256
+        assert [inside(s) for s in crops.samples] == [f"{inside(s)}.png" for s in original.samples]
+        gradients = select(Listing({"ann": [f"{name}_grad.npy" for name in bare]}), chosen)
+        assert {s.name for s in gradients.samples} == {s.name for s in original.samples}
+
+
+def test_the_seed_draws_among_names_that_differ_behind_their_dot() -> None:
+    for names in (
+        [f"subject01.{mood}" for mood in ("centerlight", "glasses", "happy", "sad", "sleepy", "surprised", "wink")],
+        [f"frame.{number:03d}" for number in range(7)],
+        [f"{number}" for number in range(7)],
+        [f"frame_{number}.0" for number in range(7)],
+    ):
+        assert len({tuple(draw_samples("ann", names, 2, seed)) for seed in range(20)}) > 5
+
+
+@pytest.mark.parametrize("extension", ["jpg", "JPEG", "tif", "Jfif", "heic", "npy", "bmp"])
+def test_the_extension_of_an_image_is_no_part_of_a_name(extension: str) -> None:
+    assert without_extension(f"a.b/c.d.{extension}") == "a.b/c.d"
+    assert without_extension(f"a.{extension}/c.d") == f"a.{extension}/c.d"
+    assert without_extension(f".{extension}") == f".{extension}"
+    assert without_extension(f"a.{extension}.{extension}") == f"a.{extension}"
+    assert IMAGE_EXTENSIONS < EXTENSIONS
 
 
 @given(data=DATASETS, seed=SEEDS)

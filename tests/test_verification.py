@@ -29,6 +29,12 @@ IMAGE_KINDS: dict[str, Any] = {
     "arrays": lambda image: np.array(bytearray(image), np.uint8),
     "read-only arrays": lambda image: np.frombuffer(image, np.uint8),
     "every second of an array": lambda image: np.repeat(np.frombuffer(image, np.uint8), 2)[::2],
+    "arrays of signed bytes": lambda image: np.frombuffer(image, np.int8),
+    "columns, as older OpenCV encodes": lambda image: np.frombuffer(image, np.uint8).reshape(-1, 1),
+    "rows": lambda image: np.array(bytearray(image), np.uint8)[None],
+    "columns in Fortran's order": lambda image: np.asfortranarray(np.frombuffer(image, np.int8).reshape(-1, 1)),
+    "columns of pixels": lambda image: np.frombuffer(image, np.uint8).reshape(-1, 1, 1),
+    "one column of two": lambda image: np.repeat(np.frombuffer(image, np.uint8).reshape(-1, 1), 2, axis=1)[:, :1],
 }
 SAME_KINDS: dict[str, Any] = {
     "bools": list,
@@ -105,7 +111,12 @@ def test_the_pickler_in_c_has_written_it(tmp_path: Path, faster: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", ["text", None, 5, [b"a"], np.zeros((2, 2), np.uint8), np.zeros(2, np.uint16), np.dtype("u1")]
+    "image",
+    [
+        *("text", None, 5, [b"a"], np.dtype("u1")),
+        *(np.zeros(shape, np.uint8) for shape in ((2, 2), (2, 1, 2), ())),
+        *(np.zeros(shape, kind) for kind in (np.uint16, np.bool_, np.float16) for shape in (2, (2, 1))),
+    ],
 )
 def test_what_is_no_image_is_unreadable_alone(tmp_path: Path, image: object) -> None:
     dataset = VerificationSet(written(tmp_path, pickle.dumps(([b"a", image], [True]))))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
+import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,8 @@ from grafiqs.alignment import Face
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.names import shown
 from grafiqs.run import files
+
+log = logging.getLogger(__name__)
 
 SCORE = 0.6
 """What scores less is no face."""
@@ -35,6 +42,16 @@ _OVERLAP, _MOST = 0.3, 5000  # OpenCV's own: which boxes are of one face, and ho
 _DIGITS = 3
 """Decimals of a pixel to which boxes and landmarks are rounded, before they are used: what align.csv says, was done."""
 
+_TRIAL = "import sys; sys.path[:] = sys.argv[1:]; from grafiqs.detector import _trial; _trial()"
+"""What the process runs that a model is tried in; it says so when it begins with that."""
+
+_BEGUN = b"the trial begins\n"
+_PATIENCE = 60.0
+"""Seconds that a trial may last; as a rule it is half of one."""
+
+_ROOM = 4 * 2**30
+"""Bytes of memory that a model may take in its trial, beside what OpenCV takes itself."""
+
 _making = threading.Lock()
 
 _own = threading.local()
@@ -42,7 +59,10 @@ _own = threading.local()
 
 
 class Detector:
-    """A face detector, told by the bytes of its model. Raises RequestError when the file is no YuNet model."""
+    """A face detector, told by the bytes of its model. Raises RequestError when the file is not a YuNet model.
+
+    OpenCV dies of some damaged files, and would take this process with it: so a process of its own opens them first.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -51,12 +71,13 @@ class Detector:
             raise RequestError(f"cannot read the face detector {shown(path)}: {error.strerror}") from error
         self.sha256 = hashlib.sha256(self._model).hexdigest()
         try:
+            _survive(self._model)
             self._found(np.zeros((64, 64, 3), np.uint8))
         except (cv2.error, ArithmeticError, LookupError, RuntimeError, SystemError, TypeError, ValueError) as error:
             raise RequestError(
-                f"{shown(path)} is no YuNet face detector that OpenCV {cv2.__version__} can run: "
-                "it takes an .onnx file such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo; one with "
-                "dynamic shapes takes OpenCV 5"
+                f"{shown(path)} is not a YuNet detector that OpenCV {cv2.__version__} can run, or is damaged: get it "
+                "again, or give another .onnx file, such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo; "
+                "one with dynamic shapes takes OpenCV 5"
             ) from error
 
     def __str__(self) -> str:
@@ -119,20 +140,22 @@ class Detector:
         models = _own.__dict__.setdefault("models", {})
         if self.sha256 not in models:
             with _making, _quiet():
-                models[self.sha256] = cv2.FaceDetectorYN.create(
-                    "onnx",
-                    np.frombuffer(self._model, np.uint8),
-                    np.empty(0, np.uint8),
-                    (64, 64),
-                    SCORE,
-                    _OVERLAP,
-                    _MOST,
-                )
-        model = models[self.sha256]
-        model.setInputSize(pixels.shape[1::-1])
-        _, found = model.detect(np.ascontiguousarray(pixels[:, :, ::-1]))  # it was trained on BGR
-        found = np.empty((0, 15)) if found is None else found.astype(np.float64)
+                models[self.sha256] = _opened(self._model)
+        found = _detected(models[self.sha256], pixels)
         return np.asarray(found[np.isfinite(found).all(axis=1)], np.float64)
+
+
+def _opened(model: bytes) -> Any:
+    """OpenCV's detector of the bytes of a model. Raises whatever OpenCV does."""
+    data, no_configuration = np.frombuffer(model, np.uint8), np.empty(0, np.uint8)
+    return cv2.FaceDetectorYN.create("onnx", data, no_configuration, (64, 64), SCORE, _OVERLAP, _MOST)
+
+
+def _detected(detector: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What OpenCV's detector finds in a picture, (N, 15). Raises whatever OpenCV does."""
+    detector.setInputSize(pixels.shape[1::-1])
+    _, found = detector.detect(np.ascontiguousarray(pixels[:, :, ::-1]))  # it was trained on BGR
+    return np.empty((0, 15)) if found is None else np.asarray(found, np.float64)
 
 
 def _largest_near_centre(found: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
@@ -157,3 +180,58 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLogLevel(level)
+
+
+# -- in a process of its own -------------------------------------------------------------------------------
+
+
+def _survive(model: bytes) -> None:
+    """Raise RuntimeError when a process that opens a model, and looks at pictures with it, does not come to its end.
+
+    It imports from where this process does, but for the current folder, and no variable of the environment changes it.
+    If it does not get as far as the model, nothing is known of that, and a warning says so.
+    """
+    options = ["-I", "-X", f"utf8={sys.flags.utf8_mode}"]
+    failed, said = True, b""
+    try:
+        done = subprocess.run(  # noqa: S603 - it is this interpreter
+            [sys.executable, *options, "-c", _TRIAL, *_import_path()],
+            input=model,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        failed, said, why = done.returncode != 0, done.stdout, f"exit code {done.returncode}"
+    except subprocess.TimeoutExpired as error:
+        said, why = error.stdout or b"", f"it was not done after {_PATIENCE:g} seconds"
+    except (OSError, ValueError) as error:
+        why = str(error)
+    if _BEGUN not in said:
+        log.warning(
+            "the detector could not be tried in another process first (%s): a damaged one may end this one", why
+        )
+    elif failed:
+        raise RuntimeError(f"the process that tried it failed: {why}")
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from, but for the current folder, and where this package lies."""
+    here = os.path.realpath(os.curdir)
+    path = [entry for entry in sys.path if entry and os.path.realpath(entry) != here]
+    return list(dict.fromkeys([*path, str(Path(__file__).parents[1])]))
+
+
+def _trial() -> None:
+    """What that process does: open the model on its standard input, and look at pictures, in bounds."""
+    model = sys.stdin.buffer.read()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, ValueError):  # where the system does not say what is taken, or has narrower bounds
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + _ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    cv2.setNumThreads(1)  # each would take memory
+    sys.stdout.buffer.write(_BEGUN)
+    sys.stdout.buffer.flush()
+    detector = _opened(model)
+    for side in (64, SIDES[0]):
+        _detected(detector, np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import zlib
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +26,7 @@ from PIL import (
 )
 from torch import Tensor
 
+from grafiqs import libtiff
 from grafiqs.backbones.catalogue import USUAL, Preprocessing
 from grafiqs.errors import UnreadableSampleError
 
@@ -36,8 +40,13 @@ _READERS = (
 )
 """The decoders that may see a file: none of them runs another program, as Pillow's EPS reader does."""
 
-# The markers that begin and end a JPEG 2000 codestream; inside it none of them can occur.
+# The markers that begin and end a JPEG 2000 codestream, and of a JPEG what begins its first scan, and its end.
+# None of them can occur inside.
 _J2K_START, _J2K_END = b"\xff\x4f\xff\x51", b"\xff\xd9"
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+
+_PNG_SIGNATURE = 8
+"""How many bytes stand before the first chunk of a PNG."""
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -84,9 +93,12 @@ def picture(data: bytes) -> Picture:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise UnreadableSampleError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
-            image.load()
-            if image.format == "JPEG2000" and data.rfind(_J2K_END) < data.rfind(_J2K_START):
-                raise UnreadableSampleError("image file is truncated")  # its decoder makes do with any beginning
+            with libtiff.damage() if image.format == "TIFF" else nullcontext() as damage:
+                image.load()
+            if damage:
+                raise UnreadableSampleError(f"its compressed data are damaged ({damage[0]})")
+            if flaw := _flaw(str(image.format), data):
+                raise UnreadableSampleError(flaw)
             return Picture(str(image.format), image.mode, _rgb(_upright(image)))
     except UnreadableSampleError:
         raise
@@ -117,6 +129,40 @@ def normalise(images: Tensor, preprocessing: Preprocessing = USUAL, dtype: torch
         images = images.flip(1)
     channels = zip(images.to(dtype).div(255).unbind(1), preprocessing.mean, preprocessing.std, strict=True)
     return torch.stack([channel.sub(mean).div(std) for channel, mean, std in channels], dim=1)
+
+
+def _flaw(kind: str, data: bytes) -> str:
+    """What is wrong with the data of a picture whose decoder makes do with any beginning, or any filling."""
+    match kind:
+        case "JPEG2000" if data.rfind(_J2K_END) < data.rfind(_J2K_START):
+            return "image file is truncated"
+        case "JPEG" | "MPO" if data.find(_JPEG_END, _jpeg_scan(data)) < 0:
+            return "image file is truncated"
+        case "PNG" if any(zlib.crc32(chunk) != checksum for chunk, checksum in _png_data(data)):
+            return "its pixels do not have their checksum"
+        case "PPM" if data.startswith((b"P2", b"P3")):
+            line = data[1 + max(data.rfind(b"\n"), data.rfind(b"\r")) :]
+            if line[-1:].isdigit() and b"#" not in line:
+                return "image file is truncated: no space or line break ends its last number"
+    return ""
+
+
+def _jpeg_scan(data: bytes) -> int:
+    """Where the first scan of a JPEG begins: behind the segments, in which a whole small JPEG may lie."""
+    place = 2
+    while data[place : place + 1] == b"\xff" and (marker := data[place : place + 2]) != _JPEG_SCAN:
+        place += 1 if marker == b"\xff\xff" else 2 + int.from_bytes(data[place + 2 : place + 4])
+    return place
+
+
+def _png_data(data: bytes) -> Iterator[tuple[memoryview, int]]:
+    """The kind and data of every chunk of a PNG that holds pixels, and the checksum that it has."""
+    place, view = _PNG_SIGNATURE, memoryview(data)
+    while (kind := data[place + 4 : place + 8]) not in (b"", b"IEND"):
+        end = place + 8 + int.from_bytes(data[place : place + 4])
+        if kind == b"IDAT":
+            yield view[place + 4 : end], int.from_bytes(data[end : end + 4])
+        place = end + 4
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -9,6 +9,16 @@ from collections.abc import Iterable
 GRADIENT = "_grad.npy"
 """What the file of a gradient has behind the name of its sample."""
 
+EXTENSIONS = frozenset(
+    ("apng", "arw", "avif", "bmp", "cr2", "cr3", "dib", "dng", "gif", "heic", "heif", "j2c", "j2k", "jfif",
+     "jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "mpo", "nef", "npy", "orf", "pbm", "pcx", "pgm",
+     "png", "pnm", "ppm", "raf", "ras", "rw2", "tga", "tif", "tiff", "webp")
+)  # fmt: skip
+"""The file extensions that are no part of a sample's name: those of images, whether they can be read here or not, and
+of arrays. Of a file with any other the whole name counts, so that `subject01.happy` and `subject01.sad` are two names,
+also where --image-extension takes them. Every draw rests on this list: what is added to it changes published subsets.
+"""
+
 
 def key(name: str) -> str:
     """The form in which names are compared and hashed: NFC, so that copies on other file systems agree."""
@@ -44,11 +54,14 @@ def extension(name: str) -> str:
 
 
 def without_extension(path: str) -> str:
-    """The path without the extension of its last part: 'a/b.c.jpg' -> 'a/b.c'.
+    """The path without the extension of its last part, where that is one of EXTENSIONS: 'a/b.c.JPG' -> 'a/b.c'.
 
     The whole of GRADIENT counts as one, so that the gradients of a data set are copies of its samples.
     """
-    return path.removesuffix(GRADIENT) if path.endswith(GRADIENT) else posixpath.splitext(path)[0]
+    if path.endswith(GRADIENT):
+        return path.removesuffix(GRADIENT)
+    plain, ending = posixpath.splitext(path)
+    return plain if ending[1:].lower() in EXTENSIONS else path
 
 
 def shown(name: object) -> str:

@@ -160,8 +160,8 @@ def rank_identities(identities: Iterable[str], seed: int) -> list[str]:
 def draw_samples(identity: str, paths: Sequence[str], count: int, seed: int) -> list[str]:
     """The `count` samples of `identity` that `seed` draws (all, if it has fewer), in sorted order.
 
-    `paths` are relative to the identity. The draw ignores file extensions, so that an aligned or re-encoded
-    copy of a data set gives the same subset; equal keys are ordered by full name.
+    `paths` are relative to the identity. The draw ignores the extensions of image files, so that an aligned or
+    re-encoded copy of a data set gives the same subset; equal keys are ordered by full name.
     """
     drawn = heapq.nsmallest(
         count,
@@ -212,14 +212,20 @@ def _listed_strictly(dataset: Dataset, options: Options, candidates: Sequence[st
 
 
 def _drawn(identity: str, paths: tuple[str, ...], count: int | None, seed: int) -> Iterator[tuple[str, str]]:
-    """The drawn paths with their names."""
-    drawn = paths if count is None else draw_samples(identity, paths, count, seed)
+    """The drawn paths with their names, in order: what has no extension of an image stands where its .png would.
+
+    So the crops of such samples, which are .png files, stand in the order of their photos.
+    """
+    drawn: Sequence[str] = paths if count is None else draw_samples(identity, paths, count, seed)
     names = _names(paths)
+    bare = {path for path in drawn if names[path] == path == without_extension(path)}
+    if bare:
+        drawn = sorted(drawn, key=lambda path: order(f"{path}.png" if path in bare else path))
     return ((path, names[path]) for path in drawn)
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """The name of each sample of an identity: its path without extension, or its whole path where that is taken.
+    """The name of each sample of an identity: its path without an image's extension, or all of it if that is taken.
 
     Told from all samples of the identity, not from the drawn ones, so that nested subsets agree.
     """

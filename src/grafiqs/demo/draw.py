@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import multiprocessing
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import cv2
 from filelock import FileLock, Timeout
+from PIL import Image
 
 from grafiqs.demo import sheet
 from grafiqs.demo.faces import Identity
@@ -25,8 +27,9 @@ from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
 from grafiqs.options import DrawOptions
 from grafiqs.progress import progress_bar
-from grafiqs.run.files import PART, whole
+from grafiqs.run.files import PART, read, whole
 from grafiqs.run.output import LOCK
+from grafiqs.template import SIZE
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,8 @@ def draw_faces(options: DrawOptions) -> int:
 
     The same options give the same bytes, given the kind of CPU and the versions of NumPy and OpenCV; a face depends
     on nothing but the seed and its own numbers: fewer identities, samples or degradations are a part of more. A
-    drawing that was stopped goes on. It starts processes: a script calls it under `if __name__ == "__main__"`.
+    drawing that was stopped goes on, and draws again what is not whole. It starts processes: a script calls it under
+    `if __name__ == "__main__"`.
     Raises RequestError when the folder holds anything else, and StoppedError when it cannot be written to.
     """
     total = face_count(options)
@@ -112,8 +116,7 @@ def _claimed(options: DrawOptions) -> Iterator[None]:
         _refuse_foreign(options)
         root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        _refuse_foreign(options)  # another command may have been at work since
-        if not (root / FACES).exists():
+        if not _refuse_foreign(options):  # again: another command may have been at work since
             with whole(root / FACES) as file:
                 file.writelines(faces_csv(options))
     except Timeout as error:
@@ -127,14 +130,15 @@ def _claimed(options: DrawOptions) -> Iterator[None]:
         lock.release()
 
 
-def _refuse_foreign(options: DrawOptions) -> None:
-    """Raise RequestError when the folder holds anything that is not of these faces."""
+def _refuse_foreign(options: DrawOptions) -> bool:
+    """Whether the table of these faces is there. Raises RequestError when the folder holds anything else."""
     root = options.output
     if not root.exists():
-        return
+        return False
     # What a kill left of the table itself is nobody's.
     entries = {entry.name for entry in root.iterdir()} - {LOCK, FACES + PART}
-    if entries and not _same(root / FACES, faces_csv(options)):
+    has_table = _same(root / FACES, faces_csv(options))
+    if entries and not has_table and not _is_torn(root / FACES, faces_csv(options)):
         raise RequestError(
             f"{shown(root)} is not empty, and its {FACES} is not that of these faces: give another folder"
         )
@@ -151,6 +155,7 @@ def _refuse_foreign(options: DrawOptions) -> None:
         raise RequestError(
             f"{shown(root)} holds what is not of these faces, {found}: remove it, or give another folder"
         )
+    return has_table
 
 
 def _same(table: Path, rows: Iterator[bytes]) -> bool:
@@ -160,6 +165,35 @@ def _same(table: Path, rows: Iterator[bytes]) -> bool:
         return all(line == row for line, row in itertools.zip_longest(file, rows))
 
 
+def _is_torn(table: Path, rows: Iterator[bytes]) -> bool:
+    """Whether a table is what a crash of the machine can leave of these rows: nothing, or a part and zeros.
+
+    Whole rows alone are the table of fewer faces.
+    """
+    if not table.is_file():
+        return False
+    with table.open("rb") as file:
+        for count, (line, row) in enumerate(itertools.zip_longest(file, rows)):
+            if line != row:
+                cut = line is not None and not line.endswith(b"\n") and (row or b"").startswith(line.rstrip(b"\0"))
+                return cut or (line is None and count == 0)
+    return False
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a picture is there, with all its checksums: a crash of the machine can leave nothing of it, or zeros."""
+    try:
+        data = read(path)
+    except FileNotFoundError:
+        return False
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.verify()
+            return image.size == (SIZE, SIZE) and image.mode == "RGB"
+    except Exception:  # noqa: BLE001 - damaged data make it fail in every way there is
+        return False
+
+
 def _draw_identity(options: DrawOptions, number: int) -> int:
     """Draw what is not there yet of an identity; returns the number of its samples."""
     identity = Identity(options.seed, number)
@@ -167,7 +201,7 @@ def _draw_identity(options: DrawOptions, number: int) -> int:
     count = sample_count(options, number)
     for sample in range(count):
         path = face_path(options, number, sample)
-        if not path.exists() and not _stop.is_set():
+        if not _stop.is_set() and not _is_whole(path):
             image = identity.face(sample, draw_degradation(options, number, sample)).image
             with whole(path) as file:
                 file.write(cv2.imencode(".png", image[..., ::-1])[1].tobytes())

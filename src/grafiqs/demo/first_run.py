@@ -108,7 +108,7 @@ def _extracted(options: Options) -> Summary:
     if summary is None or summary.failed:
         raise StoppedError(
             f"faces in {shown(options.image_path)} are damaged; {shown(options.output_dir / FAILURES)} names them: "
-            "remove them, and the same command draws them again"
+            "the same command draws them again"
         )
     return summary
 

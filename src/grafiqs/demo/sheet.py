@@ -76,7 +76,7 @@ def load(path: Path) -> Picture:
     data = np.frombuffer(path.read_bytes(), np.uint8)
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None or picture.shape != (SIZE, SIZE, 3):
-        raise StoppedError(f"{shown(path)} is damaged: remove it, and the same command draws it again")
+        raise StoppedError(f"{shown(path)} is damaged: the same command draws it again")
     return np.asarray(picture[..., ::-1])
 
 

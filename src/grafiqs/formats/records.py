@@ -85,7 +85,8 @@ class Records(Dataset):
     """A training set: identities are the labels, as seven digits; samples the keys of their records, as eight.
 
     Records are listed by their identity ranges, where record 0 has them, or else by their labels. An index that is
-    missing or damaged is made again by walking from record to record; its keys are then 0, 1, 2, ...
+    missing or damaged is made again by walking from record to record; its keys are then the ids in the records' own
+    headers, which is where packers put them, or else, where two images have the same, the places in the file.
     `flat` makes all of them one unnamed identity. Raises RequestError when the file cannot be followed.
     """
 
@@ -144,7 +145,7 @@ class Records(Dataset):
             log.warning("%s is damaged (%s): walking through %s", *map(shown, (self._index_path, error, self.place)))
         self._walked = True
         try:
-            self._index = self._walk()
+            self._index = self._made()
             return self._listed()
         except (_DamagedError, OSError) as error:
             raise RequestError(f"{shown(self.place)} is damaged ({error}): get the file again") from error
@@ -203,16 +204,19 @@ class Records(Dataset):
 
     def _head(self, key: int) -> _Head:
         """What stands before the image of a record, which itself is not read."""
-        offset, end = self._index.span(key)
+        return _parsed(*self._begin(*self._index.span(key)))[0]
+
+    def _begin(self, offset: int, end: int) -> tuple[bytes, int]:
+        """The first bytes of the data of a record, up to where its image can begin, and how many they are in all."""
         most = _HEADER.size + 2 * _LABEL.size
         start = self._file.read_at(offset, min(_PART.size + most, end - offset))
         if len(start) > _PART.size:
             magic, size = _PART.unpack_from(start)  # in one part, as nearly all are: its kind, 0, leaves the size alone
             if magic == _MAGIC and size >> 29 == _WHOLE and offset + _PART.size + size <= end:
-                return _parsed(start[_PART.size :], size)[0]
+                return start[_PART.size :], size
         places = self._places(offset, end)
         enough = places[: 1 + most // len(_MAGIC_BYTES)]  # parts without a byte have the magic between them
-        return _parsed(self._joined([(offset, min(size, most)) for offset, size in enough]), _size(places))[0]
+        return self._joined([(offset, min(size, most)) for offset, size in enough]), _size(places)
 
     def _record(self, key: int) -> bytes:
         """The data of a record, put together; an index that leads astray is made again, once.
@@ -232,7 +236,7 @@ class Records(Dataset):
     def _make_again(self) -> None:
         """Take the offsets from the file itself, where it holds as many records as the index names."""
         try:
-            offsets = self._walk().offsets
+            offsets = self._walk()
             if len(offsets) == len(self._index.offsets) and offsets != self._index.offsets:
                 log.warning("%s leads astray: walked through %s", shown(self._index_path), shown(self.place))
                 self._index = replace(self._index, offsets=offsets)
@@ -240,16 +244,41 @@ class Records(Dataset):
             pass
         self._walked = True
 
-    def _walk(self) -> _Index:
-        """The index that the file itself gives, from its first record to its last."""
+    def _made(self) -> _Index:
+        """The index that the file itself gives: by the ids of its records, or else by their places.
+
+        Records that speak of others may share an id: those that do are left out, which nothing but ranges needs.
+        """
+        offsets = self._walk()
+        ids, images = array("Q"), array("Q")
+        for rank, span in enumerate(pairwise(offsets)):
+            data, size = self._begin(*span)
+            if size < _HEADER.size:
+                raise _DamagedError(f"a record of {size} bytes has no header")
+            flag, _, number, _ = _HEADER.unpack_from(data)
+            ids.append(number)
+            if not flag or size != _HEADER.size + flag * _LABEL.size:
+                images.append(rank)
+        for ranks in (range(len(ids)), images):
+            if index := _index(array("Q", (ids[rank] for rank in ranks)), ranks, offsets):
+                log.info("The samples of %s are named by the ids in its records", shown(self.place))
+                return index
+        log.warning(
+            "records of %s share an id: its samples are named by their places in the file, and may not be those that "
+            "are drawn with its index",
+            shown(self.place),
+        )
+        return _Index(range(len(ids)), range(len(ids)), offsets)
+
+    def _walk(self) -> array[int]:
+        """Where the records begin, from the first to the last, and the end."""
         offsets = array("Q")
         offset = 0
         while offset < self._file.size:
             offsets.append(offset)
             offset = _end(self._places(offset, self._file.size))
-        everything = range(len(offsets))
         offsets.append(self._file.size)
-        return _Index(everything, everything, offsets)
+        return offsets
 
     def _places(self, offset: int, end: int) -> list[tuple[int, int]]:
         """Where the data of the record at `offset`, up to `end`, lie: offset and size of each part."""
@@ -322,12 +351,19 @@ def _read_index(path: Path, end: int) -> _Index:
     if not keys:
         raise _DamagedError("it names no record")
     offsets.append(end)
-    ranks: Sequence[int] = range(len(keys))
+    index = _index(keys, range(len(keys)), offsets)
+    if index is None:
+        raise _DamagedError("it names a record twice")
+    return index
+
+
+def _index(keys: Sequence[int], ranks: Sequence[int], offsets: Sequence[int]) -> _Index | None:
+    """The index of the records of these keys and ranks; None where two have the same key."""
     if any(first >= second for first, second in pairwise(keys)):
-        ranks = array("Q", sorted(ranks, key=keys.__getitem__))
-        keys = array("Q", (keys[rank] for rank in ranks))
+        places = sorted(range(len(keys)), key=keys.__getitem__)
+        keys, ranks = (array("Q", (values[place] for place in places)) for values in (keys, ranks))
         if any(first == second for first, second in pairwise(keys)):
-            raise _DamagedError("it names a record twice")
+            return None
     return _Index(keys, ranks, offsets)
 
 

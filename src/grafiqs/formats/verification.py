@@ -116,7 +116,7 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
 def _image(value: Any) -> bytes | None:
     """The bytes of one image, as the different writers have stored them."""
     if isinstance(value, _Array):
-        return value.data if len(value.shape) == 1 and value.dtype.size == 1 else None
+        return value.data if value.dtype.code in "Bb" and value.is_row else None
     return value if isinstance(value, bytes) else None
 
 
@@ -163,13 +163,19 @@ class _Array:
             raise pickle.UnpicklingError("an array without bytes or a type")
         if not isinstance(shape, tuple) or len(shape) > _MAX_DIMENSIONS:
             raise pickle.UnpicklingError("an array without a shape")
-        if not all(type(n) is int and 0 <= n <= len(data) for n in shape) or len(data) != math.prod(shape) * dtype.size:
+        most = max(1, len(data))
+        if not all(type(n) is int and 0 <= n <= most for n in shape) or len(data) != math.prod(shape) * dtype.size:
             raise pickle.UnpicklingError("an array whose bytes do not fill its shape")
         self.data, self.dtype, self.shape = data, dtype, shape
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         _, shape, dtype, _, data = state
         self.__init__(data, dtype, shape)  # type: ignore[misc]
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it is one row or one column, of which older OpenCV's encoder makes (N, 1): in any order the same."""
+        return len(self.shape) > 0 and sum(length != 1 for length in self.shape) <= 1
 
     def values(self) -> tuple[int | float, ...]:
         return self.dtype.values(self.data)
