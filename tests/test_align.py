@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from grafiqs import detector as detector_module
-from grafiqs import images, open_run
+from grafiqs import images, open_run, processors
 from grafiqs.alignment import Face, cut_out
 from grafiqs.cli import main
 from grafiqs.detector import Detector
@@ -493,7 +493,7 @@ def test_the_landmarks_that_a_folder_holds_give_the_same_crops_to_the_byte(
 def test_the_number_of_threads_makes_no_difference(
     cores: int, finished: Path, photos: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(processors, "usable", lambda: cores)
     assert main(command(photos, tmp_path / "crops", table)) == 1
     assert tree(tmp_path / "crops") == tree(finished)
 
@@ -1418,7 +1418,7 @@ def test_a_detector_can_be_pickled_and_read_on_threads_and_processes(people: Pat
 def test_real_crops_are_the_same_on_any_number_of_threads(
     cores: int, found: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(processors, "usable", lambda: cores)
     assert run(people, tmp_path / "crops", "--detector", YUNET, "--quiet") == 1
     assert tree(tmp_path / "crops") == tree(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from grafiqs import processors
 from grafiqs.errors import StoppedError, UnreadableSampleError
-from grafiqs.reading import Reader, processes_for, read_ahead
+from grafiqs.formats.folders import Files
+from grafiqs.reading import Read, Reader, processes_for, read_ahead
 from grafiqs.scan import scan
 from making import make_faces
 
@@ -102,10 +105,50 @@ def alive(pid: int) -> bool:
         return False
 
 
+class Large(Files):
+    """Files that take a megabyte to send to another process, where they are there once two processes have asked."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return met, (self.root,), {"more": bytes(10**6)}  # is read after `met` has returned
+
+
+def met(root: Path) -> Files:
+    (root / f"{os.getpid()}.met").touch()
+    deadline = time.monotonic() + 30
+    while len(list(root.glob("*.met"))) < 2:
+        if time.monotonic() > deadline:
+            os._exit(1)
+        time.sleep(0.01)
+    return Files(root)
+
+
+def test_processes_that_are_sent_much_start_at_the_same_time(flawed: Path) -> None:
+    found = list(read_ahead(Reader(Large(flawed)), ["ann/0.png"] * 200, 200, 2))
+    assert len(found) == 200
+    assert not any(isinstance(image, UnreadableSampleError) for image in found)
+
+
+def test_a_process_is_sent_no_names(flawed: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("".join(f"ann/{number:08d}.png\n" for number in range(10_000)) + "bob/0.png")
+    for dataset in (scan(tmp_path / "list.txt", root=flawed), scan(flawed)):
+        reader = Reader(dataset)
+        sent = pickle.dumps(reader)
+        assert len(sent) < 1000
+        again = pickle.loads(sent)
+        assert pickle.dumps(again) == sent
+        for location in ("bob/0.png", "bob/7.png", "carl/0.png"):
+            expected, found = reader(location), again(location)
+            if isinstance(expected, Read):
+                assert isinstance(found, Read)
+                assert found.sha256 == expected.sha256
+            else:
+                assert str(found) == str(expected)
+
+
 def test_processes_read_for_a_gpu_with_much_to_do_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(processors, "usable", lambda: 16)
     assert processes_for(torch.device("cpu"), 10**6) == 0
     assert processes_for(torch.device("cuda"), 100) == 0
     assert processes_for(torch.device("cuda"), 10**6) == 14
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(processors, "usable", lambda: 2)
     assert processes_for(torch.device("cuda"), 10**6) == 0

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drawing import EVALUATION_SEED, Request, draw, positive
-from grafiqs import RequestError, devices
+from grafiqs import RequestError, devices, processors
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
@@ -116,7 +115,9 @@ def parsed() -> argparse.Namespace:
         help="of each identity, at every strength of every kind (default 1)",
     )
     parser.add_argument("--threads", type=positive, default=1, help="of PyTorch (default 1)")
-    parser.add_argument("--processes", type=positive, default=os.cpu_count(), help="that draw (default: one per core)")
+    parser.add_argument(
+        "--processes", type=positive, default=processors.usable(), help="that draw (default: one per core)"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a promised figure is missed")
     options = parser.parse_args()

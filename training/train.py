@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drawing import DEMO_SEED, EVALUATION_SEED, TRAINING_SEED, draw, positive
-from grafiqs import RequestError, devices, tuning
+from grafiqs import RequestError, devices, processors, tuning
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.demo.faces import Identity
@@ -102,7 +101,9 @@ def parsed() -> Options:
         "--threads", type=positive, default=1, help="of the training (default 1, fastest for this network)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--processes", type=positive, default=os.cpu_count(), help="that draw (default: one per core)")
+    parser.add_argument(
+        "--processes", type=positive, default=processors.usable(), help="that draw (default: one per core)"
+    )
     parser.add_argument("--cache", type=Path, help="an .npz file that keeps the drawn faces for the next training")
     options = Options(**vars(parser.parse_args()))
     if options.seed in (DEMO_SEED, EVALUATION_SEED):

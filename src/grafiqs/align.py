@@ -16,7 +16,7 @@ from typing import Any
 
 import cv2
 
-from grafiqs import images
+from grafiqs import images, processors
 from grafiqs.ahead import mapped
 from grafiqs.alignment import Faces, cut_out
 from grafiqs.detector import Detector
@@ -208,7 +208,7 @@ def _run(
         return outcome
 
     try:
-        threads = os.cpu_count() or 1
+        threads = processors.usable()
         with (
             ThreadPoolExecutor(threads) as pool,
             closing(mapped(pool, work, pending, 4 * threads)) as done,

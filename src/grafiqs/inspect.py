@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs import crops, images
+from grafiqs import crops, images, processors
 from grafiqs.ahead import mapped
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
@@ -184,7 +183,7 @@ def inspect_dataset(options: Options) -> Inspection:
     same: defaultdict[bytes, list[str]] = defaultdict(list)
     sizes, formats, modes = Counter[str](), Counter[str](), Counter[str]()
     likeness = crops.Likeness()
-    threads = os.cpu_count() or 1
+    threads = processors.usable()
     with (
         ThreadPoolExecutor(threads) as pool,
         closing(mapped(pool, partial(_seen, dataset), identities, 4 * threads)) as every,

@@ -5,24 +5,29 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
+from multiprocessing.synchronize import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from grafiqs import images
+from grafiqs import images, processors
 from grafiqs.ahead import mapped
 from grafiqs.backbones.catalogue import USUAL
 from grafiqs.errors import StoppedError, UnreadableSampleError
-from grafiqs.formats.dataset import Dataset
+from grafiqs.formats.dataset import Readable
 
 if TYPE_CHECKING:
     from grafiqs.alignment import Face, Faces
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
 _CHUNK = 32
 """Samples that a process reads in one go."""
 
-THREADS = min(16, max(2, (os.cpu_count() or 2) // 2))
+THREADS = min(16, max(2, processors.usable() // 2))
 """Threads that read, and that write, beside the computation."""
 
 
@@ -54,7 +59,7 @@ class Reader:
     With `faces`, every picture is cut to the aligned crop of its face; without, it is resized as it is.
     """
 
-    dataset: Dataset
+    dataset: Readable
     size: tuple[int, int] = USUAL.size
     faces: Faces | None = None
 
@@ -76,6 +81,9 @@ class Reader:
         except UnreadableSampleError as error:
             return error
 
+    def __reduce__(self) -> tuple[type[Reader], tuple[Readable, tuple[int, int], Faces | None]]:
+        return Reader, (self.dataset.reading(), self.size, self.faces)
+
 
 def processes_for(device: torch.device, count: int) -> int:
     """How many processes should read `count` samples for `device`; 0 where threads do.
@@ -83,7 +91,7 @@ def processes_for(device: torch.device, count: int) -> int:
     Python's threads decode 1,500 to 3,000 images a second, however many cores there are: enough for every CPU. A GPU
     takes more, and processes earn the seconds that they need to start after some thousand images.
     """
-    cores = os.cpu_count() or 1
+    cores = processors.usable()
     return min(16, cores - 2) if device.type == "cuda" and cores > 4 and count >= 5000 else 0
 
 
@@ -97,7 +105,8 @@ def read_ahead(
     pool: Executor
     if processes:
         spawn = multiprocessing.get_context("spawn")  # a copy of a process with threads and a GPU in it cannot work
-        pool = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(reader,))
+        readers = _handed_out(reader, processes, spawn)
+        pool = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(readers, spawn.Lock()))
         work, size, ahead = _read_here, _CHUNK, ahead // _CHUNK + 2 * processes
     else:
         pool, size = ThreadPoolExecutor(THREADS), 1
@@ -115,6 +124,23 @@ def read_ahead(
         ) from error
 
 
+def _handed_out(reader: Reader, processes: int, context: SpawnContext) -> Connection:
+    """Where each process gets the reader from.
+
+    The pool itself would write it to one process after the other, and wait each time until that has imported PyTorch.
+    """
+    here, there = context.Pipe(duplex=False)
+    pickled = pickle.dumps(reader)
+
+    def hand_out() -> None:
+        with there, suppress(OSError):  # a process that has died takes none
+            for _ in range(processes):
+                there.send_bytes(pickled)
+
+    threading.Thread(target=hand_out, daemon=True).start()
+    return here
+
+
 def _chunks(locations: Iterable[str], size: int) -> Iterator[list[str]]:
     locations = iter(locations)
     while chunk := list(islice(locations, size)):
@@ -127,17 +153,20 @@ _here: list[Reader] = []
 """The reader of this process."""
 
 
-def _start(reader: Reader) -> None:
+def _start(readers: Connection, turn: Lock) -> None:
     """Make this process read: quietly, on one core, and no longer than the process that began it lives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that process to hear
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    with turn:
+        pickled = readers.recv_bytes()
+    reader: Reader = pickle.loads(pickled)  # noqa: S301 - by the process that began this one
     if reader.faces is not None:
         import cv2
 
         cv2.setNumThreads(1)
     _here[:] = [reader]
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
 def _leave_with_parent() -> None:

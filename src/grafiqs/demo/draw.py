@@ -20,6 +20,7 @@ import cv2
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from grafiqs import processors
 from grafiqs.demo import sheet
 from grafiqs.demo.faces import Identity
 from grafiqs.demo.plan import FACES, draw_degradation, face_count, face_path, faces_csv, identity_name, sample_count
@@ -70,7 +71,7 @@ def draw_faces(options: DrawOptions) -> int:
 
 def _drawn(options: DrawOptions) -> Generator[int]:
     """Draw all identities, on all cores; gives the number of faces of each when it is done."""
-    processes = min(os.cpu_count() or 1, options.identities)
+    processes = min(processors.usable(), options.identities)
     # Millions of identities go to the pool in some thousand pieces, not each as one of its own.
     piece = 1 + options.identities // 4096
     # Spawned, because a process that is forked while other threads run may hang.

@@ -32,13 +32,24 @@ class Pair(NamedTuple):
     same: bool
 
 
-class Dataset(Protocol):
+class Readable(Protocol):
+    """What gives the bytes of samples, from several threads and forked processes at once. It can be pickled."""
+
+    def read(self, location: str) -> bytes:
+        """The encoded image, as it is stored. Raises UnreadableSampleError, with the reason."""
+        ...
+
+    def reading(self) -> Readable:
+        """What reads the same in another process, with as little to send there as can be."""
+        return self
+
+
+class Dataset(Readable, Protocol):
     """A face data set: identities, their samples, and what each sample holds.
 
     `place` is the file or folder it was opened from; `form` what it is, in words; `root` what locations are
     relative to, for people. `identities` are in code-point order of their NFC names, or the one unnamed identity ("").
-    `ignored` counts images that belong to no identity. Every data set can be pickled, and read by several threads and
-    forked processes at once.
+    `ignored` counts images that belong to no identity.
     """
 
     form: str
@@ -62,10 +73,6 @@ class Dataset(Protocol):
     def location(self, identity: str, path: str) -> str:
         """Where a sample lies: a POSIX path relative to the data set."""
         return f"{identity}/{path}" if identity else path
-
-    def read(self, location: str) -> bytes:
-        """The encoded image, as it is stored. Raises UnreadableSampleError, with the reason."""
-        ...
 
 
 def too_large(size: int) -> str:

@@ -7,10 +7,11 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats.dataset import APPLE, IMAGE_EXTENSIONS, MAX_BYTES, Dataset, too_large
+from grafiqs.formats.dataset import APPLE, IMAGE_EXTENSIONS, MAX_BYTES, Dataset, Readable, too_large
 from grafiqs.names import in_order, order, shown
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,21 @@ class Folders(Dataset):
     def read(self, location: str) -> bytes:
         """The bytes of a sample's file. Raises UnreadableSampleError, with the reason."""
         return read_file(self.place / location)
+
+    def reading(self) -> Files:
+        """The folder without the names of its identities."""
+        return Files(self.place)
+
+
+@dataclass(frozen=True)
+class Files(Readable):
+    """The files below a folder, whatever their names."""
+
+    root: Path
+
+    def read(self, location: str) -> bytes:
+        """The bytes of a file. Raises UnreadableSampleError, with the reason."""
+        return read_file(self.root / location)
 
 
 def listed(folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:

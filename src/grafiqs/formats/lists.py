@@ -10,7 +10,7 @@ from pathlib import Path
 
 from grafiqs.errors import RequestError
 from grafiqs.formats.dataset import MAX_PATH, Dataset
-from grafiqs.formats.folders import read_file
+from grafiqs.formats.folders import Files, read_file
 from grafiqs.names import extension, in_order, shown
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,10 @@ class ListedFiles(Dataset):
     def read(self, location: str) -> bytes:
         """The bytes of a listed file. Raises UnreadableSampleError, with the reason."""
         return read_file(self._root / location)
+
+    def reading(self) -> Files:
+        """The files without their names, which may be millions."""
+        return Files(self._root)
 
     def _relative(self, path: str, where: str) -> str:
         """A listed path, relative to the root; `where` it stands is for the error."""
