@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from grafiqs.formats.dataset import Dataset
 
 if TYPE_CHECKING:
     from grafiqs.alignment import Face, Faces
+
+T = TypeVar("T")
 
 _CHUNK = 32
 """Samples that a process reads in one go."""
@@ -97,7 +99,7 @@ def read_ahead(
     pool: Executor
     if processes:
         spawn = multiprocessing.get_context("spawn")  # a copy of a process with threads and a GPU in it cannot work
-        pool = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(reader,))
+        pool = _Processes(processes, spawn, initializer=_start, initargs=(reader,))
         work, size, ahead = _read_here, _CHUNK, ahead // _CHUNK + 2 * processes
     else:
         pool, size = ThreadPoolExecutor(THREADS), 1
@@ -115,6 +117,21 @@ def read_ahead(
         ) from error
 
 
+class _Processes(ProcessPoolExecutor):
+    """Processes that are deaf to Ctrl-C, which is for this one to hear, from their first moment on.
+
+    They begin when work is given, deaf to what this process is deaf to then, and stay so.
+    """
+
+    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            return super().submit(work, *arguments, **named)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def _chunks(locations: Iterable[str], size: int) -> Iterator[list[str]]:
     locations = iter(locations)
     while chunk := list(islice(locations, size)):
@@ -129,8 +146,6 @@ _here: list[Reader] = []
 
 def _start(reader: Reader) -> None:
     """Make this process read: quietly, on one core, and no longer than the process that began it lives."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that process to hear
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     if reader.faces is not None:
         import cv2
