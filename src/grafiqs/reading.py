@@ -115,6 +115,8 @@ def read_ahead(
             "a process that reads images has died. Where grafiqs is called from a script, the call must stand under "
             'if __name__ == "__main__"; the same command goes on from there'
         ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # what was to be read ahead is no longer wanted
 
 
 class _Processes(ProcessPoolExecutor):

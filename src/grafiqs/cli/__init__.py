@@ -31,9 +31,10 @@ def extract_main() -> int:
 
 
 def _begin() -> None:
-    """Let Ctrl-C and SIGTERM end this process at once, until a verb is at work; and see to it that names are UTF-8.
+    """Make this process as a command should find it, first of all so that Ctrl-C and SIGTERM end it at once.
 
-    What is raised in the middle of an import may show a traceback, abort the process, or be lost.
+    That is until a verb is at work: what is raised in the middle of an import may show a traceback, abort the process,
+    or be lost.
     """
     for number in (_signal.SIGINT, _signal.SIGTERM):
         if _signal.getsignal(number) != _signal.SIG_IGN:  # as under nohup
@@ -41,3 +42,15 @@ def _begin() -> None:
     from grafiqs.utf8 import in_utf8
 
     in_utf8()
+    _fill_closed()
+
+
+def _fill_closed() -> None:
+    """Put something in the place of closed standard streams: a file of a run would take it, and what C code prints."""
+    import os
+
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
