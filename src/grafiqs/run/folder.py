@@ -147,13 +147,13 @@ def _opened(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]
     if existing is not None:
         _remove_run(root, existing)
     _write_manifest(root, manifest)
-    return RunFolder(root, manifest, _journal(root, manifest))
+    return RunFolder(root, manifest, journal_of(root, manifest))
 
 
 def _resumed(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any]]) -> RunFolder:
     """The run that the folder holds, to go on with where there is something left to do."""
     reopened = _reopen_finished(root, manifest)
-    run = RunFolder(root, manifest, _journal(root, manifest))
+    run = RunFolder(root, manifest, journal_of(root, manifest))
     try:
         run.forget_incomplete()
         pending = run.pending()
@@ -175,7 +175,7 @@ def _resumed(root: Path, manifest: Manifest, prepare: Callable[[], dict[str, Any
     return run
 
 
-def _journal(root: Path, manifest: Manifest) -> Journal[Scored]:
+def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
     """The journal of the run that the folder holds."""
     embedding = len(base64.b64encode(bytes(4 * manifest.embedding_size))) if manifest.embeds else 0
 
