@@ -734,7 +734,7 @@ def forged_lines(journal: bytes) -> list[bytes]:
     wrong: list[list[Any]] = [[index, other, face, crop_sha256, size] for other in (None, 1, "x", crop_sha256.upper())]
     wrong += [[index, picture_sha256, face, other, size] for other in (None, 1, "x", f"{crop_sha256}0")]
     wrong += [[index, picture_sha256, face, crop_sha256, other] for other in (None, True, str(size), float(size))]
-    wrong += [[other, picture_sha256, face, crop_sha256, size] for other in (True, -1, str(index), float(index), None)]
+    wrong += [[other, picture_sha256, face, crop_sha256, size] for other in (-1, str(index), float(index), None)]
     faces = [None, [], [None] * 15, [True] * 15, face[:-1], [*face, 1.0], [*face[:-1], "1"], [*face[:-1], float("nan")]]
     wrong += [[index, picture_sha256, other, crop_sha256, size] for other in faces]
     return [checked(json.dumps(values).encode()) for values in wrong]
