@@ -104,7 +104,7 @@ def main() -> None:
                 for row in measure():
                     print(f"{row.what:84} {row.value:10.2f} {row.unit}", flush=True)
                     figures["rows"].append(vars(row))
-                options.json.write_text(json.dumps(figures, indent=1) + "\n")
+                options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def start_up() -> list[Row]:

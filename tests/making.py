@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -95,6 +96,11 @@ def grafiqs(*arguments: object, cwd: Path | None = None, timeout: float = 120) -
     """Run the command in a process of its own."""
     command = [sys.executable, "-m", "grafiqs", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False)
+
+
+def checked(text: bytes) -> bytes:
+    """A line of a journal, with the checksum of what it states."""
+    return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -38,7 +38,7 @@ from grafiqs.run.tables import BOX, POINTS
 from grafiqs.scan import scan
 from grafiqs.select import select_subset
 from grafiqs.template import LANDMARKS, SIZE, landmarks, similarity
-from making import REAL, grafiqs, picture, tree
+from making import REAL, checked, grafiqs, picture, tree
 from test_archives import zipped
 from test_run_folder import begun, ended, events_of, exit_code, rows_of, said_by, sums_of, wait_for_lines
 
@@ -757,7 +757,20 @@ JOURNALS: dict[str, Callable[[bytes], bytes]] = {
     "empty lines": lambda data: data.replace(b"\n", b"\n\n"),
     "another index": lambda data: data.replace(b"[2,", b"[3,"),
     "an index too large": lambda data: data.replace(b"[2,", b"[99,"),
+    "forged lines": lambda data: data + b"".join(forged_lines(data)),
 }
+
+
+def forged_lines(journal: bytes) -> list[bytes]:
+    """Lines that state the third sample, checksums and all, and cannot be its."""
+    index, picture_sha256, face, crop_sha256, size = json.loads(journal.splitlines()[2].partition(b" ")[2])
+    wrong: list[list[Any]] = [[index, other, face, crop_sha256, size] for other in (None, 1, "x", crop_sha256.upper())]
+    wrong += [[index, picture_sha256, face, other, size] for other in (None, 1, "x", f"{crop_sha256}0")]
+    wrong += [[index, picture_sha256, face, crop_sha256, other] for other in (None, True, str(size), float(size))]
+    wrong += [[other, picture_sha256, face, crop_sha256, size] for other in (-1, str(index), float(index), None)]
+    faces = [None, [], [None] * 15, [True] * 15, face[:-1], [*face, 1.0], [*face[:-1], "1"], [*face[:-1], float("nan")]]
+    wrong += [[index, picture_sha256, other, crop_sha256, size] for other in faces]
+    return [checked(json.dumps(values).encode()) for values in wrong]
 
 
 @pytest.mark.parametrize("damage", JOURNALS)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
+import importlib
 import io
 import logging
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import socket
@@ -29,6 +32,7 @@ from torch import nn
 
 from grafiqs.cli import main
 from grafiqs.formats.dataset import MAX_BYTES
+from grafiqs.template import LANDMARKS
 from making import grafiqs, picture, random_network, tree
 
 Capture = pytest.CaptureFixture[str]
@@ -527,6 +531,79 @@ def test_a_subset_that_may_not_be_written(place: Path, capsys: Capture) -> None:
         line = refused(capsys, "select", "--image-path", place / "faces", "--output", place / "subset.csv")
     assert line.startswith(f"grafiqs: cannot write {place / 'subset.csv'}: Permission denied")
     assert not (place / "subset.csv").exists()
+
+
+WORK: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "verify a run": (["verify", "run"], ("run", "run/manifest.json")),
+    "verify crops": (["verify", "crops"], ("crops", "crops/align.json")),
+    "inspect": (["inspect", "faces"], ("faces", "faces/bob")),
+    "select a list": (["select", "--image-path", "list.csv"], ("list.csv",)),
+    "select an archive": (["select", "--image-path", "faces.zip"], ("faces.zip",)),
+    "align": (["align", "faces", "crops", "--landmarks", "crops/align.csv"], ("crops", "crops/align.json")),
+    "extract": (
+        ["extract", "--image-path", "faces", "--weights", "net.pth", "--layers", "block4", "--output-dir", "run"],
+        ("run", "run/manifest.json", "run/scores.csv"),
+    ),
+    "draw-faces": (["draw-faces", "drawn"], ("drawn", "drawn/faces.csv")),
+    "demo": (["demo", "--output-dir", "."], ("faces",)),
+    "backbones": (["backbones", "net.pth"], ("net.pth",)),
+}
+"""Commands, and what each needs to read."""
+
+
+@pytest.fixture
+def work(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder with all that those commands read, as the current one."""
+    for module in ("verify", "inspect", "demo.first_run"):
+        importlib.import_module(f"grafiqs.{module}")  # now, with all rights
+    monkeypatch.chdir(place)
+    (place / "list.csv").write_text("faces/ann/0.png\n")
+    shutil.make_archive("faces", "zip", "faces")
+    points = ",".join(f"{number / 7:.1f}" for pair in LANDMARKS for number in pair)  # of 16x16 pictures
+    (place / "points.csv").write_text("".join(f"{one}/{two}.png,{points}\n" for one in ("ann", "bob") for two in "01"))
+    assert run("align", "faces", "crops", "--landmarks", "points.csv", "--quiet") == 0
+    assert run(*WORK["extract"][0]) == 0
+    (place / "drawn").mkdir()
+    (place / "drawn" / "faces.csv").touch()
+    for path in place.rglob("*"):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    return place
+
+
+def test_what_may_not_be_read_is_named_and_is_not_the_terminal(work: Path, capsys: Capture) -> None:
+    for arguments, needed in WORK.values():
+        for name in needed:
+            mode = (work / name).stat().st_mode
+            (work / name).chmod(0)
+            with stopped_by_permissions():
+                line = refused(capsys, *arguments)
+            (work / name).chmod(mode)
+            assert re.match(r"grafiqs: cannot (read|list|write to|draw into) .*: Permission denied", line)
+
+
+def test_trouble_that_nobody_foresaw_is_not_the_terminals(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "some\nwhere")
+
+    monkeypatch.setattr("grafiqs.verify.verify_run", failing)
+    assert run("verify", "run") == 3
+    assert capsys.readouterr().err == "grafiqs: cannot go on: Input/output error (some\\nwhere)\n"
+
+
+def test_a_temporary_folder_that_takes_no_tables_is_not_the_runs_fault(
+    faces: Path, weights: Path, output: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert run(*extract(faces, weights, output, "--layers", "block4", "--quiet")) == 0
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("grafiqs.run.tables.write", full)
+    assert run("verify", output, "--quiet") == 3
+    assert capsys.readouterr().err == (
+        "grafiqs: the temporary folder does not take the tables, to compare them: No space left on device; make room "
+        "there, or name another by the variable TMPDIR\n"
+    )
 
 
 # -- names -------------------------------------------------------------------------------------------------

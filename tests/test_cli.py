@@ -24,6 +24,8 @@ from making import grafiqs, tree
 
 ROOT = Path(__file__).resolve().parents[1]
 
+VERBS = ("extract", "select", "inspect", "align", "backbones", "verify", "demo", "draw-faces")
+
 
 def extract(*arguments: object) -> int:
     return main(["extract", *map(str, arguments)])
@@ -251,6 +253,48 @@ def test_messages_that_find_no_room_do_not_blame_the_run_folder(faces: Path, wei
 )
 def test_the_exit_code_tells_where_nothing_else_can(faces: Path, line: str, code: int) -> None:
     assert shell(f"grafiqs {line.format(faces=faces)}").returncode == code
+
+
+@pytest.mark.parametrize("what", ["--help", "--version", *(f"{verb} --help" for verb in VERBS)])
+def test_help_that_finds_no_reader_is_not_called_given(what: str) -> None:
+    """By the exit code, too."""
+    full = shell(f"grafiqs {what} > /dev/full")
+    sentence = "grafiqs: cannot write to standard output: No space left on device\n"
+    assert (full.returncode, full.stderr) == (3, sentence)
+    if what in ("--help", "--version"):
+        closed = shell(f"grafiqs {what} >&-")
+        assert (closed.returncode, closed.stderr) == (2, "grafiqs: standard output is closed\n")
+        assert shell(f"grafiqs {what} > /dev/full 2>&1").returncode == 3
+        assert shell(f"grafiqs {what} 2>&-").stdout
+        gone = shell(f"grafiqs {what} | true; echo ${{PIPESTATUS[0]}}")
+        assert gone.stdout in ("0\n", "141\n")  # the pipe may have taken it before its end
+        assert gone.stderr == ""
+
+
+@pytest.mark.parametrize("where", ["2> /dev/full", "2>&-"])
+def test_a_wrong_command_is_told_by_its_exit_code_where_nothing_else_can(where: str) -> None:
+    done = shell(f"grafiqs selekt {where}")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_messages_do_not_go_among_the_results_when_standard_error_is_closed(faces: Path) -> None:
+    plain, closed = (shell(f"grafiqs select --image-path {faces} {where}") for where in ("2> /dev/null", "2>&-"))
+    assert (closed.returncode, closed.stdout) == (0, plain.stdout)
+
+
+def test_no_file_takes_the_place_of_a_closed_stream() -> None:
+    """What C code prints there would be written into it."""
+    program = """
+import os, sys
+from grafiqs.cli import main
+try: main()
+except SystemExit: pass
+print([os.fstat(number).st_rdev == os.stat(os.devnull).st_rdev for number in (0, 2)])
+"""
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" --version <&- 2>&-', sys.executable, program], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[1:] == ["[True, True]"]
 
 
 def test_a_closed_standard_error_does_not_end_a_run(faces: Path, weights: Path, tmp_path: Path) -> None:

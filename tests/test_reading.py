@@ -93,6 +93,40 @@ if __name__ == "__main__":
     assert not any(map(alive, children))
 
 
+def test_ctrl_c_while_reading_processes_begin_is_said_in_one_sentence(
+    faces: Path, weights: Path, tmp_path: Path
+) -> None:
+    """A terminal sends it to all of them."""
+    program = """
+import sys
+from grafiqs import pipeline
+from grafiqs.cli import main
+pipeline.processes_for = lambda *_: 2
+sys.exit(main(sys.argv[1:]))
+"""
+    dataset = tmp_path / "faces"
+    dataset.mkdir()
+    for identity in range(20):  # work for two processes
+        (dataset / f"{identity}").symlink_to(faces / "ann")
+    options = ["--image-path", dataset, "--weights", weights, "--output-dir", tmp_path / "run", "--quiet"]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "extract", *map(str, options)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    ) as process:
+        while len(descendants(process.pid)) < 3:  # two, and one that multiprocessing has for itself
+            assert process.poll() is None
+            time.sleep(0.002)
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.endswith("grafiqs: stopped. 0 of 120 images are done and kept: the same command goes on from there\n")
+
+
 def descendants(pid: int) -> list[int]:
     threads = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for thread in threads for child in (thread / "children").read_text().split()]

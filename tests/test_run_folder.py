@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ from tqdm import tqdm
 from grafiqs.cli import main
 from grafiqs.options import OPTIONS
 from grafiqs.run import manifest as manifests
-from grafiqs.run.folder import open_run_folder
+from grafiqs.run.folder import journal_of, open_run_folder
 from grafiqs.run.journal import Journal, Outcome, Scored
-from making import make_faces, picture, random_network, tree
+from grafiqs.run.journal import line as journal_line
+from making import checked, make_faces, picture, random_network, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -413,6 +415,58 @@ def test_a_damaged_line_in_the_middle_is_redone(
     journal.write_bytes(b"".join([*lines[:3], changed, *lines[4:]]))
     assert main(command(flawed_faces, weights, stopped)) == 1
     assert tree(stopped) == tree(finished)
+
+
+SHA256 = "0" * 64
+
+FORGED: dict[str, list[Any]] = {
+    "index": [-1, 2**70, True, 3.0, "3", None, [3]],
+    "image_sha256": [None, 5, "", "0" * 63, "0" * 65, "A" * 64, "g" * 64, f"{SHA256}\n", [SHA256]],
+    "scores": [None, "12", 1.0, [], [1.0], [1.0] * 3, [1, 2], [True, 1.0], ["1.0", "2.0"], [1.0, None]],
+    "files_sha256": [None, SHA256, [], [SHA256], [SHA256] * 3, [SHA256, 1], [SHA256, "no checksum"]],
+    "face": [None, "", {}, [1.0] * 15, [None] * 15],
+    "embedding": [None, 5, "AAAA", "\u00e9", "=", [""]],
+}
+"""What no line of a run of two layers holds, by the field."""
+
+
+def forged_lines(line: bytes) -> list[bytes]:
+    """Lines that state the sample of this one, checksums and all, and cannot be its."""
+    values = json.loads(line.partition(b" ")[2])
+    wrong: list[Any] = [None, 3, "3", {}, {"index": 3}, [], [3], values[:-1], [*values, ""], [3, 5], [True, "no"]]
+    for place, field in enumerate(fields(Scored)):
+        wrong += [[*values[:place], value, *values[place + 1 :]] for value in FORGED[field.name]]
+    texts = [json.dumps(value).encode() for value in wrong]
+    scores = json.dumps(values[2]).encode()
+    good = json.dumps(values).encode()
+    texts += [good.replace(scores, b"[1.0, %s]" % number) for number in (b"NaN", b"-Infinity", b"1e400", b"9" * 5000)]
+    texts += [b"[" * 100_000, b"\xff", b""]
+    return list(map(checked, texts))
+
+
+def test_forged_lines_are_redone_and_end_nothing(
+    stopped: Path, finished: Path, flawed_faces: Path, weights: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    journal = stopped / "progress.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    forged = forged_lines(lines[3])
+    assert lines[3] not in forged
+    journal.write_bytes(b"".join([*lines[:3], *forged, *lines[4:]]))
+    arguments = [argument for argument in command(flawed_faces, weights, stopped) if argument != "--quiet"]
+    assert main(arguments) == 1
+    assert "Resuming: 6 of 20 images are done already" in capfd.readouterr().out
+    assert tree(stopped) == tree(finished)
+
+
+def test_no_forged_line_takes_the_place_of_a_good_one(stopped: Path) -> None:
+    """Of several lines of a sample the last one counts that can be its."""
+    path = stopped / "progress.jsonl"
+    line = path.read_bytes().splitlines(keepends=True)[3]
+    for forged in forged_lines(line):
+        path.write_bytes(line + forged)
+        journal = journal_of(stopped, manifests.read(stopped))
+        assert list(map(journal_line, journal.outcomes())) == [line], forged[:200]
+        journal.close()
 
 
 # -- one run at a time ---------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def main() -> None:
         origin = {"weights": options.weights.name, "sha256": checkpoint.sha256, "seed": options.seed}
         sizes = {name: getattr(options, name) for name in ("identities", "faces", "quality_faces")}
         figures = {**origin, **sizes, **devices.environment(torch.device("cpu")), **asdict(results)}
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if options.check and (found := misses(results)):
         raise SystemExit("\n".join(found))
 

@@ -5,10 +5,10 @@ Importing the package loads neither torch nor NumPy and changes no global state.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # that of `typing`, which takes as long to load as all that a command needs to begin
 if TYPE_CHECKING:
+    from typing import Any
+
     from grafiqs.align import align_faces as align_faces
     from grafiqs.backbones.checkpoint import load_checkpoint
     from grafiqs.dataset import create_dataset_with_subset
@@ -55,6 +55,8 @@ _WITH_OPENCV = {"draw_faces": "grafiqs.demo.draw", "align_faces": "grafiqs.align
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name in _WITH_OPENCV:
         try:
             return getattr(import_module(_WITH_OPENCV[name]), name)

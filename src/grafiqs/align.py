@@ -129,7 +129,7 @@ def _opened(output: Output, document: dict[str, Any], subset: Subset, overwrite:
                 document = _continued(existing, document)
         with files.whole(output.root / aligned.NAME) as file:
             file.write(json.dumps(document, indent=1).encode() + b"\n")
-        journal = Journal(output.root, len(subset.samples), Aligned)
+        journal = Journal(output.root, len(subset.samples), Aligned, lambda done: tables.is_face(done.face))
     except OSError as error:
         raise output.unwritable(error) from error
     with closing(journal):

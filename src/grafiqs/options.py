@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from grafiqs.backbones.catalogue import BACKBONES, LAYERS, NORMS, USUAL
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
+from grafiqs.utf8 import need_utf8
 
 MAX_BATCH = 1024
 """The largest batch: beyond it no device gains, and memory runs out."""
@@ -412,6 +413,7 @@ def _check_size(sides: tuple[int, int]) -> None:
 
 def _check_kinds(options: DataSetOptions | DrawOptions) -> None:
     """Raise RequestError for a value that is not of its option's type, or not one of its choices."""
+    need_utf8()
     types = get_type_hints(type(options))
     for field in dataclasses.fields(options):
         choices, value = field.metadata["choices"], getattr(options, field.name)

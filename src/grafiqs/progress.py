@@ -7,10 +7,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from grafiqs.signals import check
+
 
 def progress_bar(total: int, done: int, quiet: bool) -> tqdm[Any]:
     """A bar of images with the time left; where standard error is no terminal, a line every half minute."""
-    return tqdm(
+    return _Bar(
         total=total,
         initial=done,
         unit=" images",
@@ -19,6 +21,14 @@ def progress_bar(total: int, done: int, quiet: bool) -> tqdm[Any]:
         dynamic_ncols=True,
         file=_StandardError(),
     )
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]  # which it takes for a type checker alone
+    """A bar whose steps are where a signal is heard that was overheard before."""
+
+    def update(self, n: float | None = 1) -> bool | None:
+        check()
+        return super().update(n)
 
 
 class _StandardError:

@@ -8,8 +8,8 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from multiprocessing.synchronize import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from grafiqs.formats.dataset import Readable
 
 if TYPE_CHECKING:
     from grafiqs.alignment import Face, Faces
+
+T = TypeVar("T")
 
 _CHUNK = 32
 """Samples that a process reads in one go."""
@@ -106,7 +108,7 @@ def read_ahead(
     if processes:
         spawn = multiprocessing.get_context("spawn")  # a copy of a process with threads and a GPU in it cannot work
         readers = _handed_out(reader, processes, spawn)
-        pool = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(readers, spawn.Lock()))
+        pool = _Processes(processes, spawn, initializer=_start, initargs=(readers, spawn.Lock()))
         work, size, ahead = _read_here, _CHUNK, ahead // _CHUNK + 2 * processes
     else:
         pool, size = ThreadPoolExecutor(THREADS), 1
@@ -122,6 +124,23 @@ def read_ahead(
             "a process that reads images has died. Where grafiqs is called from a script, the call must stand under "
             'if __name__ == "__main__"; the same command goes on from there'
         ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # what was to be read ahead is no longer wanted
+
+
+class _Processes(ProcessPoolExecutor):
+    """Processes that are deaf to Ctrl-C, which is for this one to hear, from their first moment on.
+
+    They begin when work is given, deaf to what this process is deaf to then, and stay so.
+    """
+
+    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            return super().submit(work, *arguments, **named)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _handed_out(reader: Reader, processes: int, context: SpawnContext) -> Connection:
@@ -155,8 +174,6 @@ _here: list[Reader] = []
 
 def _start(readers: Connection, turn: Lock) -> None:
     """Make this process read: quietly, on one core, and no longer than the process that began it lives."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that process to hear
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with turn:

@@ -14,6 +14,7 @@ from grafiqs.formats.lists import ListedFiles
 from grafiqs.formats.records import Records
 from grafiqs.formats.verification import VerificationSet
 from grafiqs.names import extension, shown
+from grafiqs.utf8 import need_utf8
 
 _FORMS = (
     "a folder of identity folders or of images, a list of images (.txt, .csv), a .zip or .tar of identity folders, "
@@ -29,6 +30,7 @@ def scan(place: Path, extensions: tuple[str, ...] = (), flat: bool = False, root
     unnamed identity, as does a folder with images and no directories. `root` is where the paths in a list begin.
     Raises RequestError when there is no such data set, or when it cannot be listed or holds nothing.
     """
+    need_utf8()
     if not os.path.exists(place):
         raise RequestError(f"the data set {shown(place)} does not exist or cannot be reached: check --image-path")
     if root is not None and extension(place.name) not in lists.EXTENSIONS:

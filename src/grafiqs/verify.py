@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from grafiqs import npy
-from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.formats.lists import ListedFiles
 from grafiqs.names import shown
@@ -40,9 +40,10 @@ def verify_run(
     """Check the finished run or alignment in `folder`, with its data set where that is at hand; returns what is wrong.
 
     `image_path` says where the data set is now, and `root` where the paths in a list begin; by default both are looked
-    for where they were. Problems are logged as warnings. Raises RequestError when `folder` is no run folder.
+    for where they were. Problems are logged as warnings. Raises RequestError when `folder` is no run folder, or cannot
+    be read, and StoppedError when the temporary folder takes no tables to compare.
     """
-    if not manifests.is_run(folder) and (folder / aligned.NAME).exists():
+    if not manifests.is_run(folder) and aligned.is_alignment(folder):
         return _verify_alignment(folder, image_path, root)
     manifest = manifests.read(folder)
     place = image_path or Path(manifest.data_set["place"])
@@ -179,11 +180,17 @@ def _reason(error: Exception) -> str:
 
 def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Write all tables once more, elsewhere, from what they say, and compare."""
-    with tempfile.TemporaryDirectory() as elsewhere:
-        tables.write(folder, manifest, tables.read(folder, manifest), into=Path(elsewhere))
-        for name in tables.names(manifest):
-            if not filecmp.cmp(folder / name, Path(elsewhere) / name, shallow=False):
-                yield f"{name} does not say what {tables.SCORES} and {tables.FAILURES} say"
+    try:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            tables.write(folder, manifest, tables.read(folder, manifest), into=Path(elsewhere))
+            for name in tables.names(manifest):
+                if not filecmp.cmp(folder / name, Path(elsewhere) / name, shallow=False):
+                    yield f"{name} does not say what {tables.SCORES} and {tables.FAILURES} say"
+    except OSError as error:  # every table of the run was read before
+        raise StoppedError(
+            f"the temporary folder does not take the tables, to compare them: {error.strerror or error}; "
+            "make room there, or name another by the variable TMPDIR"
+        ) from error
 
 
 def _file_problems(folder: Path, manifest: Manifest, scored: Scored) -> Iterator[str]:

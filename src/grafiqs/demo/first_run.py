@@ -116,7 +116,7 @@ def _extracted(options: Options) -> Summary:
 def ranked(faces: Path, run: Path) -> list[Ranked]:
     """Every scored face, best first."""
     wrong = read_faces(faces)
-    with (run / SCORES).open(newline="") as table:
+    with (run / SCORES).open(encoding="utf-8", newline="") as table:
         rows = [
             Ranked(float(row[LAYER]), row["identity"], row["sample"], row["path"], wrong[row["path"]])
             for row in csv.DictReader(table)

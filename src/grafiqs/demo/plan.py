@@ -79,7 +79,7 @@ def faces_csv(options: DrawOptions) -> Iterator[bytes]:
 
 def read_faces(root: Path) -> dict[str, Degradation | None]:
     """What faces.csv says is wrong with each face of a drawn data set, by its path."""
-    with (root / FACES).open(newline="") as table:
+    with (root / FACES).open(encoding="utf-8", newline="") as table:
         return {
             row["path"]: Degradation(row["degradation"], float(row["strength"])) if float(row["strength"]) else None
             for row in csv.DictReader(table)

@@ -17,6 +17,7 @@ from grafiqs.run.journal import Aligned, Failed
 from grafiqs.run.manifest import documented_subset
 from grafiqs.run.output import LOCK
 from grafiqs.select import Sample, Subset
+from grafiqs.utf8 import need_utf8
 
 NAME = "align.json"
 """What was aligned, and by what."""
@@ -36,14 +37,22 @@ def path_of(sample: Sample) -> str:
     return f"{sample.identity}/{sample.name}.png" if sample.identity else f"{sample.name}.png"
 
 
+def is_alignment(folder: Path) -> bool:
+    """Whether a folder has the align.json of an alignment. Raises RequestError when that cannot be seen."""
+    return files.exists(folder / NAME)
+
+
 def read(root: Path) -> tuple[dict[str, Any], Subset]:
     """align.json, and its samples. Raises RequestError when it cannot be trusted."""
+    need_utf8()
     path = root / NAME
     try:
         document = json.loads(path.read_bytes())
         if document["format"] != FORMAT:
             raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
         return document, documented_subset(document["subset"])
+    except OSError as error:
+        raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RequestError(
             f"{shown(path)} is damaged ({shown(error)}): give another OUT, or remove that folder by hand"

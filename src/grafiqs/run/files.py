@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from grafiqs.errors import RequestError
 from grafiqs.names import shown
 
 PART = ".part"
@@ -39,6 +40,14 @@ def strangers(folder: Path, own: AbstractSet[str]) -> Iterator[str]:
             path = name if inside == "." else f"{inside}/{name}"
             if path not in own:
                 yield f"{shown(path)} is not of this run"
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file. Raises RequestError when that cannot be seen."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
 
 
 def read(path: Path) -> bytes:

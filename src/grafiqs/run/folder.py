@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import logging
@@ -148,13 +149,13 @@ def _opened(root: Path, manifest: Manifest, prepare: Prepare, overwrite: bool) -
     if existing is not None:
         _remove_run(root, existing)
     _write_manifest(root, manifest)
-    return RunFolder(root, manifest, Journal(root, count, Scored))
+    return RunFolder(root, manifest, journal_of(root, manifest))
 
 
 def _resumed(root: Path, manifest: Manifest, prepare: Prepare) -> RunFolder:
     """The run that the folder holds, to go on with where there is something left to do."""
     reopened = _reopen_finished(root, manifest)
-    run = RunFolder(root, manifest, Journal(root, len(manifest.subset.samples), Scored))
+    run = RunFolder(root, manifest, journal_of(root, manifest))
     try:
         run.forget_incomplete()
         pending = run.pending()
@@ -174,6 +175,21 @@ def _resumed(root: Path, manifest: Manifest, prepare: Prepare) -> RunFolder:
             run.journal.remove()  # the run stays finished
         raise
     return run
+
+
+def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
+    """The journal of the run that the folder holds."""
+    embedding = len(base64.b64encode(bytes(4 * manifest.embedding_size))) if manifest.embeds else 0
+
+    def fits(scored: Scored) -> bool:
+        return (
+            len(scored.scores) == len(manifest.layers)
+            and len(scored.files_sha256) == len(manifest.dumps)
+            and (tables.is_face(scored.face) if manifest.aligns else not scored.face)
+            and len(scored.embedding) == embedding
+        )
+
+    return Journal(root, len(manifest.subset.samples), Scored, fits)
 
 
 def _write_manifest(root: Path, manifest: Manifest) -> None:

@@ -6,12 +6,15 @@ kept in memory.
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
+import math
 import os
+import re
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -63,10 +66,14 @@ Done = TypeVar("Done", Scored, Aligned)
 
 
 class Journal(Generic[Done]):
-    """The journal of `count` samples, new or found in the folder; `kind` is what a sample that is done comes to."""
+    """The journal of `count` samples, new or found in the folder.
 
-    def __init__(self, folder: Path, count: int, kind: type[Done]) -> None:
+    `kind` is what a sample that is done comes to; `fits` says whether what a line states can be of this run.
+    """
+
+    def __init__(self, folder: Path, count: int, kind: type[Done], fits: Callable[[Done], bool]) -> None:
         self._kind: type[Done] = kind
+        self._fits: Callable[[Done], bool] = fits
         self._path = folder / NAME
         self._places = np.full(count, -1, dtype=np.int64)
         self._file = self._path.open("a+b", buffering=0)
@@ -93,7 +100,7 @@ class Journal(Generic[Done]):
         with self._path.open("rb") as file:
             for place in self._places[self._places >= 0]:
                 file.seek(place)
-                outcome = _parsed(file.readline(), self._kind)
+                outcome = self._stated(file.readline())
                 if outcome is None:
                     raise OSError(errno.EIO, f"{NAME} was damaged while the run was at work")
                 yield outcome
@@ -125,11 +132,19 @@ class Journal(Generic[Done]):
             for text in file:
                 if not text.endswith(b"\n"):
                     break
-                outcome = _parsed(text, self._kind)
+                outcome = self._stated(text)
                 if outcome is not None and not isinstance(outcome, Failed) and outcome.index in known:
                     self._places[outcome.index] = place
                 place += len(text)
         self._file.truncate(place)
+
+    def _stated(self, text: bytes) -> Done | Failed | None:
+        """What a line states, or None when it is damaged, or not of this run: then its sample is done again."""
+        values = _values(text)
+        if _are_of(self._kind, values):
+            outcome = self._kind(*values)
+            return outcome if self._fits(outcome) else None
+        return Failed(*values) if _are_of(Failed, values) else None
 
 
 def line(outcome: Scored | Aligned | Failed) -> bytes:
@@ -138,14 +153,58 @@ def line(outcome: Scored | Aligned | Failed) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _parsed(text: bytes, kind: type[Done]) -> Done | Failed | None:
-    """The outcome that a line states, or None where the line is damaged: then its sample is done again."""
+def _values(text: bytes) -> list[Any]:
+    """The values in a line; none when it is damaged."""
     checksum, _, content = text.rstrip(b"\n").partition(b" ")
     if checksum != b"%08x" % zlib.crc32(content):
-        return None
+        return []
     try:
-        values: list[Any] = json.loads(content)
-        outcome = Failed(*values) if len(values) == 2 else kind(*values)
-    except (TypeError, ValueError):
-        return None
-    return outcome if isinstance(outcome.index, int) else None
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        return []
+    return values if isinstance(values, list) else []
+
+
+def _are_of(kind: type[Scored | Aligned | Failed], values: list[Any]) -> bool:
+    """Whether these can be the values of the fields of `kind`."""
+    names = [field.name for field in fields(kind)]
+    return len(values) == len(names) and all(_CHECKS[name](value) for name, value in zip(names, values, strict=True))
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_embedding(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(
+            np.isfinite(np.frombuffer(base64.b64decode(value, validate=True), "<f4")).all()
+        )
+    except ValueError:
+        return False
+
+
+def _every(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda values: isinstance(values, list) and all(map(check, values))
+
+
+_CHECKS: dict[str, Callable[[object], bool]] = {
+    "index": _is_count,
+    "reason": lambda value: isinstance(value, str),
+    "image_sha256": _is_sha256,
+    "crop_sha256": _is_sha256,
+    "files_sha256": _every(_is_sha256),
+    "scores": _every(_is_number),
+    "face": _every(lambda value: value is None or _is_number(value)),
+    "embedding": _is_embedding,
+    "crop_bytes": _is_count,
+}
+"""What the values of each field are: the line may be damaged, or written by somebody else."""

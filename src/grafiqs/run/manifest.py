@@ -14,7 +14,9 @@ from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 from grafiqs.options import DECIDING, Options
+from grafiqs.run import files
 from grafiqs.select import Sample, Subset
+from grafiqs.utf8 import need_utf8
 
 NAME = "manifest.json"
 FORMAT = 6
@@ -168,12 +170,13 @@ def environment_differences(there: dict[str, Any], here: dict[str, Any]) -> list
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder has the manifest of a run."""
-    return (folder / NAME).exists()
+    """Whether a folder has the manifest of a run. Raises RequestError when that cannot be seen."""
+    return files.exists(folder / NAME)
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of the run in `folder`. Raises RequestError when there is none that can be trusted."""
+    need_utf8()
     path = folder / NAME
     try:
         return _parsed(json.loads(path.read_bytes()))

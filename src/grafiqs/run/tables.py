@@ -186,6 +186,11 @@ def face_row(sample: Sample, face: list[float | None]) -> bytes:
     return csv_row(*columns_of(sample), *("" if value is None else value for value in face))
 
 
+def is_face(row: list[float | None]) -> bool:
+    """Whether a row is that of a face: its landmarks are known, its box and score perhaps."""
+    return len(row) == len(BOX + POINTS) and None not in row[len(BOX) :]
+
+
 def text_row(manifest: Manifest, location: str, score: float) -> bytes:
     """A line of GraFIQs_<layer>.txt: path and score; a line break in the path becomes an escape."""
     path = f"{manifest.data_set['path_prefix']}/{location}"

@@ -1,4 +1,4 @@
-"""The command line: verbs, help, messages and exit codes."""
+"""The verbs: arguments, help, messages and exit codes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from grafiqs import __version__
 from grafiqs.errors import RequestError, StoppedError
-from grafiqs.names import shown
+from grafiqs.names import encoded, shown
 from grafiqs.opencv import need_opencv
 from grafiqs.options import OPTIONS, AlignOptions, DrawOptions, Options, flag, path
+from grafiqs.signals import Signals
 
 log = logging.getLogger("grafiqs")
 
@@ -133,12 +133,8 @@ examples:
 """
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a run as cleanly as Ctrl-C does."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command `grafiqs`: parse the arguments, run the verb, return its exit code."""
+def run_grafiqs(arguments: Sequence[str] | None) -> int:
+    """The command `grafiqs` with these arguments, or those of the process."""
     parser = _Parser(prog="grafiqs", description=_ABOUT, epilog=_CODES)
     parser.add_argument("--version", action="version", version=f"grafiqs {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
@@ -147,27 +143,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run(parser, arguments)
 
 
-def extract_main() -> int:
-    """The guide's `extract_grafiqs.py`: the verb `extract` by itself."""
+def run_extract() -> int:
+    """The verb `extract` by itself, with the arguments of the process."""
     parser = _Parser(prog="extract_grafiqs.py")
     _fill_extract(parser)
     return _run(parser, None)
 
 
 def _run(parser: _Parser, arguments: Sequence[str] | None) -> int:
-    signal.signal(signal.SIGTERM, _terminate)
+    signals = Signals()
     try:
-        return _exit_code(parser, arguments)
+        try:
+            code = _exit_code(parser, arguments, signals)
+            signals.rest()
+        except KeyboardInterrupt as stop:
+            signals.rest()
+            code = 128 + (signals.heard or signal.SIGINT)
+            log.error("%s", stop.args[0] if stop.args else _STOPPED)
+        finally:
+            signals.restore()
+        if signals.heard and code != 128 + signals.heard:  # what it raised was caught on the way
+            code = 128 + signals.heard
+            log.error("%s", _STOPPED)
+        return code
     except BrokenPipeError:  # nobody reads what is said any more
         _silence(1, 2)
         return 128 + signal.SIGPIPE
 
 
-def _exit_code(parser: _Parser, arguments: Sequence[str] | None) -> int:
+_STOPPED = "stopped; the same command begins again, or goes on"
+
+
+def _exit_code(parser: _Parser, arguments: Sequence[str] | None, signals: Signals) -> int:
     try:
+        log_to_terminal(quiet=False)
         command = parser.parse_args(arguments)
         log_to_terminal(command.quiet)
-        return int(command.verb(command))
+        work: _Work = command.verb(command)
+        signals.listen()  # now that all is loaded
+        return work()
     except _UnheardError as error:
         _silence(1)
         log.error("%s", error)
@@ -177,30 +191,15 @@ def _exit_code(parser: _Parser, arguments: Sequence[str] | None) -> int:
         return error.exit_code
     except BrokenPipeError:
         raise
-    except OSError as error:  # of the progress bar: what else can go wrong is told where it does
-        log.error("cannot write to the terminal: %s", error.strerror)
+    except OSError as error:  # what can be foreseen is told where it happens
+        place = f" ({shown(error.filename)})" if error.filename else ""
+        log.error("cannot go on: %s%s", error.strerror or error, place)
         return StoppedError.exit_code
-    except KeyboardInterrupt as stop:
-        log.error("%s", stop.args[0] if stop.args else "stopped; the same command begins again, or goes on")
-        return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
 
 
-class _UnheardError(StoppedError):
-    """Standard output takes no more: its disk is full, say."""
+# -- verbs: each loads what it needs, and returns its work, which ends with the exit code --------------------
 
-
-def _silence(*outputs: int) -> None:
-    """Keep Python from trying again, at its exit, to write what nobody takes."""
-    with open(os.devnull, "w") as nowhere:
-        for output in outputs:
-            os.dup2(nowhere.fileno(), output)
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
-
-
-# -- verbs -------------------------------------------------------------------------------------------------
+_Work = Callable[[], int]
 
 
 def _fill_extract(parser: _Parser) -> None:
@@ -210,11 +209,17 @@ def _fill_extract(parser: _Parser) -> None:
     parser.set_defaults(verb=_extract)
 
 
-def _extract(command: argparse.Namespace) -> int:
+def _extract(command: argparse.Namespace) -> _Work:
+    options = _options(Options, command)
+    if options.align is not None:
+        need_opencv("--align")
     from grafiqs.extract import extract_gradients  # loads torch
 
-    summary = extract_gradients(_options(Options, command))
-    return 1 if summary and summary.failed else 0
+    def work() -> int:
+        summary = extract_gradients(options)
+        return 1 if summary and summary.failed else 0
+
+    return work
 
 
 def _fill_select(parser: _Parser) -> None:
@@ -226,41 +231,33 @@ def _fill_select(parser: _Parser) -> None:
     parser.set_defaults(verb=_select)
 
 
-def _select(command: argparse.Namespace) -> int:
+def _select(command: argparse.Namespace) -> _Work:
     from grafiqs.run.files import whole
     from grafiqs.run.tables import subset_csv
     from grafiqs.select import select_subset
 
     if command.output is None:
         log_to_terminal(command.quiet, results_on_stdout=True)
-    subset = select_subset(_options(Options, command))
-    log.info("Subset SHA-256: %s", subset.sha256)
-    if command.output is None:
-        _print_bytes(subset_csv(subset), "give --output FILE")
+
+    def work() -> int:
+        subset = select_subset(_options(Options, command))
+        log.info("Subset SHA-256: %s", subset.sha256)
+        if command.output is None:
+            _print_bytes(subset_csv(subset), "give --output FILE")
+            return 0
+        try:
+            output = Path(os.path.realpath(command.output))
+            # A pipe or a device is written to; anything else appears whole, or not at all.
+            with open(output, "wb") if output.exists() and not output.is_file() else whole(output) as file:
+                file.writelines(subset_csv(subset))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            place = shown(command.output)
+            raise RequestError(f"cannot write {place}: {error.strerror}; give another --output") from error
         return 0
-    output = Path(os.path.realpath(command.output))
-    try:
-        # A pipe or a device is written to; anything else appears whole, or not at all.
-        with open(output, "wb") if output.exists() and not output.is_file() else whole(output) as file:
-            file.writelines(subset_csv(subset))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        place = shown(command.output)
-        raise RequestError(f"cannot write {place}: {error.strerror}; give another --output") from error
-    return 0
 
-
-def _print_bytes(pieces: Iterable[bytes], advice: str = "") -> None:
-    if sys.stdout is None:
-        raise RequestError(f"standard output is closed{advice and ': ' + advice}")
-    try:
-        sys.stdout.buffer.writelines(pieces)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise _UnheardError(f"cannot write to standard output: {error.strerror}{advice and '; ' + advice}") from error
+    return work
 
 
 def _fill_inspect(parser: _Parser) -> None:
@@ -277,21 +274,25 @@ def _fill_inspect(parser: _Parser) -> None:
     parser.set_defaults(verb=_inspect)
 
 
-def _inspect(command: argparse.Namespace) -> int:
+def _inspect(command: argparse.Namespace) -> _Work:
     from grafiqs.inspect import inspect_dataset
 
     log_to_terminal(command.quiet, results_on_stdout=command.json)
     if sys.stdout is None:
         raise RequestError("standard output is closed, where the report goes")
-    found = inspect_dataset(_options(Options, command))
-    if command.json:
-        _print_bytes([json.dumps(found.to_json(), indent=1).encode(), b"\n"])
-    else:
-        for line in found.report():
-            log.info("%s", line)
-    for warning in found.warnings():
-        log.warning("warning: %s", warning)
-    return 1 if found.unreadable else 0
+
+    def work() -> int:
+        found = inspect_dataset(_options(Options, command))
+        if command.json:
+            _print_bytes([json.dumps(found.to_json(), indent=1).encode(), b"\n"])
+        else:
+            for line in found.report():
+                log.info("%s", line)
+        for warning in found.warnings():
+            log.warning("warning: %s", warning)
+        return 1 if found.unreadable else 0
+
+    return work
 
 
 def _fill_verify(parser: _Parser) -> None:
@@ -303,10 +304,10 @@ def _fill_verify(parser: _Parser) -> None:
     parser.set_defaults(verb=_verify)
 
 
-def _verify(command: argparse.Namespace) -> int:
+def _verify(command: argparse.Namespace) -> _Work:
     from grafiqs.verify import verify_run
 
-    return 1 if verify_run(command.run, command.image_path, command.quiet, command.root) else 0
+    return lambda: 1 if verify_run(command.run, command.image_path, command.quiet, command.root) else 0
 
 
 def _fill_draw(parser: _Parser) -> None:
@@ -317,12 +318,15 @@ def _fill_draw(parser: _Parser) -> None:
     parser.set_defaults(verb=_draw)
 
 
-def _draw(command: argparse.Namespace) -> int:
+def _draw(command: argparse.Namespace) -> _Work:
     need_opencv("drawing faces")
     from grafiqs.demo.draw import draw_faces
 
-    draw_faces(_options(DrawOptions, command))
-    return 0
+    def work() -> int:
+        draw_faces(_options(DrawOptions, command))
+        return 0
+
+    return work
 
 
 def _fill_demo(parser: _Parser) -> None:
@@ -338,11 +342,11 @@ def _fill_demo(parser: _Parser) -> None:
     parser.set_defaults(verb=_demo, quiet=False)
 
 
-def _demo(command: argparse.Namespace) -> int:
+def _demo(command: argparse.Namespace) -> _Work:
     need_opencv("drawing faces")
     from grafiqs.demo.first_run import first_run
 
-    return 1 if first_run(command.output_dir, command.overwrite).failed else 0
+    return lambda: 1 if first_run(command.output_dir, command.overwrite).failed else 0
 
 
 def _fill_align(parser: _Parser) -> None:
@@ -357,12 +361,12 @@ def _fill_align(parser: _Parser) -> None:
     parser.set_defaults(verb=_align)
 
 
-def _align(command: argparse.Namespace) -> int:
+def _align(command: argparse.Namespace) -> _Work:
     options = _options(AlignOptions, command)
     need_opencv("aligning faces")
     from grafiqs.align import align_faces
 
-    return 1 if align_faces(options).failed else 0
+    return lambda: 1 if align_faces(options).failed else 0
 
 
 def _fill_backbones(parser: _Parser) -> None:
@@ -375,17 +379,23 @@ def _fill_backbones(parser: _Parser) -> None:
     parser.set_defaults(verb=_backbones, quiet=False)
 
 
-def _backbones(command: argparse.Namespace) -> int:
+def _backbones(command: argparse.Namespace) -> _Work:
     log_to_terminal(quiet=False, results_on_stdout=True)
     from grafiqs.backbones.description import describe, described, known, known_lines
 
-    if command.file is None:
-        text = json.dumps(known(), indent=1) if command.json else "\n".join(known_lines())
-    else:
-        found = describe(command.file)
-        text = json.dumps(found, indent=1) if command.json else "\n".join(described(found))
-    _print_bytes([text.encode(), b"\n"])
-    return 0
+    if command.file is not None:
+        import torch  # noqa: F401 - what describes a file loads it
+
+    def work() -> int:
+        if command.file is None:
+            text = json.dumps(known(), indent=1) if command.json else "\n".join(known_lines())
+        else:
+            found = describe(command.file)
+            text = json.dumps(found, indent=1) if command.json else "\n".join(described(found))
+        _print_bytes([encoded(text), b"\n"])
+        return 0
+
+    return work
 
 
 _VERBS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
@@ -414,7 +424,14 @@ class _Parser(argparse.ArgumentParser):
         self.epilog = epilog.replace("{prog}", self.prog)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {shown(message)}\nTry '{self.prog} --help'.\n")
+        _warn(f"{self.prog}: {shown(message)}\nTry '{self.prog} --help'.")
+        self.exit(RequestError.exit_code)
+
+    def _print_message(self, message: str, _file: object = None) -> None:
+        """Print help, or the version: argparse would say nothing of an output that takes none of it."""
+        if sys.stdout is None:
+            raise RequestError("standard output is closed")
+        _say(message.removesuffix("\n"), sys.stdout)
 
 
 def _add_options(parser: _Parser, options: Iterable[dataclasses.Field[Any]]) -> None:
@@ -460,22 +477,60 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            try:
-                print(f"grafiqs: {record.getMessage()}", file=sys.stderr, flush=True)
-            except BrokenPipeError:
-                raise
-            except OSError:  # its disk is full: there is nobody left to tell, but for the exit code
-                _silence(2)
-            return
-        stream = sys.stderr if self._results_on_stdout else sys.stdout
-        try:
-            print(record.getMessage(), file=stream, flush=True)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise _UnheardError(
-                f"cannot write to standard output: {error.strerror}; mend that, and the same command goes on"
-            ) from error
+            _warn(f"grafiqs: {record.getMessage()}")
+        else:
+            stream = sys.stderr if self._results_on_stdout else sys.stdout
+            _say(record.getMessage(), stream, "mend that, and the same command goes on")
+
+
+def _say(text: str, stream: TextIO | None, advice: str = "") -> None:
+    """Print a line to standard output, or where results go there, to standard error; to none, if that is closed."""
+    try:
+        if stream is not None:
+            print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unheard(error, advice) from error
+
+
+def _warn(text: str) -> None:
+    """Print a line to standard error, if that is there and takes it."""
+    try:
+        if sys.stderr is not None:
+            print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:  # its disk is full: there is nobody left to tell, but for the exit code
+        _silence(2)
+
+
+def _print_bytes(pieces: Iterable[bytes], advice: str = "") -> None:
+    """Write results to standard output."""
+    if sys.stdout is None:
+        raise RequestError(f"standard output is closed{advice and ': ' + advice}")
+    try:
+        sys.stdout.buffer.writelines(pieces)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unheard(error, advice) from error
+
+
+class _UnheardError(StoppedError):
+    """Standard output takes no more: its disk is full, say."""
+
+
+def _unheard(error: OSError, advice: str) -> _UnheardError:
+    return _UnheardError(f"cannot write to standard output: {error.strerror}{advice and '; ' + advice}")
+
+
+def _silence(*outputs: int) -> None:
+    """Keep Python from trying again, at its exit, to write what nobody takes."""
+    with open(os.devnull, "wb") as nowhere:
+        for output in outputs:
+            os.dup2(nowhere.fileno(), output)
 
 
 def log_to_terminal(quiet: bool, results_on_stdout: bool = False) -> None:
