@@ -109,7 +109,7 @@ class Journal(Generic[Done]):
         """The checksum of the image that a sample which is done was scored or aligned by."""
         with self._path.open("rb") as file:
             file.seek(self._places[index])
-            outcome = _parsed(file.readline(), self._kind)
+            outcome = self._stated(file.readline())
         return "" if outcome is None or isinstance(outcome, Failed) else outcome.image_sha256
 
     def tidy(self) -> None:
