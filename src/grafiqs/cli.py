@@ -211,8 +211,10 @@ def _fill_extract(parser: _Parser) -> None:
 
 
 def _extract(command: argparse.Namespace) -> int:
+    from grafiqs import devices
     from grafiqs.extract import extract_gradients  # loads torch
 
+    devices.keep_all_memory()
     summary = extract_gradients(_options(Options, command))
     return 1 if summary and summary.failed else 0
 
