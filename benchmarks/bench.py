@@ -163,9 +163,9 @@ def peak_memory(*arguments: str) -> float:
     return int(done.stdout) / 1024
 
 
-@devices.kept_memory()
 def gradient_rates(network: IResNet, device: torch.device, batches: list[int], count: int) -> list[Row]:
     """Scores alone: every way, precision and batch against one image at a time, round by round in turn."""
+    devices.keep_all_memory()  # as the command does
     precisions = ["float32", "tf32", "bfloat16"] if device.type == "cuda" else ["float32"]
     if device.type == "cpu" and devices.cpu_has_bfloat16():
         precisions.append("bfloat16")

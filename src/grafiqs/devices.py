@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import ctypes
 import logging
+import os
 import platform
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
 import torch
@@ -17,11 +18,40 @@ from torch import nn
 
 from grafiqs import tuning
 from grafiqs.errors import RequestError
+from grafiqs.names import shown
 from grafiqs.precision import rounded
 
 log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
+
+_FORMATS = [
+    ("generic", "all"),
+    *((backend, operation) for backend in ("cuda", "mkldnn") for operation in ("all", "conv", "rnn", "matmul")),
+]
+"""Where PyTorch keeps what float32 numbers are multiplied as, each after what it inherits from.
+
+`torch.backends` has them as attributes, but that of mkldnn for all operations sets the one of all backends.
+"""
+
+_FLAGS = [
+    (torch.backends.cudnn, "enabled", True),
+    (torch.backends.cudnn, "benchmark", False),
+    (torch.backends.cudnn, "deterministic", True),
+    (torch.backends.mkldnn, "enabled", True),
+]
+
+_VARIABLES = (
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"),
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
+)
+"""Variables of the libraries that PyTorch computes by: they choose other instructions or algorithms."""
+
+_ROUNDING = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
+"""Variables that have oneDNN round float32 numbers where nobody sees it."""
+
+_LARGEST = 2**25 - 2**16
+"""The largest block, in bytes, that glibc learns from (32 MB with what it adds to it)."""
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # the names that mallopt(3) has for them
 
@@ -56,7 +86,13 @@ def check_precision(precision: str, device: torch.device) -> None:
             )
     elif precision == "tf32":
         raise RequestError("--precision tf32 is a number format of GPUs: on a CPU, give float32 or bfloat16")
-    elif precision == "bfloat16" and not cpu_has_bfloat16():
+    elif cpu_has_bfloat16():
+        for name in _ROUNDING:
+            if os.environ.get(name, "STRICT").upper() != "STRICT":
+                raise RequestError(
+                    f"{name}={shown(os.environ[name])} has this CPU round float32 numbers, unseen: unset that variable"
+                )
+    elif precision == "bfloat16":
         log.warning("warning: this CPU has no bfloat16 arithmetic: --precision bfloat16 is slower here than float32")
 
 
@@ -98,46 +134,142 @@ def placed(network: Network, device: torch.device, precision: str = "float32", k
 def arithmetic(precision: str = "float32") -> Iterator[None]:
     """Repeatable algorithms inside the block, and true float32 where asked for; PyTorch's settings return after it.
 
+    Whatever the caller has set, by whichever of PyTorch's interfaces, is as it was, inherited values among it. Inside,
+    the older of them may refuse to tell whether cuDNN uses tf32, which it cannot say of each operation.
     In bfloat16, what a GPU still convolves in float32 may be rounded to tf32, which is eight times finer.
     """
-    matmul_tf32 = torch.backends.cuda.matmul.allow_tf32
-    tf32 = precision in ("tf32", "bfloat16")
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    with (
+        _number_formats(tf32=precision in ("tf32", "bfloat16")),
+        _libraries(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
+        yield
+
+
+@contextmanager
+def _number_formats(tf32: bool) -> Iterator[None]:
+    """What float32 numbers are multiplied as inside the block: tf32 by a GPU where that is wanted, else float32.
+
+    PyTorch keeps it for each operation, backend, and all, and what is not set is inherited. It tells the values that
+    hold, not which are inherited; but what is set does not change with what it would inherit.
+    """
+    tell, put = torch._C._get_fp32_precision_getter, torch._C._set_fp32_precision_setter
+    before: dict[tuple[str, str], str] = {}
+    """What had a value of its own, and what is given one here."""
+    legacy = None
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
+        for wanted in ("tf32", "ieee"):
+            for place in _FORMATS:
+                if (found := tell(*place)) != wanted:
+                    before.setdefault(place, found)
+                    put(*place, wanted)
+        legacy = torch.get_float32_matmul_precision()  # does not raise, now that nothing contradicts it
+        for place in (("cuda", "all"), ("cuda", "matmul"), ("mkldnn", "matmul")):
+            before.setdefault(place, "none")  # they are given values below
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        put("mkldnn", "matmul", "ieee")
+        for place in _FORMATS:
+            if tf32 and place[0] == "cuda" and tell(*place) != "tf32":
+                put(*place, "tf32")
+        yield
+    finally:
+        if legacy is not None:
+            torch.set_float32_matmul_precision(legacy)
+        for place, found in before.items():
+            put(*place, found)
+
+
+@contextmanager
+def _libraries() -> Iterator[None]:
+    """The libraries that convolve, inside the block: in use, and with algorithms that give the same every time."""
+    before = [(library, name, getattr(library, name)) for library, name, _ in _FLAGS]
+    try:
+        for library, name, value in _FLAGS:
+            setattr(library, name, value)
+        yield
+    finally:
+        for library, name, value in before:
+            setattr(library, name, value)
+
+
+@contextmanager
+def usual_settings() -> Iterator[None]:
+    """Inside the block, tensors are what they are where nobody has set another default: float32, on the CPU."""
+    dtype = torch.get_default_dtype()
+    on_cpu = torch.get_default_device() == torch.device("cpu")
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), nullcontext() if on_cpu else torch.device("cpu"):
             yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
+        torch.set_default_dtype(dtype)
 
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
     """Keep the memory that one batch frees for the next, inside the block; what is kept is given back after it.
 
-    The C library of Linux returns large blocks to the system at once, and the system clears each page when it is
-    touched again: on two cores that took a fifth of the time in bfloat16. Elsewhere this does nothing.
+    The C library of Linux returns large blocks to the system, and the system clears each page when it is touched
+    again, which takes up to a fifth of the time. What is large, it learns from blocks that are freed, up to 32 MB: so
+    it is shown one. Its settings, which are the caller's, stay as they are. Elsewhere this does nothing.
     """
-    if platform.libc_ver()[0] != "glibc":
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_MMAP_MAX, 0)
-    libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    torch.empty(_LARGEST, dtype=torch.uint8, device="cpu")
     try:
         yield
     finally:
-        libc.mallopt(_MMAP_MAX, 65536)  # the library's own values
-        libc.mallopt(_TRIM_THRESHOLD, 128 * 1024)
-        libc.malloc_trim(ctypes.c_size_t(0))
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
+
+
+def keep_all_memory() -> None:
+    """Keep all memory that is freed for what comes next, blocks of any size, in a process that does nothing else."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def environment(device: torch.device) -> dict[str, object]:
-    """What besides the options can change the last bits of a gradient: versions, device, threads."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    """What besides the options can change the last bits of a gradient: versions, device, threads, variables."""
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         **{package: version(package) for package in ("grafiqs", "torch", "numpy", "pillow")},
         "device": f"{device.type} {name}",
+        **(_gpu(device) if on_gpu else {}),
         "threads": torch.get_num_threads(),
+        **{variable: os.environ[variable] for variable in _VARIABLES if variable in os.environ},
     }
+
+
+def _gpu(device: torch.device) -> dict[str, object]:
+    """What a GPU computes by, besides PyTorch: versions, None where there is no such thing."""
+    return {
+        "compute_capability": "{}.{}".format(*torch.cuda.get_device_capability(device)),
+        "driver": _driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "triton": _version("triton"),
+    }
+
+
+def _version(package: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver, by its own library; PyTorch does not tell it."""
+    found = ctypes.create_string_buffer(80)
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+        failed = library.nvmlInit_v2() or library.nvmlSystemGetDriverVersion(found, ctypes.c_uint(len(found)))
+    except (OSError, AttributeError):
+        return None
+    return None if failed else found.value.decode(errors="replace")

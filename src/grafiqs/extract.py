@@ -52,6 +52,7 @@ class Summary:
 
 
 @devices.kept_memory()
+@devices.usual_settings()
 def extract_gradients(options: Options) -> Summary | None:
     """Run the pipeline that `options` describe; a run that was stopped in the same folder goes on.
 

@@ -213,9 +213,11 @@ def _extract(command: argparse.Namespace) -> _Work:
     options = _options(Options, command)
     if options.align is not None:
         need_opencv("--align")
+    from grafiqs import devices
     from grafiqs.extract import extract_gradients  # loads torch
 
     def work() -> int:
+        devices.keep_all_memory()
         summary = extract_gradients(options)
         return 1 if summary and summary.failed else 0
 
