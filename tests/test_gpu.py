@@ -6,8 +6,13 @@ The stand-ins let `grafiqs.compiled` and `grafiqs.computer` take the way of a GP
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import logging
+import os
+import subprocess
+import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -504,3 +509,72 @@ def test_a_batch_size_that_was_asked_for_does_not_give_way(
     full_from(0, 4, monkeypatch)
     assert main(run) == 2
     assert "give a smaller --batch-size" in capsys.readouterr().err
+
+
+# -- the command that decides ------------------------------------------------------------------------------
+
+BENCHMARK = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Any:
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", BENCHMARK)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_it_says_so_and_measures_nothing(tmp_path: Path) -> None:
+    figures = tmp_path / "gpu.json"
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARK), "--json", str(figures)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("There is no GPU here that PyTorch")
+    assert done.stderr.count("\n") == 1
+    assert not figures.exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "end", "why"),
+    [
+        ("raise RuntimeError('CUDA error')", 60, "RuntimeError: CUDA error"),
+        ("import os; os.abort()", 60, "it ended with -6"),
+        ("import time; time.sleep(60)", 5, "no time was left for it"),
+        ("", 0, "no time was left for it"),
+    ],
+)
+def test_a_choice_that_fails_or_takes_too_long_costs_its_own_rows_alone(
+    program: str, end: float, why: str, benchmark: Any
+) -> None:
+    row = benchmark.Row("layout", "contiguous", 12.5, now=True)
+    printed = f"print({benchmark.json.dumps(benchmark.asdict(row))!r}, flush=True); {program}"
+    started = time.monotonic()
+    command = [sys.executable, "-c", printed]
+    rows = list(benchmark.measured(command, "layout", 60, started + end, dict(os.environ)))
+    assert rows[:-1] == ([row] if end else [])
+    assert (rows[-1].value, rows[-1].note) == (None, why)
+    assert time.monotonic() - started < 30
+
+
+def test_what_is_best_is_said_against_what_the_code_has(benchmark: Any) -> None:
+    row = benchmark.Row
+    rows = [
+        *(row("layout", "contiguous", 100.0, now=True), row("layout", "channels last", 150.0)),
+        *(row("buffers", "new", 2.0, "ms", now=True), row("buffers", "kept", 1.0, "ms")),
+        *(row("graph", "recorded", 100.0, now=True), row("graph", "launched", 101.0)),
+        *(row("batch", "256", None, now=True, note="out of memory"), row("batch", "64", 10.0)),
+        row("compiling", "for each", 0.5, "s", constant="COMPILING"),
+    ]
+    assert list(benchmark.judged(rows)) == [
+        "layout: channels last is 1.50 times better than contiguous, which the code has now",
+        "buffers: kept is 2.00 times better than new, which the code has now",
+        "graph: stays, recorded",
+        "batch: not decided, since too little of it was measured",
+        f"COMPILING: 0.5 was measured, tuning.py has {tuning.COMPILING}",
+    ]
