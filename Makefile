@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := install
-.PHONY: install demo help check fix test bench clean
+.PHONY: install demo help check fix test bench gpu clean
 
 install: $(INSTALLED)  ## build .venv with the pinned versions of constraints.txt (plain `make` does this)
 
@@ -37,6 +37,9 @@ test: $(INSTALLED)  ## run the tests
 
 bench: $(INSTALLED)  ## measure gradients, whole runs, memory, start-up, scan; print a table, write bench.json
 	$(BIN)/python benchmarks/bench.py
+
+gpu: $(INSTALLED)  ## where there is a GPU: run its tests, measure every choice, print a table, write gpu.json
+	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

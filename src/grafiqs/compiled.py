@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import GraphModule
 
-from grafiqs import programs
+from grafiqs import programs, tuning
 from grafiqs.names import shown
 from grafiqs.programs import NoFolderError
 
@@ -32,13 +32,16 @@ log = logging.getLogger(__name__)
 Program = Callable[[Tensor], tuple[Tensor, ...]]
 """What a step computes, for pixels of one shape."""
 
-_SETTINGS = {
+CPU_SETTINGS = {
     "deterministic": True,  # it is not to choose, by timing, between kernels that add up in different orders
     "cpp_cache_precompile_headers": False,  # they take longer to compile than one program gains by them
     "aot_inductor.precompile_headers": False,
     "aot_inductor.compile_wrapper_opt_level": "O0",  # what calls the kernels: a fifth of the time, and no slower
 }
-"""The compiler's settings."""
+"""The compiler's settings for a CPU."""
+
+GPU_SETTINGS = {"deterministic": True, "layout_optimization": tuning.LAYOUT_OPTIMIZATION}
+"""The same for a GPU."""
 
 _DEFINITION = ("backbones", "compiled.py", "computer.py", "gradients.py", "images.py", "precision.py")
 """The sources that decide what a program computes: with others, it is another program."""
@@ -112,7 +115,7 @@ def _on_cpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
         with programs.workshop(place) as shop, _compiling(shop):
             from torch._inductor import aot_compile  # takes a second, which other runs save
 
-            settings = {**_SETTINGS, "aot_inductor.output_path": str(shop / "program.so")}
+            settings = {**CPU_SETTINGS, "aot_inductor.output_path": str(shop / "program.so")}
             aot_compile(traced(step, pixels), (pixels, *weights_of(step)), options=settings)
             library = programs.keep(shop / "program.so", place, name)
     runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
@@ -128,7 +131,7 @@ def _on_gpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
 
         weights = weights_of(step)
         inputs: list[Any] = [pixels, *weights]
-        settings = {"config_patches": {"deterministic": True}}
+        settings = {"config_patches": dict(GPU_SETTINGS)}
         run = standalone_compile(traced(step, pixels), inputs, dynamic_shapes="from_example_inputs", options=settings)
         with torch.no_grad():
             run(*inputs)
@@ -141,18 +144,20 @@ def _recorded(run: Callable[..., tuple[Tensor, ...]], pixels: Tensor, weights: l
 
     A GPU that has no memory left for it launches the program kernel by kernel.
     """
-    inputs = pixels.clone()
-    stream = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(pixels.device))
-    with torch.cuda.stream(stream), torch.no_grad():
-        for _ in range(3):  # libraries set themselves up in their first calls, which cannot be recorded
-            run(inputs, *weights)
-    torch.cuda.current_stream(pixels.device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
+    usual = torch.cuda.current_stream(pixels.device)
     try:
-        with torch.no_grad(), torch.cuda.graph(graph, stream=stream):
-            outputs = tuple(run(inputs, *weights))
-    except RuntimeError as error:
+        inputs = pixels.clone()
+        stream = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(usual)
+        graph = torch.cuda.CUDAGraph()
+        with torch.no_grad(), torch.cuda.stream(usual):  # a recording that fails would stay on its own stream
+            with torch.cuda.stream(stream):
+                for _ in range(3):  # libraries set themselves up in their first calls, which cannot be recorded
+                    run(inputs, *weights)
+            usual.wait_stream(stream)
+            with torch.cuda.graph(graph, stream=stream):
+                outputs = tuple(run(inputs, *weights))
+    except RuntimeError as error:  # for want of memory, say
         log.warning("warning: the program is launched kernel by kernel (no CUDA graph: %s)", _reason(error))
         return lambda pixels: tuple(run(pixels, *weights))
 
@@ -192,7 +197,7 @@ def _name(step: nn.Module, pixels: Tensor, traces: bool) -> str:
     device = torch.cuda.get_device_name(pixels.device) if pixels.is_cuda else torch.backends.cpu.get_cpu_capability()
     graph = traced(step, pixels).code if traces else None
     what = (str(step), layouts, tuple(pixels.shape), device, torch.__version__, torch.get_num_threads(), graph)
-    settings = sorted(_SETTINGS.items())
+    settings = sorted((GPU_SETTINGS if pixels.is_cuda else CPU_SETTINGS).items())
     return hashlib.sha256(repr((what, settings, _definition())).encode()).hexdigest()[:32]
 
 

@@ -192,4 +192,6 @@ def _fetched(
     stream.wait_stream(torch.cuda.current_stream(stream.device))
     with torch.cuda.stream(stream):
         copies = {name: value.to("cpu", non_blocking=True) for name, value in own.items()}
-    return copies, stream.record_event(), list(own.values())
+    arrived = torch.cuda.Event(blocking=tuning.BLOCKING_WAIT)  # type: ignore[no-untyped-call]
+    arrived.record(stream)
+    return copies, arrived, list(own.values())

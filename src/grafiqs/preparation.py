@@ -90,8 +90,8 @@ class Preparation:
         The first batch of it is computed, compared with the reference, and kept as `first`.
         Raises RequestError when the device cannot do it, or cannot compile although that was asked for.
         """
-        engine, precision = self._compiled(), self._options.precision
-        self.first = self._first_batch(pending)
+        precision = self._options.precision
+        engine = self._begun(pending, precision)
         seen = self._compared(engine, precision)
         if seen is not None and (beyond := seen.beyond(precision)):
             self._refuse_wrong_device(engine, precision, beyond)
@@ -100,10 +100,10 @@ class Preparation:
                 "run, which takes longer",
                 *(engine, precision, ", ".join(beyond)),
             )
-            engine, precision = "eager", "float32"
+            precision = "float32"
             self.computer = self._made(self.computer.batch_size)
             self.first = None
-            self.first = self._first_batch(pending)
+            engine = self._begun(pending, precision, compiles=False)
             again = self._compared(engine, precision)
             self._refuse_wrong_device(engine, precision, [] if again is None else again.beyond(precision))
         elif seen is not None and seen.images == 0:
@@ -174,6 +174,30 @@ class Preparation:
         seconds = (time.monotonic() - started) / self.computer.batch_size
         return "compiled" if count * seconds * (1 - 1 / tuning.GAIN) > cost else "eager"
 
+    def _begun(self, pending: Sequence[int], precision: str, compiles: bool = True) -> str:
+        """Compile the computation if it is to be, and compute its first batch; returns the engine that there is now.
+
+        A batch size that the run was begun with gives way if this device has no memory for it.
+        Raises RequestError when the device cannot do it.
+        """
+        while True:
+            engine = self._compiled() if compiles else "eager"
+            try:
+                self.first = self._first_batch(pending)
+            except RequestError as error:
+                size = self.computer.batch_size
+                full = isinstance(error.__cause__, torch.OutOfMemoryError)
+                if not full or size == 1 or not self._kept or self._options.batch_size is not None:
+                    raise
+            else:
+                return engine
+            fits = devices.batch_that_fits(self._device, self.reference.warm_up, tuning.CHECKED)
+            self.computer = self._made(max(1, min(size // 2, fits)), precision)
+            log.warning(
+                "warning: %s has no memory for %d images at once, as this run began: it computes %d",
+                *(self._device, size, self.computer.batch_size),
+            )
+
     def _compiled(self) -> str:
         """Compile the computation if it is to be; returns the engine that there is now."""
         if self.computation["engine"] == "eager":
@@ -199,7 +223,7 @@ class Preparation:
     def _first_batch(self, pending: Sequence[int]) -> Batch | None:
         """The first batch of what is pending with an image that can be read, computed; None if there is none.
 
-        Raises RequestError when the device cannot compute it. A batch size that a run was begun with gives way.
+        Raises RequestError when the device cannot compute it.
         """
         read = next(self._read_batches(pending), None)
         if read is None:
@@ -218,8 +242,6 @@ class Preparation:
             computed = self.computer(pixels)
             computed.wait()
         except Exception as error:  # a GPU out of memory, or a network that does not take so many
-            if isinstance(error, torch.OutOfMemoryError) and self._options.batch_size is None and self._kept:
-                return self._smaller_batch(pending)
             raise self.computer.cannot(error) from error
         return Batch(start, reads, computed)
 
@@ -234,21 +256,6 @@ class Preparation:
                 )
                 if any(isinstance(image, Read) for image in reads.values()):
                     yield start, reads
-
-    def _smaller_batch(self, pending: Sequence[int]) -> Batch | None:
-        """The first batch, in a size that this device holds; the run was begun with a larger one."""
-        before = self.computer.batch_size
-        size = min(before // 2, devices.batch_that_fits(self._device, self.reference.warm_up, tuning.CHECKED))
-        log.warning(
-            "warning: %s cannot compute %d images at once, as this run began: it computes %d",
-            self._device,
-            before,
-            size,
-        )
-        self.computer = self._made(max(1, size), self._options.precision)
-        if self.computation["engine"] == "compiled":
-            self.computer.compile()
-        return self._first_batch(pending)
 
     def _compared(self, engine: str, precision: str) -> Differences | None:
         """How far the first batch lies from the reference, and on a GPU from the CPU; None if it is the reference."""

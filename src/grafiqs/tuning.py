@@ -19,6 +19,12 @@ GAIN = 1.5
 COMPILING = 1.3
 """Seconds that compiling takes for each BatchNorm2d of the network (measured on two cores)."""
 
+LAYOUT_OPTIMIZATION = True
+"""Whether the compiler may turn the maps of a program for a GPU to channels last, whatever layout they are given in."""
+
+BLOCKING_WAIT = False
+"""Whether a thread that waits for a GPU sleeps, which leaves its processor to others but wakes it later, or spins."""
+
 CHECKED = 4
 """Images of the first batch that a CPU computes by the reference, too, spread over its places; a GPU computes all."""
 
