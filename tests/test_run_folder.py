@@ -586,21 +586,11 @@ def test_overwrite_makes_what_a_fresh_folder_would_hold(
 def test_the_refusal_names_both_values(
     output: Path, flawed_faces: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(flawed_faces, weights, output, "--random-seed", 7, "--batch-size", 5)) == 2
+    assert main(command(flawed_faces, weights, output, "--random-seed", 7, "--precision", "float64")) == 2
     said = capsys.readouterr().err
     assert "\n  - options.random_seed: 42 in the folder, 7 asked for\n" in said
     assert "\n  - seeds.torch: 42 in the folder, 7 asked for\n" in said
-    assert "\n  - computation.batch_size: 4 in the folder, 5 asked for\n" in said
-
-
-def test_another_batch_size_is_refused(
-    output: Path, flawed_faces: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = tree(output)
-    assert main(command(flawed_faces, weights, output, "--batch-size", 3)) == 2
-    differences = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  - ")]
-    assert differences == ["  - computation.batch_size: 4 in the folder, 3 asked for"]
-    assert tree(output) == before
+    assert "\n  - computation.precision: float32 in the folder, float64 asked for\n" in said
 
 
 def test_other_weights_are_refused_and_the_same_elsewhere_are_not(
@@ -765,15 +755,17 @@ def test_an_image_that_spoiled_after_its_gradient_was_lost_becomes_a_failure(wei
 
 
 def test_a_sample_that_is_done_needs_its_image_no_more(weights: Path, tmp_path: Path) -> None:
-    """Only its neighbour in the batch is done again."""
-    dataset = make_faces(tmp_path / "faces", {"ann": 3})
+    """Unless its batch is computed again, for the sake of another sample."""
+    dataset = make_faces(tmp_path / "faces", {"ann": 6})
     output = tmp_path / "run"
     assert main(command(dataset, weights, output)) == 0
     before = tree(output)
-    (output / "block3" / "ann" / "1_grad.npy").unlink()
+    (output / "block3" / "ann" / "5_grad.npy").unlink()
     (dataset / "ann" / "0.png").write_bytes(b"")
     assert main(command(dataset, weights, output)) == 0
     assert tree(output) == before
+    (output / "block3" / "ann" / "1_grad.npy").unlink()
+    assert main(command(dataset, weights, output)) == 3
 
 
 def test_a_finished_run_with_an_edited_table_is_not_gone_on_with(
