@@ -431,7 +431,7 @@ def everything(parts: tuple[str, ...], end: float, path: Path) -> int:
     def write() -> None:
         verdicts = list(map(str, judged(rows)))
         figures = {"machine": machine, "tests": tests, "rows": [asdict(row) for row in rows], "verdicts": verdicts}
-        path.write_text(json.dumps(figures, indent=1) + "\n")
+        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
     def measure(name: str) -> None:
         for row in measured([sys.executable, __file__, "--in-process", name], name, CHOICES[name][1], end, places):
@@ -470,7 +470,9 @@ def surroundings(folder: Path) -> dict[str, str]:
     if not any(importlib.metadata.distributions(name="grafiqs")):
         about = folder / "installed" / f"grafiqs-{__version__}.dist-info"
         about.mkdir(parents=True)
-        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: grafiqs\nVersion: {__version__}\n")
+        (about / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: grafiqs\nVersion: {__version__}\n", encoding="utf-8"
+        )
     paths = [ROOT / "src", ROOT / "tests", folder / "installed", *filter(None, [os.environ.get("PYTHONPATH")])]
     (folder / "programs").mkdir(mode=0o700)
     others = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}

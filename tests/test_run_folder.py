@@ -525,6 +525,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "allow_insufficient_samples": ("--allow-insufficient-samples",),
     "strict": ("--strict", "--num-identities", 4, "--samples-per-identity", 2),
     "layers": ("--layers", "block4"),
+    "norms": ("--norms", "all"),
     "dump_gradients": ("--no-dump-gradients",),
     "gradient_dtype": ("--gradient-dtype", "float16"),
     "embeddings": ("--embeddings",),

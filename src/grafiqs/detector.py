@@ -227,7 +227,7 @@ def _trial() -> None:
     model = sys.stdin.buffer.read()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, ValueError):  # where the system does not say what is taken, or has narrower bounds
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        taken = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + _ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
     cv2.setNumThreads(1)  # each would take memory
     sys.stdout.buffer.write(_BEGUN)

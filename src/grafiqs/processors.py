@@ -39,6 +39,6 @@ def _granted() -> Iterator[float]:
 def _lines(path: str) -> list[str]:
     """The lines of a file of the system; none where there is no such file."""
     try:
-        return (_ROOT / path).read_text().splitlines()
+        return (_ROOT / path).read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
