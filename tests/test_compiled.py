@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -176,26 +177,35 @@ def test_a_compiler_that_fails_leaves_things_as_they_were(
     assert [path for path in (tmp_path / "programs").rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("damage", ["a byte", "cut", "empty"])
 def test_a_damaged_program_is_compiled_again_and_says_so(
-    network: IResNet, damage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    network: IResNet, fast: Computer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("grafiqs"), "propagate", True)
+    expected = fast(pixels(0)).scores
+    name = compiled._name(*fast._compiled())
+    right = programs.library(programs.folder(), name)
+    assert right is not None
+    content, compilations = right.read_bytes(), []
+
+    def compiling(*_: object, options: dict[str, str]) -> str:
+        compilations.append(name)
+        Path(options["aot_inductor.output_path"]).write_bytes(content)
+        return ""
+
+    monkeypatch.setattr("torch._inductor.aot_compile", compiling)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "programs"))
-    computer = Computer(network, CPU, SIZE, ("block4",))
-    computer.compile()
-    expected = computer(pixels(0)).scores
-    (library,) = binaries()
-    content = library.read_bytes()
-    middle = len(content) // 2
-    damaged = {"a byte": content[:middle] + b"\x00\xff" + content[middle + 2 :], "cut": content[:middle], "empty": b""}
-    library.unlink()  # what is loaded keeps its own bytes
-    library.write_bytes(damaged[damage])
-    again = Computer(network, CPU, SIZE, ("block4",))
-    again.compile()
-    assert "is damaged (its bytes were changed): compiling it again" in caplog.text
-    assert torch.equal(again(pixels(0)).scores, expected)
+    for damage in (content[:5000] + b"\x00\xff" + content[5002:], content[: len(content) // 2], b"", content[:-1]):
+        (programs.folder() / right.name).write_bytes(damage)
+        caplog.clear()
+        again = Computer(network, CPU, SIZE, LAYERS)
+        again.compile()
+        assert "is damaged (its bytes were changed): compiling it again" in caplog.text
+        assert torch.equal(again(pixels(0)).scores, expected)
+        programs.forget(programs.folder(), name)
+    assert len(compilations) == 4
+    (programs.folder() / right.name).write_bytes(content)
     caplog.clear()
-    Computer(network, CPU, SIZE, ("block4",)).compile()
+    Computer(network, CPU, SIZE, LAYERS).compile()
     assert caplog.text == ""
 
 

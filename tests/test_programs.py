@@ -60,7 +60,11 @@ def test_programs_go_to_the_users_cache_and_none_is_loaded_from_a_folder_prepare
     assert all(path.stat().st_mode & 0o077 == 0 for path in (kept, *kept.iterdir()))
     assert list(home.iterdir()) == [home / ".cache"]
     again = as_user(home, temporary, *command, "--output-dir", tmp_path / "again")
-    assert "was compiled before" in again.stdout or "it was before" in again.stdout
+    assert again.returncode == 0, again.stderr
+    assert "Compiling the computation" in done.stdout
+    assert "Compiling the computation" not in again.stdout
+    assert "compiled in float32, agrees with the reference" in again.stdout
+    assert len([path for path in kept.rglob("*") if path.is_file()]) == 1
     assert [path for path in temporary.rglob("*") if path != trap] == []
 
 
