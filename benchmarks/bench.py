@@ -20,7 +20,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -55,7 +56,7 @@ class Row:
     unit: str
 
 
-PARTS = ("gradients", "runs", "memory", "names", "drawing")
+PARTS = ("gradients", "runs", "start", "memory", "names", "drawing")
 
 SCAN = """
 import sys
@@ -66,6 +67,26 @@ kept = [dataset.samples(identity) for identity in dataset.identities] if dataset
 """
 """A program that scans a data set and keeps all names; without one, what starting such a program takes."""
 
+ONE_AT_A_TIME = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from PIL import Image
+from grafiqs.backbones.catalogue import DEPTHS
+from grafiqs.backbones.iresnet import IResNet
+from grafiqs.gradients import gradient_scores, image_gradients
+faces, weights, backbone, device = sys.argv[1:]
+network = IResNet(DEPTHS[backbone])
+network.load_state_dict(torch.load(weights, weights_only=True))
+network.eval().requires_grad_(False).to(device)
+for path in sorted(Path(faces).rglob("*.png")):
+    pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)[None].to(device)
+    gradients = image_gradients(network, (pixels / 255 - 0.5) / 0.5)
+    print(path, *(gradient_scores(gradient).item() for gradient in gradients.values()), flush=True)
+"""
+"""A program that scores a data set as research scripts do: plain, one image at a time, nothing checked or kept."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,6 +96,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256, help="images that every way computes, at least")
     parser.add_argument("--batches", help="batch sizes, comma-separated (default: 8,16; 64,256 on a GPU)")
     parser.add_argument("--run-images", type=int, help="images of the whole runs (default: 256; 50000 on a GPU)")
+    parser.add_argument(
+        "--start-images", default="100,400,2000", help="images of the runs of the way to the first image"
+    )
     parser.add_argument("--files", type=int, default=1_000_000, help="files of the data set that is scanned")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="the file of figures")
     options = parser.parse_args()
@@ -90,10 +114,11 @@ def main() -> None:
         weights = folder / "weights.pth"
         torch.save(network.state_dict(), weights)
         run_images = options.run_images or (50_000 if on_gpu else 256)
-        measurements: list[tuple[str, Callable[[], list[Row]]]] = [
+        measurements: list[tuple[str, Callable[[], Iterable[Row]]]] = [
             ("gradients", lambda: gradient_rates(network, device, batches, options.images)),
             ("runs", lambda: whole_runs(folder, weights, device, run_images)),
             ("runs", lambda: pipeline_alone(folder, weights, device)),
+            ("start", lambda: beginnings(folder, weights, options.backbone, device, options.start_images)),
             ("memory", lambda: memory(folder)),
             ("names", start_up),
             ("names", lambda: selection(folder / "names", options.files)),
@@ -283,6 +308,45 @@ def whole_runs(folder: Path, weights: Path, device: torch.device, count: int) ->
         ]
     checking = timed(lambda: grafiqs("verify", str(folder / "run_float32" / "dumps"), "--quiet"))
     return [Row("one at a time, images read", single, "images/s"), *rows, Row("verify", count / checking, "images/s")]
+
+
+def beginnings(folder: Path, weights: Path, backbone: str, device: torch.device, counts: str) -> Iterator[Row]:
+    """The way to the first score, and the whole process, of small runs: compiled before and not, and one at a time."""
+    run_quietly(sys.executable, "-c", "import cv2, grafiqs.extract")  # what the disk holds is in memory from here on
+    for count in map(int, counts.split(",")):
+        faces = noise(folder / f"start_{count}", count)
+        places = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+        places["XDG_CACHE_HOME"] = str(folder / f"programs_{count}")  # empty before the first run
+        alone = [sys.executable, "-c", ONE_AT_A_TIME, str(faces), str(weights), backbone, device.type]
+        run = [sys.executable, "-m", "grafiqs", "extract", "--image-path", str(faces), "--weights", str(weights)]
+        run += ["--device", device.type, "--compile", "on", "--no-dump-gradients", "--quiet", "--output-dir"]
+        times: dict[str, tuple[float, float]] = {}
+        for way in ("one at a time", "not compiled before", "compiled before"):
+            output, printed = folder / f"{count} {way}", folder / f"{count} {way}.txt"
+            command, told = ([*run, str(output)], output / "progress.jsonl") if times else (alone, printed)
+            times[way] = first, whole = first_line(command, told, printed, places)
+            yield Row(f"{count} images, {way}: to the first score", first, "s")
+            yield Row(f"{count} images, {way}: the whole process", whole, "s")
+            if way != "one at a time":
+                yield Row("... against one at a time", times["one at a time"][1] / whole, "x")
+        compiling = times["not compiled before"][0] - times["compiled before"][0]
+        yield Row(f"{count} images: compiling, by how much later the first score is there", compiling, "s")
+
+
+def first_line(command: list[str], told: Path, printed: Path, places: dict[str, str]) -> tuple[float, float]:
+    """Seconds until a file holds a line, and until the process has ended; what that prints goes to another file."""
+    start, first = time.perf_counter(), 0.0
+    with printed.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, env=places)
+        while process.poll() is None:
+            with suppress(FileNotFoundError):  # it is not there yet, or not any more
+                if not first and b"\n" in told.read_bytes():
+                    first = time.perf_counter() - start
+            time.sleep(0.01 if not first else 0.05)
+    whole = time.perf_counter() - start
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return first or whole, whole
 
 
 def noise(root: Path, count: int) -> Path:
