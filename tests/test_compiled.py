@@ -182,7 +182,7 @@ def test_a_damaged_program_is_compiled_again_and_says_so(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("grafiqs"), "propagate", True)
     expected = fast(pixels(0)).scores
-    name = compiled._name(*fast._compiled())
+    name = compiled._name(*fast._compiled(), programs.folder())
     right = programs.library(programs.folder(), name)
     assert right is not None
     content, compilations = right.read_bytes(), []

@@ -106,6 +106,15 @@ def above_of_another(place: Path) -> None:
     os.chown(place.parent, 12345, -1)
 
 
+def link_of_another_above(place: Path) -> None:
+    """The user's cache is a link to a link of somebody else's to a folder of the user's."""
+    (place.parents[1] / "own").mkdir(mode=0o700)
+    theirs = place.parents[1] / "theirs"
+    theirs.symlink_to(place.parents[1] / "own")
+    os.lchown(theirs, 12345, -1)
+    place.parent.symlink_to(theirs)
+
+
 def file(place: Path) -> None:
     place.parent.mkdir()
     place.touch()
@@ -123,14 +132,15 @@ UNSAFE = {
     writable_above: "others may write to",
     of_another: "belongs to another user",
     above_of_another: "belongs to another user",
+    link_of_another_above: "belongs to another user",
     file: "cannot be used",
-    no_home: "HOME is not set",
+    no_home: "HOME is not set to a folder",
 }
 
 
 @pytest.mark.parametrize("prepare", UNSAFE, ids=lambda prepare: prepare.__name__)
 def test_a_folder_that_is_not_the_users_alone_is_refused(place: Path, prepare: object) -> None:
-    if prepare in (of_another, above_of_another) and os.geteuid() != 0:
+    if prepare in (of_another, above_of_another, link_of_another_above) and os.geteuid() != 0:
         pytest.skip("only root gives folders away")
     prepare(place)  # type: ignore[operator]
     with pytest.raises(NoFolderError, match=UNSAFE[prepare]) as refused:  # type: ignore[index]
@@ -159,11 +169,62 @@ def test_a_run_with_such_a_folder_is_computed_without_compiling_and_says_so(
     assert [path for path in sorted(tmp_path.rglob("*")) if not path.is_relative_to(run)] == before
 
 
-def test_a_full_disk_is_no_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_compiled_on_a_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(place.parents[1])
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=programs.ROOM - 1))
     with pytest.raises(NoFolderError, match="is full"):
+        programs.need_room(programs.folder())
+
+
+def test_folders_are_the_users_alone_whatever_the_mask_and_made_when_they_are_needed(place: Path) -> None:
+    with pytest.raises(NoFolderError):
+        programs.folder(make=False)
+    assert not place.parent.exists()
+    before = os.umask(0o002)
+    try:
+        made = programs.folder()
+    finally:
+        os.umask(before)
+    assert all(folder.stat().st_mode & 0o777 == 0o700 for folder in (made, place, place.parent))
+    assert programs.folder(make=False) == made
+
+
+def test_nothing_is_made_in_the_home_of_another(place: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives folders away")
+    os.chown(place.parents[1], 12345, -1)
+    with pytest.raises(NoFolderError, match="belongs to another user"):
         programs.folder()
+    assert list(place.parents[1].iterdir()) == []
+    os.chown(place.parents[1], os.geteuid(), -1)
+
+
+@pytest.mark.parametrize("kind", ["of another", "writable", "a link", "a pipe", "a folder"])
+def test_a_library_that_is_not_the_users_alone_is_not_loaded(place: Path, kind: str) -> None:
+    """Whoever lays it there knows the checksum that its name is to have."""
+    folder = programs.folder()
+    made = folder / "made.so"
+    made.write_bytes(b"library")
+    path = programs.keep(made, folder, "name")
+    assert programs.library(folder, "name") == path
+    if kind == "of another":
+        if os.geteuid() != 0:
+            pytest.skip("only root gives files away")
+        os.chown(path, 12345, -1)
+    elif kind == "writable":
+        path.chmod(0o722)
+    else:
+        path.rename(folder / "elsewhere")
+        if kind == "a link":
+            path.symlink_to("elsewhere")
+        elif kind == "a pipe":
+            os.mkfifo(path)
+        else:
+            path.mkdir()
+    with pytest.raises((ValueError, OSError)):
+        programs.library(folder, "name")
+    programs.forget(folder, "name")
+    assert programs.library(folder, "name") is None
 
 
 def test_a_folder_that_cannot_be_written_to_is_none(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,7 @@ def edited(name: str, old: str, new: str) -> Callable[[Path], object]:
         (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe\0"), "damaged"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "damaged"),
         (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "damaged"),
-        (edited("manifest.json", f'"format": {manifests.FORMAT}', '"format": 99'), "another format"),
+        (edited("manifest.json", f'"format": {manifests.FORMAT}', '"format": 99'), "another version of grafiqs"),
         (edited("manifest.json", '"ann/0.png"', '"../0.png"'), "leads out"),
         (edited("manifest.json", '"ann/0.png"', '"/ann/0.png"'), "leads out"),
         (edited("manifest.json", '"ann/0.png"', "7"), "damaged"),

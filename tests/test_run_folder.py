@@ -562,7 +562,8 @@ def test_a_run_with_another_option_is_refused(
     assert main(command(dataset, weights, output, *(OTHERS | INPUTS)[name])) == 2
     said = capsys.readouterr().err
     assert f"{output} holds another run" in said
-    assert f"\n  - {'options' if name in OTHERS else 'preprocessing'}.{name}" in said
+    section = "options." if name in OTHERS else "preprocessing."
+    assert f"\n  - {'layers.image' if name == 'layers' else section + name}" in said
     assert "--overwrite" in said
     assert tree(output) == before
 
@@ -779,6 +780,13 @@ def test_a_finished_run_with_an_edited_table_is_not_gone_on_with(
     assert main(command(flawed_faces, weights, output)) == 2
     assert "is damaged (scores.csv was changed since)" in capsys.readouterr().err
     assert tree(output) == before
+
+
+def test_layers_that_are_named_in_full_are_the_same_run(faces: Path, weights: Path, tmp_path: Path) -> None:
+    run = ["extract", "--image-path", str(faces), "--weights", str(weights), "--num-identities", "1", "--quiet"]
+    run += ["--output-dir", str(tmp_path / "run")]
+    assert main(run) == 0
+    assert main([*run, "--layers", "image,block1,block2,block3,block4"]) == 0
 
 
 # -- the tables ----------------------------------------------------------------------------------------------

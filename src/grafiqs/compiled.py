@@ -61,7 +61,7 @@ def program(step: nn.Module, pixels: Tensor, traces: bool = False) -> Program:
     Raises CompileError when there is no compiler, or it fails; NoFolderError when no folder can keep programs safely.
     """
     place = programs.folder()
-    name = _name(step, pixels, traces)
+    name = _name(step, pixels, traces, place)
     made = _on_gpu if pixels.is_cuda else _on_cpu
     if is_known(step, pixels, traces):
         try:
@@ -73,6 +73,7 @@ def program(step: nn.Module, pixels: Tensor, traces: bool = False) -> Program:
                 "warning: the compiled program in %s is damaged (%s): compiling it again", shown(place), _reason(error)
             )
             programs.forget(place, name)
+    programs.need_room(place)
     log.info("Compiling the computation: a minute or two, once for all runs like this")
     try:
         return made(step, pixels, place, name)
@@ -83,7 +84,8 @@ def program(step: nn.Module, pixels: Tensor, traces: bool = False) -> Program:
 def is_known(step: nn.Module, pixels: Tensor, traces: bool = False) -> bool:
     """Whether such a program was compiled before, on this machine, so that it is there in a moment."""
     try:
-        return programs.is_known(programs.folder(), _name(step, pixels, traces))
+        place = programs.folder(make=False)
+        return programs.is_known(place, _name(step, pixels, traces, place))
     except NoFolderError:
         return False
 
@@ -190,12 +192,15 @@ def _reason(error: Exception) -> str:
 # -- what tells programs apart -----------------------------------------------------------------------------
 
 
-def _name(step: nn.Module, pixels: Tensor, traces: bool) -> str:
+def _name(step: nn.Module, pixels: Tensor, traces: bool, place: Path) -> str:
     """The name of the program: a hash of everything that decides what it computes, but for the values of weights."""
     state = chain(step.named_parameters(), step.named_buffers())
     layouts = [(name, tuple(value.shape), value.stride(), str(value.dtype)) for name, value in state]
     device = torch.cuda.get_device_name(pixels.device) if pixels.is_cuda else torch.backends.cpu.get_cpu_capability()
-    graph = traced(step, pixels).code if traces else None
+    graph = None
+    if traces:
+        with _compiling(place):  # the compiler's front end sets its variables when it is imported
+            graph = traced(step, pixels).code
     what = (str(step), layouts, tuple(pixels.shape), device, torch.__version__, torch.get_num_threads(), graph)
     settings = sorted((GPU_SETTINGS if pixels.is_cuda else CPU_SETTINGS).items())
     return hashlib.sha256(repr((what, settings, _definition())).encode()).hexdigest()[:32]

@@ -108,8 +108,8 @@ class Preparation:
             self._refuse_wrong_device(engine, precision, [] if again is None else again.beyond(precision))
         elif seen is not None and seen.images == 0:
             log.warning(
-                "warning: the computation, %s in %s, could not be checked: no image has a finite score",
-                *(engine, precision),
+                "warning: the computation, %s in %s, could not be checked: %s",
+                *(engine, precision, "no image can be read" if self.first is None else "no image has a finite score"),
             )
         elif seen is not None:
             log.info(

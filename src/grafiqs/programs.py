@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
@@ -32,6 +33,9 @@ _COMPLETE = "complete"
 _WORKSHOP = "compiling-"
 """How the folders begin in which programs are being compiled."""
 
+_LINKS = 40
+"""The most links that a path may lead through, as the system has it."""
+
 _DIGITS = 32
 """Digits of a checksum that stand in a file's name."""
 
@@ -40,31 +44,34 @@ class NoFolderError(Exception):
     """There is no folder that programs can be kept in safely; the message is the reason, and the way out."""
 
 
-def folder() -> Path:
+def folder(make: bool = True) -> Path:
     """The folder of the programs of this PyTorch, processor and number of threads, made if it is missing.
 
     It lies in the user's cache folder, `$XDG_CACHE_HOME/grafiqs` or `$HOME/.cache/grafiqs`, or in the place that
     PyTorch's own variable names. PyTorch's default is no such place: it lies in /tmp, where others can make it first.
     Programs are made for a number of threads and for one processor's instructions.
-    Raises NoFolderError when that folder is not the user's alone, cannot be made, or has no room.
+    Raises NoFolderError when that folder is not the user's alone, cannot be made or, not to be made, is missing.
     """
     root = _root()
     processor = hashlib.sha256(repr(sorted(torch.cpu.get_capabilities().items())).encode()).hexdigest()[:8]
     place = root / f"torch-{torch.__version__}-{torch.get_num_threads()}-threads-{processor}"
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
         reason = _unsafe_above(root)
-        for own in (root, place):
-            if reason is None:
-                own.mkdir(mode=0o700, exist_ok=True)
-                reason = _unsafe(own)
-        if reason is None and shutil.disk_usage(place).free < ROOM:
-            reason = f"the disk of {shown(place)} is full"
+        if reason is None and make:
+            for missing in [above for above in (*reversed(place.parents), place) if not os.path.lexists(above)]:
+                missing.mkdir(mode=0o700, exist_ok=True)
+        reason = reason or _unsafe(root) or _unsafe(place)
     except OSError as error:
         reason = f"{shown(error.filename or place)} cannot be used: {error.strerror or error}"
     if reason:
         raise NoFolderError(f"{reason}; XDG_CACHE_HOME can name another folder of yours")
     return place
+
+
+def need_room(place: Path) -> None:
+    """Raise NoFolderError when the disk has no room for compiling."""
+    if shutil.disk_usage(place).free < ROOM:
+        raise NoFolderError(f"the disk of {shown(place)} is full; XDG_CACHE_HOME can name another folder of yours")
 
 
 @contextmanager
@@ -97,7 +104,7 @@ def _root() -> Path:
         return Path(caches, "grafiqs")
     home = os.environ.get("HOME", "")
     if not os.path.isabs(home):
-        raise NoFolderError("HOME is not set, so that there is no cache folder; XDG_CACHE_HOME can name one")
+        raise NoFolderError("HOME is not set to a folder, so that there is no cache; XDG_CACHE_HOME can name one")
     return Path(home, ".cache", "grafiqs")
 
 
@@ -108,26 +115,49 @@ def _is_default(given: str) -> bool:
 
 
 def _unsafe(own: Path) -> str | None:
-    """Why somebody else could lay something into a folder of programs, in words; None if nobody can."""
+    """Why somebody else could lay something into a folder of programs, or has, in words; None if nobody can."""
     found = os.lstat(own)
     if stat.S_ISLNK(found.st_mode):
         return f"{shown(own)} is a link"
     if found.st_uid != os.geteuid():
         return f"{shown(own)} belongs to another user"
     if found.st_mode & 0o022:
-        return f"others may write to {shown(own)} (chmod go-w mends it)"
+        return f"others may write to {shown(own)}, and may have: remove it with all that lies in it"
     return None if os.access(own, os.W_OK | os.X_OK) else f"{shown(own)} cannot be written to"
 
 
 def _unsafe_above(own: Path) -> str | None:
-    """Why somebody else could put another folder in the place of one; links of the user's or root's are followed."""
-    for above in (*own.parents, *Path(os.path.realpath(own)).parents):
-        found = os.lstat(above)
+    """Why somebody else could put another folder in the place of one, in words; None if nobody can."""
+    for above, found in _way_to(own.parent):
         if found.st_uid not in (0, os.geteuid()):
             return f"{shown(above)} belongs to another user"
         if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX and not stat.S_ISLNK(found.st_mode):
-            return f"others may write to {shown(above)} (chmod go-w mends it)"
+            return f"others may write to {shown(above)}"
     return None
+
+
+def _way_to(place: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every folder and every link that a path leads through, as far as they exist."""
+    here, names, links = Path("/"), list(reversed(place.parts[1:])), 0
+    yield here, os.lstat(here)
+    while names:
+        name = names.pop()
+        if name == "..":
+            here = here.parent
+            continue
+        here /= name
+        try:
+            found = os.lstat(here)
+        except FileNotFoundError:
+            return
+        yield here, found
+        if stat.S_ISLNK(found.st_mode):
+            links += 1
+            if links > _LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(place))
+            target = Path(os.readlink(here))
+            here = Path("/") if target.is_absolute() else here.parent
+            names += reversed(target.parts[target.is_absolute() :])
 
 
 # -- what lies in it ---------------------------------------------------------------------------------------
@@ -144,15 +174,22 @@ def library(place: Path, name: str) -> Path | None:
     Raises ValueError when they are not: what is loaded must not be damaged, since it is run.
     """
     for path in place.glob(f"{name}-*.so"):
-        if _sha256(path)[:_DIGITS] != path.stem.rpartition("-")[2]:
-            raise ValueError("its bytes were changed")
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+                raise ValueError("it is not a file of yours alone")
+            if hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS] != path.stem.rpartition("-")[2]:
+                raise ValueError("its bytes were changed")
         return path
     return None
 
 
 def keep(made: Path, place: Path, name: str) -> Path:
     """Keep a library under its name and the checksum of its bytes."""
-    path = place / f"{name}-{_sha256(made)[:_DIGITS]}.so"
+    made.chmod(0o700)
+    with made.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    path = place / f"{name}-{checksum[:_DIGITS]}.so"
     os.replace(made, path)
     return path
 
@@ -171,9 +208,11 @@ def complete(kernels: Path) -> None:
 
 def forget(place: Path, name: str) -> None:
     """Remove what is kept of a program."""
-    for path in place.glob(f"{name}-*.so"):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(place / name, ignore_errors=True)
+    for path in (*place.glob(f"{name}-*.so"), place / name):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -196,8 +235,3 @@ def _is_alive(process: int) -> bool:
     except OSError:
         pass
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -179,7 +179,12 @@ def read(folder: Path) -> Manifest:
     need_utf8()
     path = folder / NAME
     try:
-        return _parsed(json.loads(path.read_bytes()))
+        document = json.loads(path.read_bytes())
+        found = document["format"]
+        if type(found) is not int:
+            raise ValueError("its format is not a number")
+        if found == FORMAT:
+            return _parsed(document)
     except FileNotFoundError as error:
         raise RequestError(f"{shown(folder)} is no run folder: it has no {NAME}") from error
     except OSError as error:
@@ -189,6 +194,10 @@ def read(folder: Path) -> Manifest:
             f"{shown(path)} is damaged, and no manifest of a run ({shown(error)}): "
             "give another --output-dir, or remove that folder by hand"
         ) from error
+    raise RequestError(
+        f"{shown(folder)} holds a run of another version of grafiqs (format {found}; this one reads {FORMAT}): "
+        "read it with that version, or give another folder"
+    )
 
 
 def _parsed(document: dict[str, Any]) -> Manifest:
@@ -223,10 +232,14 @@ def _parsed(document: dict[str, Any]) -> Manifest:
 
 
 def _binding(section: Any) -> Any:
-    """What of a section binds a run. The batch size does not: with another one, it is another environment."""
-    return (
-        {key: value for key, value in section.items() if key != "batch_size"} if isinstance(section, dict) else section
-    )
+    """What of a section binds a run.
+
+    The batch size does not: with another one, it is another environment. Nor do the layers as they were asked for:
+    those that were taken have a section of their own.
+    """
+    if not isinstance(section, dict):
+        return section
+    return {key: value for key, value in section.items() if key not in ("batch_size", "layers")}
 
 
 def _count(value: object) -> int:
