@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import nn
 
-from grafiqs import Options, RequestError, devices, extract, extract_gradients
+from grafiqs import Options, RequestError, cli, devices, extract, extract_gradients
 from grafiqs.cli import main
 from making import tree
 
@@ -334,7 +334,7 @@ def test_memory_is_kept_inside_the_block_and_by_a_command_all_of_it() -> None:
     alone("check_what_is_kept")
 
 
-def test_a_command_keeps_all_memory_and_the_library_does_not(
+def test_a_command_keeps_all_memory_in_a_process_of_its_own_alone(
     plain: dict[str, bytes], faces: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -342,8 +342,13 @@ def test_a_command_keeps_all_memory_and_the_library_does_not(
     run(faces, weights, tmp_path / "run")
     assert not calls
     monkeypatch.setattr(extract, "extract_gradients", lambda _: calls.append("run"))
-    assert main(["extract", "--image-path", str(faces), "--weights", str(weights), "--quiet"]) == 0
-    assert calls == ["kept", "run"]
+    arguments = ["extract", "--image-path", str(faces), "--weights", str(weights), "--quiet"]
+    assert main(arguments) == 0
+    assert calls == ["run"]
+    monkeypatch.setattr(cli, "_begin", lambda: None)  # which makes the process as a command should find it
+    monkeypatch.setattr(sys, "argv", ["grafiqs", *arguments])
+    assert main() == 0
+    assert calls == ["run", "kept", "run"]
 
 
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

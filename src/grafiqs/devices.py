@@ -38,6 +38,11 @@ _FLAGS = [
     (torch.backends.cudnn, "enabled", True),
     (torch.backends.cudnn, "benchmark", False),
     (torch.backends.cudnn, "deterministic", True),
+    *(
+        [(torch.backends.cudnn, "depthwise_kernel", "auto")]
+        if hasattr(torch.backends.cudnn, "depthwise_kernel")
+        else []
+    ),
     (torch.backends.mkldnn, "enabled", True),
 ]
 
@@ -223,7 +228,7 @@ def kept_memory() -> Iterator[None]:
 
 
 def keep_all_memory() -> None:
-    """Keep all memory that is freed for what comes next, blocks of any size, in a process that does nothing else."""
+    """From now on, keep all memory that is freed for what comes next: in a process that does nothing else."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_MAX, 0)

@@ -178,6 +178,7 @@ def _exit_code(parser: _Parser, arguments: Sequence[str] | None, signals: Signal
     try:
         log_to_terminal(quiet=False)
         command = parser.parse_args(arguments)
+        command.own_process = arguments is None
         log_to_terminal(command.quiet)
         work: _Work = command.verb(command)
         signals.listen()  # now that all is loaded
@@ -217,7 +218,8 @@ def _extract(command: argparse.Namespace) -> _Work:
     from grafiqs.extract import extract_gradients  # loads torch
 
     def work() -> int:
-        devices.keep_all_memory()
+        if command.own_process:
+            devices.keep_all_memory()
         summary = extract_gradients(options)
         return 1 if summary and summary.failed else 0
 
