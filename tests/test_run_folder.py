@@ -563,7 +563,7 @@ def test_a_run_with_another_option_is_refused(
     said = capsys.readouterr().err
     assert f"{output} holds another run" in said
     section = "options." if name in OTHERS else "preprocessing."
-    assert f"\n  - {'layers.image' if name == 'layers' else section + name}" in said
+    assert f"\n  - {'layers.' if name == 'layers' else section + name}" in said
     assert "--overwrite" in said
     assert tree(output) == before
 

@@ -154,8 +154,8 @@ MOBILEFACENET = Family(
     blocks=("conv_3", "conv_4", "conv_5", "prelu"),
     shapes=_MOBILE_SHAPES,
     embedding_size=128,
-    caution="on real faces with the published weights, `image` follows blur and darkness, less so covered eyes; "
-    "block2 to block4 fall in the dark",
+    caution="on real faces with the published weights, `image` follows blur, darkness and covered eyes; block2 and "
+    "block3 follow blur alone",
     sources=("bubbliiiing/arcface-pytorch: MIT",),
     published=(
         Published(
@@ -174,7 +174,7 @@ MOBILEFACENET_RELU6 = Family(
     shapes=_MOBILE_SHAPES,
     embedding_size=128,
     caution="on real faces with the published weights, `image` to block3 follow blur, darkness and covered eyes; "
-    "block4 falls with all three",
+    "block2 darkness less than the others",
     sources=("foamliu/MobileFaceNet: Apache-2.0",),
     preprocessing=IMAGENET,
     published=(
