@@ -57,10 +57,11 @@ def folder(make: bool = True) -> Path:
     place = root / f"torch-{torch.__version__}-{torch.get_num_threads()}-threads-{processor}"
     try:
         reason = _unsafe_above(root)
-        if reason is None and make:
-            for missing in [above for above in (*reversed(place.parents), place) if not os.path.lexists(above)]:
-                missing.mkdir(mode=0o700, exist_ok=True)
-        reason = reason or _unsafe(root) or _unsafe(place)
+        for own in (root, place):
+            if reason is None and make:
+                for missing in [above for above in (*reversed(own.parents), own) if not os.path.lexists(above)]:
+                    missing.mkdir(mode=0o700, exist_ok=True)
+            reason = reason or _unsafe(own)
     except OSError as error:
         reason = f"{shown(error.filename or place)} cannot be used: {error.strerror or error}"
     if reason:
