@@ -133,7 +133,7 @@ UNSAFE = {
     of_another: "belongs to another user",
     above_of_another: "belongs to another user",
     link_of_another_above: "belongs to another user",
-    file: "cannot be used",
+    file: "is not a folder",
     no_home: "HOME is not set to a folder",
 }
 

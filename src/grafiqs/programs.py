@@ -120,6 +120,8 @@ def _unsafe(own: Path) -> str | None:
     found = os.lstat(own)
     if stat.S_ISLNK(found.st_mode):
         return f"{shown(own)} is a link"
+    if not stat.S_ISDIR(found.st_mode):
+        return f"{shown(own)} is not a folder"
     if found.st_uid != os.geteuid():
         return f"{shown(own)} belongs to another user"
     if found.st_mode & 0o022:
