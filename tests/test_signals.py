@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from grafiqs import signals
 from grafiqs.cli import main
-from grafiqs.errors import RequestError
+from grafiqs.errors import RequestError, StoppedError
 from grafiqs.run.journal import Journal, Scored
 from making import tree
 
@@ -193,6 +194,18 @@ def test_a_signal_that_is_lost_at_the_end_is_told_by_the_exit_code(
     assert tree(tmp_path / "run") == tree(finished)
 
 
+def test_a_signal_that_a_library_makes_an_error_of_is_told_by_the_exit_code(
+    faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(_: object) -> None:
+        swallow()
+        raise StoppedError("what came of it")
+
+    monkeypatch.setattr("grafiqs.select.select_subset", failing)
+    assert main(["select", "--image-path", str(faces)]) == 128 + TERM
+    assert capsys.readouterr().err == "grafiqs: what came of it\n"
+
+
 @pytest.mark.parametrize("number", [INT, TERM])
 def test_a_signal_while_an_error_is_told_shows_no_traceback(
     number: int, faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -264,6 +277,13 @@ def test_a_call_in_somebodys_process_leaves_its_signals_alone(arguments: list[st
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_thread_may_call_the_command(faces: Path, tmp_path: Path) -> None:
+    """It hears no signals."""
+    arguments = ["select", "--image-path", str(faces), "--output", str(tmp_path / "subset.csv")]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(main, arguments).result() == 0
 
 
 def test_what_is_not_a_signal_is_still_shown_where_it_cannot_be_raised() -> None:

@@ -44,8 +44,8 @@ class Signals:
             for number in _NUMBERS:
                 found = signal.getsignal(number)
                 if found not in (signal.SIG_IGN, None):
-                    self._found[number] = found
                     signal.signal(number, self._hear)
+                    self._found[number] = found
         sys.unraisablehook = self._passed_over
         self._raises = True
         self.check()

@@ -32,7 +32,10 @@ def in_utf8() -> None:
         os.environ["PYTHONUTF8"] = "1"  # for the processes that this one begins
         os.environ.setdefault("PYTHONIOENCODING", f"{sys.getfilesystemencoding()}:backslashreplace")
         _hold_ctrl_c(True)
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - the same command
+        try:
+            os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - the same command
+        except OSError:  # names are refused, then
+            _hold_ctrl_c(False)
 
 
 def _names_are_utf8() -> bool:

@@ -163,8 +163,9 @@ def _run(parser: _Parser, arguments: Sequence[str] | None) -> int:
         finally:
             signals.restore()
         if signals.heard and code != 128 + signals.heard:  # what it raised was caught on the way
+            if code < RequestError.exit_code:  # from there on, something was said
+                log.error("%s", _STOPPED)
             code = 128 + signals.heard
-            log.error("%s", _STOPPED)
         return code
     except BrokenPipeError:  # nobody reads what is said any more
         _silence(1, 2)
