@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -11,12 +12,10 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext
-from multiprocessing.synchronize import Lock
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -107,8 +106,7 @@ def read_ahead(
     pool: Executor
     if processes:
         spawn = multiprocessing.get_context("spawn")  # a copy of a process with threads and a GPU in it cannot work
-        readers = _handed_out(reader, processes, spawn)
-        pool = _Processes(processes, spawn, initializer=_start, initargs=(readers, spawn.Lock()))
+        pool = _Processes(processes, spawn, initializer=_start, initargs=(_shared(reader),))
         work, size, ahead = _read_here, _CHUNK, ahead // _CHUNK + 2 * processes
     else:
         pool, size = ThreadPoolExecutor(THREADS), 1
@@ -143,21 +141,16 @@ class _Processes(ProcessPoolExecutor):
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _handed_out(reader: Reader, processes: int, context: SpawnContext) -> Connection:
-    """Where each process gets the reader from.
+def _shared(reader: Reader) -> Connection:
+    """The reader, pickled, in a file without a name, which every process reads for itself.
 
     The pool itself would write it to one process after the other, and wait each time until that has imported PyTorch.
+    Only connections can be given to a process that begins.
     """
-    here, there = context.Pipe(duplex=False)
-    pickled = pickle.dumps(reader)
-
-    def hand_out() -> None:
-        with there, suppress(OSError):  # a process that has died takes none
-            for _ in range(processes):
-                there.send_bytes(pickled)
-
-    threading.Thread(target=hand_out, daemon=True).start()
-    return here
+    with os.fdopen(os.memfd_create("reader"), "wb") if hasattr(os, "memfd_create") else TemporaryFile() as file:
+        pickle.dump(reader, file)
+        file.flush()
+        return Connection(os.dup(file.fileno()), writable=False)
 
 
 def _chunks(locations: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -172,13 +165,12 @@ _here: list[Reader] = []
 """The reader of this process."""
 
 
-def _start(readers: Connection, turn: Lock) -> None:
+def _start(shared: Connection) -> None:
     """Make this process read: quietly, on one core, and no longer than the process that began it lives."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    with turn:
-        pickled = readers.recv_bytes()
-    reader: Reader = pickle.loads(pickled)  # noqa: S301 - by the process that began this one
+    with mmap.mmap(shared.fileno(), 0, access=mmap.ACCESS_READ) as pickled:  # all processes have one place in the file
+        reader: Reader = pickle.loads(pickled)  # noqa: S301 - by the process that began this one
     if reader.faces is not None:
         import cv2
 
