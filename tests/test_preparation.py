@@ -434,6 +434,23 @@ def test_the_first_batch_is_computed_once(command: list[str], tmp_path: Path, mo
     assert sorted(path.name for path in (tmp_path / "scores").iterdir() if path.is_dir()) == []
 
 
+def test_the_first_batch_is_read_once_while_the_engine_is_chosen(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    read = Reader.__call__
+
+    def counting(self: Reader, location: str) -> Any:
+        seen.append(location)
+        return read(self, location)
+
+    monkeypatch.setattr(Reader, "__call__", counting)
+    monkeypatch.setattr("grafiqs.extract.are_plainly_unaligned", lambda *_: False)
+    monkeypatch.setattr("grafiqs.preparation.Computer.was_compiled_before", lambda _self: False)
+    assert main([*command, "--compile", "auto", "--quiet", "--output-dir", str(tmp_path / "run")]) == 0
+    assert len(seen) == len(set(seen)) > 0
+
+
 def test_a_dry_run_measures_what_the_run_does(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,13 @@ from grafiqs.programs import NoFolderError
 VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
 
 
-def as_user(home: Path, temporary: Path, *arguments: object, **others: str) -> subprocess.CompletedProcess[str]:
+def as_user(
+    home: Path, temporary: Path, *arguments: object, program: Sequence[object] = ("-m", "grafiqs"), **others: str
+) -> subprocess.CompletedProcess[str]:
     """The command in the environment of a user, who sets none of the variables."""
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     environment |= {"HOME": str(home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", **others}
-    command = [sys.executable, "-m", "grafiqs", *map(str, arguments)]
+    command = [sys.executable, *map(str, program), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
@@ -66,6 +69,63 @@ def test_programs_go_to_the_users_cache_and_none_is_loaded_from_a_folder_prepare
     assert "compiled in float32, agrees with the reference" in again.stdout
     assert len([path for path in kept.rglob("*") if path.is_file()]) == 1
     assert [path for path in temporary.rglob("*") if path != trap] == []
+
+
+FACTORY = """
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for number in range(1, 5):
+            parts = nn.Conv2d(3 if number == 1 else 4, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ELU()
+            self.add_module(f"layer{number}", nn.Sequential(*parts))
+
+    def forward(self, x):
+        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
+
+def small():
+    return Network().eval()
+"""
+
+AND_LOOK = """
+import os, sys
+from grafiqs.cli import main
+
+before = dict(os.environ)
+code = main()
+print("changed:", {name for name, _ in set(before.items()) ^ set(os.environ.items())})
+sys.exit(code)
+"""
+
+
+def test_compiling_a_network_of_the_users_own_leaves_no_variable_set_and_no_file_elsewhere(
+    faces: Path, tmp_path: Path
+) -> None:
+    home, temporary, code = tmp_path / "home", tmp_path / "tmp", tmp_path / "code"
+    for folder in (home, temporary, code):
+        folder.mkdir(mode=0o700)
+    (code / "own.py").write_text(FACTORY)
+    (code / "look.py").write_text(AND_LOOK)
+    network = ("--backbone", "own:small", "--blocks", "layer1,layer2,layer3,layer4", "--compile", "on")
+    few = ("--num-identities", "1", "--samples-per-identity", "2", "--batch-size", "2", "--device", "cpu")
+    done = as_user(
+        home,
+        temporary,
+        "extract",
+        "--image-path",
+        faces,
+        *network,
+        *few,
+        "--output-dir",
+        tmp_path / "run",
+        program=(code / "look.py",),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "compiled in float32, agrees with the reference" in done.stdout
+    assert done.stdout.splitlines()[-1] == "changed: set()"
+    assert list(temporary.iterdir()) == []
+    assert list(home.iterdir()) == [home / ".cache"]
 
 
 def linked(place: Path) -> None:
@@ -148,25 +208,48 @@ def test_a_folder_that_is_not_the_users_alone_is_refused(place: Path, prepare: o
     assert "XDG_CACHE_HOME" in str(refused.value)
 
 
-@pytest.mark.parametrize("prepare", [writable, no_home], ids=lambda prepare: prepare.__name__)
+UNUSABLE = {
+    "writable by others": "others may write to",
+    "without HOME": "HOME is not set to a folder",
+    "unwritable": "cannot be used",
+    "full": "is full",
+}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A home on a disk of one megabyte."""
+    home = tmp_path / "home"
+    home.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(home)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    yield home
+    subprocess.run(["umount", str(home)], check=True)
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
 def test_a_run_with_such_a_folder_is_computed_without_compiling_and_says_so(
-    prepare: object, command: list[object], tmp_path: Path
+    kind: str, command: list[object], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     home, temporary = tmp_path / "home", tmp_path / "tmp"
-    home.mkdir(mode=0o700)
+    if kind == "full":
+        request.getfixturevalue("small_disk")
+    else:
+        home.mkdir(mode=0o700)
     temporary.mkdir()
-    if prepare is not no_home:
-        prepare(home / ".cache" / "grafiqs")  # type: ignore[operator]
-    others = {"HOME": ""} if prepare is no_home else {}
-    before = sorted(tmp_path.rglob("*"))
+    if kind == "writable by others":
+        writable(home / ".cache" / "grafiqs")
+    if kind == "unwritable":
+        home = Path("/proc")  # nobody, not even root, makes a folder there
+    others = {"HOME": ""} if kind == "without HOME" else {}
     done = as_user(home, temporary, *command, "--output-dir", tmp_path / "run", **others)
     assert done.returncode == 0, done.stderr
-    assert f"the computation is not compiled ({UNSAFE[no_home]}" in done.stderr or (
-        UNSAFE[prepare] in done.stderr and "the computation is not compiled (" in done.stderr  # type: ignore[index]
-    )
+    assert f"{UNUSABLE[kind]}" in done.stderr
+    assert "the computation is not compiled (" in done.stderr
     assert "it runs as it is" in done.stderr
-    run = tmp_path / "run"
-    assert [path for path in sorted(tmp_path.rglob("*")) if not path.is_relative_to(run)] == before
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "run")]
+    assert left == list(temporary.iterdir()) == []
 
 
 def test_nothing_is_compiled_on_a_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,9 +322,16 @@ def test_a_folder_that_cannot_be_written_to_is_none(place: Path, monkeypatch: py
 def test_pytorchs_own_default_is_not_taken_for_the_users_choice(
     place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    default = Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(default))
-    assert programs.folder().is_relative_to(place)
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    for user in (getpass.getuser(), "a/b"):
+        monkeypatch.setattr(getpass, "getuser", lambda user=user: user)
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", default_cache_dir())
+        assert programs.folder().is_relative_to(place)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    named_alike = tmp_path / "torchinductor_of_mine"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(named_alike))
+    assert programs.folder().is_relative_to(named_alike)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "chosen"))
     assert programs.folder().is_relative_to(tmp_path / "chosen")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")

@@ -43,7 +43,10 @@ CPU_SETTINGS = {
 GPU_SETTINGS = {"deterministic": True, "layout_optimization": tuning.LAYOUT_OPTIMIZATION}
 """The same for a GPU."""
 
-_DEFINITION = ("backbones", "compiled.py", "computer.py", "gradients.py", "images.py", "precision.py")
+_DEFINITION = (
+    *("backbones", "compiled.py", "computer.py", "devices.py", "gradients.py", "images.py", "precision.py"),
+    "tuning.py",
+)
 """The sources that decide what a program computes: with others, it is another program."""
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import getpass
 import glob
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -111,8 +113,11 @@ def _root() -> Path:
 
 def _is_default(given: str) -> bool:
     """Whether this is PyTorch's own place, which it writes into its variable when its compiler is first imported."""
-    place = Path(os.path.abspath(given))
-    return place.name.startswith("torchinductor_") and place.parent == Path(os.path.abspath(tempfile.gettempdir()))
+    try:
+        user = re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser())
+    except (KeyError, ModuleNotFoundError, OSError):  # a user without a name
+        user = f"uid_{os.getuid()}"
+    return os.path.abspath(given) == os.path.abspath(os.path.join(tempfile.gettempdir(), f"torchinductor_{user}"))
 
 
 def _unsafe(own: Path) -> str | None:
