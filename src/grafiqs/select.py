@@ -33,12 +33,6 @@ class Sample:
     name: str
     location: str
 
-    @property
-    def output(self) -> str:
-        """POSIX path of its gradient relative to the layer's folder."""
-        path = self.name + GRADIENT
-        return f"{self.identity}/{path}" if self.identity else path
-
 
 @dataclass(frozen=True)
 class Subset:

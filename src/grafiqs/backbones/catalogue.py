@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
 LAYERS = ("image", "block1", "block2", "block3", "block4")
 """Where gradients are taken: the preprocessed input and the output activations of the four stages."""
@@ -70,6 +71,16 @@ class Preprocessing:
             mean=_of_channels(mean) or self.mean,
             std=_of_channels(std) or self.std,
         )
+
+    def source(self) -> dict[str, Any]:
+        """What decides the input that images become, as JSON values."""
+        return {
+            "size": list(self.size),
+            "resize": "bilinear, antialiased, in uint8",
+            "channel_order": self.channel_order,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
 
     def __str__(self) -> str:
         height, width = self.size
