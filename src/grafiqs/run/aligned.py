@@ -18,7 +18,7 @@ from grafiqs.run.journal import Aligned, Journal
 from grafiqs.run.manifest import compared, documented_subset, subset_differences, subset_document
 from grafiqs.run.output import LOCK, Output
 from grafiqs.run.resumable import Journaled
-from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, SumsTable
+from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, sums_table
 from grafiqs.select import Sample, Subset
 from grafiqs.utf8 import need_utf8
 
@@ -44,10 +44,7 @@ def path_of(sample: Sample) -> str:
     return f"{sample.identity}/{sample.name}.png" if sample.identity else f"{sample.name}.png"
 
 
-_SUMS = SumsTable(
-    SUMS,
-    lambda sample, outcome: [(outcome.crop_sha256, path_of(sample))] if isinstance(outcome, Aligned) else [],
-)
+_SUMS = sums_table(SUMS, lambda sample, outcome: [(outcome.crop_sha256, path_of(sample))])
 
 
 @dataclass(frozen=True)

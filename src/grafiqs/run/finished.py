@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from grafiqs import npy
 from grafiqs.names import encoded, shown
@@ -19,7 +20,7 @@ from grafiqs.run.journal import NAME as JOURNAL
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Anything, CsvTable, SumsTable, Table
+from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Anything, CsvTable, Table, sums_table
 from grafiqs.select import Sample
 
 SCORES = "scores.csv"
@@ -37,58 +38,41 @@ def scores_of(manifest: Manifest) -> CsvTable[list[float]]:
     )
 
 
-def sums_of(manifest: Manifest) -> SumsTable:
+def sums_of(manifest: Manifest) -> Table:
     """SHA256SUMS: the gradient files; tables and manifest stand behind them."""
     tree = manifest.tree(Path())
-    return SumsTable(
-        SUMS,
-        lambda sample, outcome: (
-            zip(outcome.files_sha256, tree.paths([sample]), strict=True) if isinstance(outcome, Scored) else ()
-        ),
-    )
+    return sums_table(SUMS, lambda sample, scored: zip(scored.files_sha256, tree.paths([sample]), strict=True))
 
 
-@dataclass(frozen=True)
-class _FieldFormat:
+def _field_format(manifest: Manifest, layer: str) -> Table:
     """GraFIQs_<layer>.txt: path and score; a line break in the path becomes an escape."""
+    place = list(manifest.layers).index(layer)
+    replaced, by = manifest.options["path_replace"], manifest.options["path_replace_with"] or ""
 
-    manifest: Manifest
-    place: int
-    """Of the layer's score among all."""
-    name: str
-
-    def header(self, _count: int) -> bytes:
-        return b""
-
-    def rows(self, sample: Sample, outcome: Anything) -> Iterator[bytes]:
+    def rows(sample: Sample, outcome: Anything) -> Iterator[bytes]:
         if isinstance(outcome, Scored):
-            path = f"{self.manifest.data_set['path_prefix']}/{sample.location}"
-            if text := self.manifest.options["path_replace"]:
-                path = path.replace(text, self.manifest.options["path_replace_with"] or "")
+            path = f"{manifest.data_set['path_prefix']}/{sample.location}"
+            path = path.replace(replaced, by) if replaced else path
             path = path.replace("\r", "\\r").replace("\n", "\\n")
-            yield encoded(f"{path} {outcome.scores[self.place]}\n")
+            yield encoded(f"{path} {outcome.scores[place]}\n")
+
+    return Table(f"GraFIQs_{layer}.txt", rows)
 
 
-@dataclass(frozen=True)
-class _Embeddings:
+def _embeddings(manifest: Manifest) -> Table:
     """embeddings.npy: float32 (N, size), a row for each of scores.csv."""
-
-    size: int
-    name: str = EMBEDDINGS
-
-    def header(self, count: int) -> bytes:
-        return npy.header((count, self.size), "float32")
-
-    def rows(self, _sample: Sample, outcome: Anything) -> Iterator[bytes]:
-        if isinstance(outcome, Scored):
-            yield base64.b64decode(outcome.embedding)
+    return Table(
+        EMBEDDINGS,
+        lambda _, outcome: [base64.b64decode(outcome.embedding)] if isinstance(outcome, Scored) else [],
+        lambda count: npy.header((count, manifest.embedding_size), "float32"),
+    )
 
 
 def of(manifest: Manifest) -> list[Table]:
     """The tables of a run, but for SHA256SUMS."""
-    texts = [_FieldFormat(manifest, place, f"GraFIQs_{layer}.txt") for place, layer in enumerate(manifest.layers)]
+    texts = [_field_format(manifest, layer) for layer in manifest.layers]
     faces = [FACES] if manifest.aligns else []
-    embeddings = [_Embeddings(manifest.embedding_size)] if manifest.embeds else []
+    embeddings = [_embeddings(manifest)] if manifest.embeds else []
     return [scores_of(manifest), FAILURES, *texts, *faces, *embeddings, IMAGE_SUMS]
 
 
@@ -131,7 +115,8 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
         failures = stack.enter_context(closing(FAILURES.read(folder)))
         faces = stack.enter_context(closing(FACES.read(folder))) if manifest.aligns else None
         image_sums, own_sums = (stack.enter_context(files.opened(folder / name)) for name in (IMAGE_SUMS.name, SUMS))
-        embeddings = _EmbeddingsReader(folder, manifest, stack) if manifest.embeds else None
+        embeddings = stack.enter_context(files.opened(folder / EMBEDDINGS)) if manifest.embeds else None
+        header = embeddings.read(len(_embeddings(manifest).header(0))) if embeddings else b""
         scored, failed, count = next(scores, None), next(failures, None), 0
         for index, sample in enumerate(manifest.subset.samples):
             columns = tables.columns_of(sample)
@@ -142,7 +127,7 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
                     scored[1],
                     [sums.next_of(own_sums, path) for path in tree.paths([sample])],
                     _face(next(faces, None), columns) if faces else [],
-                    embeddings.next() if embeddings else "",
+                    _embedding(embeddings, manifest) if embeddings else "",
                 )
                 scored = next(scores, None)
                 count += 1
@@ -152,8 +137,8 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
             else:
                 place = shown(sample.location)
                 raise ValueError(f"neither {SCORES} nor {FAILURES.name} has the row of {place} where it should stand")
-        if embeddings:
-            embeddings.end(count)
+        if embeddings and (embeddings.read(1) or header != _embeddings(manifest).header(count)):
+            raise ValueError(f"{EMBEDDINGS} does not hold {count} embeddings, a row for each of {SCORES}")
         surplus = next(faces, None) if faces else None
         for name, row in ((SCORES, scored), (FAILURES.name, failed), (FACES.name, surplus)):
             if row is not None:
@@ -174,21 +159,9 @@ def _face(row: tuple[tuple[str, ...], list[float | None]] | None, columns: tuple
     return row[1]
 
 
-class _EmbeddingsReader:
-    """embeddings.npy, row by row, as the journal has them."""
-
-    def __init__(self, folder: Path, manifest: Manifest, stack: ExitStack) -> None:
-        self._table = _Embeddings(manifest.embedding_size)
-        self._file = stack.enter_context(files.opened(folder / EMBEDDINGS))
-        self._header = self._file.read(len(self._table.header(0)))
-
-    def next(self) -> str:
-        row = self._file.read(4 * self._table.size)
-        if len(row) != 4 * self._table.size:
-            raise ValueError(f"{EMBEDDINGS} has fewer rows than {SCORES}")
-        return base64.b64encode(row).decode()
-
-    def end(self, count: int) -> None:
-        """Raise ValueError when the file does not end with these rows."""
-        if self._file.read(1) or self._header != self._table.header(count):
-            raise ValueError(f"{EMBEDDINGS} does not hold {count} embeddings, a row for each of {SCORES}")
+def _embedding(file: IO[bytes], manifest: Manifest) -> str:
+    """The next row, as the journal has it."""
+    row = file.read(4 * manifest.embedding_size)
+    if len(row) != 4 * manifest.embedding_size:
+        raise ValueError(f"{EMBEDDINGS} has fewer rows than {SCORES}")
+    return base64.b64encode(row).decode()

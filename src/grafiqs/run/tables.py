@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Generic, Protocol, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 from grafiqs.names import encoded
 from grafiqs.run import files, inside, sums
@@ -36,43 +36,36 @@ POINTS = tuple(f"{axis}{number}" for number in range(1, 6) for axis in "xy")
 """The columns of the landmarks there."""
 
 
-class Table(Protocol):
+@dataclass(frozen=True)
+class Table:
     """A file with what it holds of each outcome, in the order of the subset."""
 
-    @property
-    def name(self) -> str:
-        """The name of the file."""
-        ...
-
-    def header(self, count: int) -> bytes:
-        """What stands before all rows; of one length, however many samples are done."""
-        ...
-
-    def rows(self, sample: Sample, outcome: Anything) -> Iterator[bytes]:
-        """What it holds of an outcome."""
-        ...
-
-
-@dataclass(frozen=True)
-class CsvTable(Generic[Value]):
-    """A CSV file: rows of what tells the sample, and of `columns`, for the outcomes that have a value for them."""
-
     name: str
-    columns: tuple[str, ...]
-    value_of: Callable[[Anything], Value | None]
-    """What it holds of an outcome; None if that has no row here."""
-    to_row: Callable[[Value], Sequence[object]]
-    from_row: Callable[[list[str]], Value]
+    rows: Callable[[Sample, Any], Iterable[bytes]]
+    """What it holds of an outcome: nothing, a row or several."""
+    header: Callable[[int], bytes] = lambda _count: b""
+    """What stands before all rows; of one length, however many samples are done."""
 
-    def header(self, _count: int = 0) -> bytes:
-        """The names of the columns."""
-        return csv_row(*SAMPLE, *self.columns)
 
-    def rows(self, sample: Sample, outcome: Anything) -> Iterator[bytes]:
-        """The row of an outcome."""
-        value = self.value_of(outcome)
-        if value is not None:
-            yield csv_row(*columns_of(sample), *self.to_row(value))
+class CsvTable(Table, Generic[Value]):
+    """A CSV file: rows of what tells the sample, and of `columns`, for the outcomes that `value_of` is not None of."""
+
+    def __init__(
+        self,
+        name: str,
+        columns: tuple[str, ...],
+        value_of: Callable[[Anything], Value | None],
+        to_row: Callable[[Value], Sequence[object]],
+        from_row: Callable[[list[str]], Value],
+    ) -> None:
+        def rows(sample: Sample, outcome: Anything) -> Iterator[bytes]:
+            value = value_of(outcome)
+            if value is not None:
+                yield csv_row(*columns_of(sample), *to_row(value))
+
+        super().__init__(name, rows, lambda _count: csv_row(*SAMPLE, *columns))
+        self.columns = columns
+        self._from_row = from_row
 
     def read(self, folder: Path) -> Generator[tuple[tuple[str, ...], Value]]:
         """What tells the sample, and its value, row by row.
@@ -88,26 +81,19 @@ class CsvTable(Generic[Value]):
                 for row in rows:
                     if len(row) != len(header):
                         raise ValueError(f"{self.name} line {rows.line_num} has {len(row)} columns")
-                    yield tuple(row[: len(SAMPLE)]), self.from_row(row[len(SAMPLE) :])
+                    yield tuple(row[: len(SAMPLE)]), self._from_row(row[len(SAMPLE) :])
             except csv.Error as error:
                 raise ValueError(f"{self.name} line {rows.line_num}: {error}") from error
 
 
-@dataclass(frozen=True)
-class SumsTable:
-    """A list of checksums of what outcomes consist of."""
-
-    name: str
-    sums_of: Callable[[Sample, Anything], Iterable[tuple[str, str]]]
-    """The (checksum, path) of each file."""
-
-    def header(self, _count: int = 0) -> bytes:
-        """Nothing."""
-        return b""
-
-    def rows(self, sample: Sample, outcome: Anything) -> Iterator[bytes]:
-        """A line each."""
-        return (sums.line(*each) for each in self.sums_of(sample, outcome))
+def sums_table(name: str, sums_of: Callable[[Sample, Any], Iterable[tuple[str, str]]]) -> Table:
+    """A list of the (checksum, path) of what the outcomes that are done consist of."""
+    return Table(
+        name,
+        lambda sample, outcome: (
+            () if isinstance(outcome, Failed) else (sums.line(*each) for each in sums_of(sample, outcome))
+        ),
+    )
 
 
 FAILURES = CsvTable[str](
@@ -128,10 +114,7 @@ FACES = CsvTable[list[float | None]](
 )
 """Box, score and landmarks of the face that a sample was aligned by."""
 
-IMAGE_SUMS = SumsTable(
-    "SHA256SUMS.images",
-    lambda sample, outcome: [] if isinstance(outcome, Failed) else [(outcome.image_sha256, sample.location)],
-)
+IMAGE_SUMS = sums_table("SHA256SUMS.images", lambda sample, outcome: [(outcome.image_sha256, sample.location)])
 """The images that were read."""
 
 
@@ -144,7 +127,7 @@ def write(
     folder: Path,
     manifest: str,
     tables: Sequence[Table],
-    own: SumsTable,
+    own: Table,
     subset: Subset,
     outcomes: Iterable[Anything],
     into: Path | None = None,
