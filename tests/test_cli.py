@@ -19,7 +19,8 @@ import torch
 from grafiqs import computer
 from grafiqs.cli import main
 from grafiqs.gradients import gradients_and_features
-from grafiqs.options import Options, flag
+from grafiqs.options.extract import Options
+from grafiqs.options.field import flag
 from making import grafiqs, tree
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,7 +23,7 @@ from grafiqs.errors import RequestError, StoppedError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
 from grafiqs.opencv import need_opencv, one_thread
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.pipeline import ChangedImageError, images_per_second, outcomes
 from grafiqs.preparation import Preparation
 from grafiqs.progress import duration, progress_bar

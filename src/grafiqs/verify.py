@@ -19,7 +19,7 @@ from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.formats.lists import ListedFiles
 from grafiqs.names import shown
-from grafiqs.options import Options
+from grafiqs.options.subset import SubsetOptions
 from grafiqs.progress import progress_bar
 from grafiqs.run import aligned, files, tables
 from grafiqs.run import manifest as manifests
@@ -95,7 +95,7 @@ def _verify_alignment(folder: Path, image_path: Path | None, root: Path | None) 
         else:
             problems += aligned.problems(folder, subset)
             if at_hand:
-                chosen = Options(image_path=place, root=root, allow_insufficient_samples=True, **options)
+                chosen = SubsetOptions(image_path=place, root=root, **options)
                 problems += _picture_problems(folder, subset, chosen)
     except (OSError, ValueError) as error:
         problems.append(f"the tables cannot be followed further: {_reason(error)}")
@@ -117,7 +117,7 @@ def _check_place(image_path: Path | None, root: Path | None, is_list: bool) -> N
         raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
 
 
-def _picture_problems(folder: Path, subset: Subset, options: Options) -> Iterator[str]:
+def _picture_problems(folder: Path, subset: Subset, options: SubsetOptions) -> Iterator[str]:
     """Samples that are no longer those of the data set, and pictures that are no longer the ones that were aligned."""
     try:
         dataset = open_dataset(options)
@@ -134,7 +134,7 @@ def _picture_problems(folder: Path, subset: Subset, options: Options) -> Iterato
 
 
 def _problems(
-    folder: Path, manifest: Manifest, options: Options | None, counts: Counter[type[Outcome]], quiet: bool
+    folder: Path, manifest: Manifest, options: SubsetOptions | None, counts: Counter[type[Outcome]], quiet: bool
 ) -> Iterator[str]:
     if not tables.is_finished(folder):
         yield "the run is not finished: the command that began it goes on with it"

@@ -13,18 +13,26 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from grafiqs import __version__
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import encoded, shown
 from grafiqs.opencv import need_opencv
-from grafiqs.options import OPTIONS, AlignOptions, DrawOptions, Options, flag, path
+from grafiqs.options.align import AlignOptions
+from grafiqs.options.dataset import DataSetOptions
+from grafiqs.options.draw import DrawOptions
+from grafiqs.options.extract import Options
+from grafiqs.options.field import flag, path, readers, written
+from grafiqs.options.subset import SubsetOptions
 from grafiqs.signals import Signals
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 log = logging.getLogger("grafiqs")
 
-_Kind = TypeVar("_Kind", Options, AlignOptions, DrawOptions)
+_Kind = TypeVar("_Kind", SubsetOptions, Options, AlignOptions, DrawOptions)
 
 _CODES = """
 exit codes:
@@ -207,7 +215,7 @@ _Work = Callable[[], int]
 def _fill_extract(parser: _Parser) -> None:
     parser.describe(_ABOUT, _EXTRACT + _CODES)
     parser.usage = f"{parser.prog} --image-path DIR --weights FILE [options]"
-    _add_options(parser, OPTIONS)
+    _add_options(parser, Options)
     parser.set_defaults(verb=_extract)
 
 
@@ -230,7 +238,7 @@ def _extract(command: argparse.Namespace) -> _Work:
 def _fill_select(parser: _Parser) -> None:
     parser.usage = f"{parser.prog} --image-path DIR [options]"
     parser.describe("Write the chosen subset as CSV (identity, sample, path); no image is opened.", _SELECT)
-    _add_options(parser, [field for field in OPTIONS if field.metadata["group"] in ("data set", "subset")])
+    _add_options(parser, SubsetOptions)
     parser.add_argument("--output", metavar="FILE", type=path, help="the CSV file (default: standard output)")
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
     parser.set_defaults(verb=_select)
@@ -245,7 +253,7 @@ def _select(command: argparse.Namespace) -> _Work:
         log_to_terminal(command.quiet, results_on_stdout=True)
 
     def work() -> int:
-        subset = select_subset(_options(Options, command))
+        subset = select_subset(_options(SubsetOptions, command))
         log.info("Subset SHA-256: %s", subset.sha256)
         if command.output is None:
             _print_bytes(subset_csv(subset), "give --output FILE")
@@ -268,9 +276,7 @@ def _select(command: argparse.Namespace) -> _Work:
 def _fill_inspect(parser: _Parser) -> None:
     parser.usage = f"{parser.prog} DATASET [options]"
     parser.describe("Say what a data set is like; every image is read.", _INSPECT + _CODES)
-    data_set = {field.name: field for field in OPTIONS if field.metadata["group"] == "data set"}
-    parser.add_argument("image_path", metavar="DATASET", type=path, help=data_set.pop("image_path").metadata["help"])
-    _add_options(parser, data_set.values())
+    _add_options(parser, DataSetOptions, image_path="DATASET")
     parser.add_argument(
         "--samples-per-identity", metavar="M", type=int, help="list the identities with fewer than M samples"
     )
@@ -318,8 +324,7 @@ def _verify(command: argparse.Namespace) -> _Work:
 def _fill_draw(parser: _Parser) -> None:
     parser.usage = f"{parser.prog} OUT [options]"
     parser.describe("Draw a data set of faces.", _DRAW + _CODES)
-    parser.add_argument("output", metavar="OUT", type=path, help="the folder of the data set, new or empty")
-    _add_options(parser, [field for field in dataclasses.fields(DrawOptions) if field.name != "output"])
+    _add_options(parser, DrawOptions, output="OUT")
     parser.set_defaults(verb=_draw)
 
 
@@ -359,10 +364,7 @@ def _fill_align(parser: _Parser) -> None:
     parser.describe(
         "Cut ordinary photos to aligned crops of 112x112 pixels, as the networks expect them.", _ALIGN + _CODES
     )
-    fields = {field.name: field for field in dataclasses.fields(AlignOptions)}
-    parser.add_argument("image_path", metavar="IN", type=path, help=fields.pop("image_path").metadata["help"])
-    parser.add_argument("output", metavar="OUT", type=path, help=fields.pop("output").metadata["help"])
-    _add_options(parser, fields.values())
+    _add_options(parser, AlignOptions, image_path="IN", output="OUT")
     parser.set_defaults(verb=_align)
 
 
@@ -439,30 +441,27 @@ class _Parser(argparse.ArgumentParser):
         _say(message.removesuffix("\n"), sys.stdout)
 
 
-def _add_options(parser: _Parser, options: Iterable[dataclasses.Field[Any]]) -> None:
+def _add_options(parser: _Parser, options: type[DataclassInstance], **operands: str) -> None:
+    """Add a list of options to a parser; `operands` are those that are given without a flag, as the help calls them."""
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for field in options:
-        group = field.metadata["group"]
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
+    read = readers(options)
+    for field in dataclasses.fields(options):
+        name, rules = field.name, field.metadata
+        if name in operands:
+            parser.add_argument(name, metavar=operands[name], type=read[name], help=rules["help"])
+            continue
+        if rules["group"] not in groups:
+            groups[rules["group"]] = parser.add_argument_group(rules["group"])
         default = None if field.default is dataclasses.MISSING else field.default
-        settings: dict[str, Any] = {"help": field.metadata["help"], "default": default}
+        settings: dict[str, Any] = {"help": rules["help"], "default": default}
         if isinstance(default, bool):
             settings["action"] = argparse.BooleanOptionalAction if default else "store_true"
         else:
-            settings |= {name: field.metadata[name] for name in ("metavar", "choices")}
-            settings["type"] = field.metadata["parse"]
+            settings |= {"type": read[name], "metavar": rules["metavar"], "choices": rules["choices"]}
             settings["required"] = field.default is dataclasses.MISSING
             if default not in (None, ()):
-                settings["help"] += f" (default: {_written(default)})"
-        groups[group].add_argument(flag(field.name), **settings)
-
-
-def _written(value: Any) -> str:
-    """A default as it is written on the command line: words with commas, a size with an x."""
-    if not isinstance(value, tuple):
-        return str(value)
-    return ",".join(value) if isinstance(value[0], str) else "x".join(map(str, value))
+                settings["help"] += f" (default: {written(default)})"
+        groups[rules["group"]].add_argument(flag(name), **settings)
 
 
 def _options(kind: type[_Kind], command: argparse.Namespace) -> _Kind:

@@ -26,7 +26,7 @@ from grafiqs.demo.faces import Identity
 from grafiqs.demo.plan import FACES, draw_degradation, face_count, face_path, faces_csv, identity_name, sample_count
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
-from grafiqs.options import DrawOptions
+from grafiqs.options.draw import DrawOptions
 from grafiqs.progress import progress_bar
 from grafiqs.run.files import PART, read, whole
 from grafiqs.run.output import LOCK

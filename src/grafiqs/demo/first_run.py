@@ -23,7 +23,8 @@ from grafiqs.demo.plan import FACES, read_faces
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.extract import Summary, extract_gradients
 from grafiqs.names import shown
-from grafiqs.options import DrawOptions, Options
+from grafiqs.options.draw import DrawOptions
+from grafiqs.options.extract import Options
 from grafiqs.progress import duration
 from grafiqs.run.tables import FAILURES, SCORES
 from grafiqs.template import SIZE

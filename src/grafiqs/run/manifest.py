@@ -13,7 +13,7 @@ from grafiqs import npy
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
-from grafiqs.options import DECIDING, Options
+from grafiqs.options.extract import DECIDING, Options
 from grafiqs.run import files
 from grafiqs.select import Sample, Subset
 from grafiqs.utf8 import need_utf8
