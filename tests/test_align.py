@@ -32,7 +32,8 @@ from grafiqs.cli import main
 from grafiqs.detector import Detector
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.landmarks import Landmarks
-from grafiqs.options import AlignOptions, Options
+from grafiqs.options.align import AlignOptions
+from grafiqs.options.extract import Options
 from grafiqs.reading import Read, Reader, read_ahead
 from grafiqs.run.tables import BOX, POINTS
 from grafiqs.scan import scan

@@ -30,7 +30,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from grafiqs.cli import main
-from grafiqs.options import OPTIONS
+from grafiqs.options.extract import Options
 from grafiqs.run import manifest as manifests
 from grafiqs.run.folder import RunFolder, journal_of
 from grafiqs.run.journal import Journal, Outcome, Scored
@@ -559,7 +559,7 @@ INPUTS: dict[str, tuple[object, ...]] = {
 
 
 def test_every_option_that_decides_is_tried() -> None:
-    assert set(OTHERS) == {field.name for field in OPTIONS if field.metadata["decides"]}
+    assert set(OTHERS) == {field.name for field in fields(Options) if field.metadata["decides"]}
 
 
 @pytest.mark.parametrize("name", [*OTHERS, *INPUTS])

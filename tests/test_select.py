@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from grafiqs.errors import RequestError
 from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset
 from grafiqs.names import EXTENSIONS, in_order, without_extension
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.run.tree import GradientTree
 from grafiqs.scan import scan
 from grafiqs.select import Sample, Subset, draw_samples, rank_identities, report, select, select_subset

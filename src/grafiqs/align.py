@@ -7,7 +7,7 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +22,9 @@ from grafiqs.formats.dataset import Dataset
 from grafiqs.landmarks import Landmarks
 from grafiqs.names import shown
 from grafiqs.opencv import one_thread, opencv_version
-from grafiqs.options import AlignOptions, Options
+from grafiqs.options.align import AlignOptions
+from grafiqs.options.dataset import DataSetOptions
+from grafiqs.options.subset import SubsetOptions
 from grafiqs.progress import progress_bar
 from grafiqs.run import aligned, inside
 from grafiqs.run.aligned import Alignment, AlignmentFolder
@@ -77,8 +79,8 @@ def _faces(options: AlignOptions) -> Faces:
 
 def _everything(options: AlignOptions, dataset: Dataset) -> Subset:
     """All samples of the data set."""
-    shared = {name: getattr(options, name) for name in ("image_path", "root", "image_extension", "flat_structure")}
-    subset = select(dataset, Options(**shared, allow_insufficient_samples=True))
+    shared = {field.name: getattr(options, field.name) for field in fields(DataSetOptions)}
+    subset = select(dataset, SubsetOptions(**shared))
     if not subset.samples:
         raise RequestError(f"no identity of {shown(dataset.place)} holds an image")
     taken = {sample.identity.partition("/")[0] for sample in subset.samples} & aligned.OWN

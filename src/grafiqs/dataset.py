@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from grafiqs.errors import RequestError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.formats.records import Records
 from grafiqs.names import order, shown
-from grafiqs.options import OPTIONS, Options
+from grafiqs.options.subset import SubsetOptions
 from grafiqs.run.manifest import is_run
 from grafiqs.select import Sample, open_dataset, rank_identities, select_subset
 from grafiqs.torch_dataset import FaceDataset
@@ -51,12 +52,12 @@ def create_dataset_with_subset(
     del local_rank
     if dataset_type not in DATASET_TYPES:
         raise RequestError(f"the dataset_type {dataset_type!r} is unknown: it is one of {', '.join(DATASET_TYPES)}")
-    for name in options.keys() - {field.name for field in OPTIONS if field.metadata["group"] in ("data set", "subset")}:
+    for name in options.keys() - {field.name for field in fields(SubsetOptions)}:
         raise TypeError(f"create_dataset_with_subset() has no option {name!r}")
     if dataset_type == "CasiaWebFaceEmbeddings":
         options.setdefault("image_extension", ("npy",))
     options.setdefault("random_identity_selection", identity_selection_seed is not None)
-    chosen = Options(
+    chosen = SubsetOptions(
         image_path=root_dir,  # type: ignore[arg-type]  # it takes text, too
         num_identities=num_identities,
         samples_per_identity=samples_per_identity,
@@ -84,7 +85,7 @@ def _array(dataset: Dataset, sample: Sample) -> Tensor:
     return torch.from_numpy(npy.decoded(dataset.read(sample.location)).astype(np.float32))
 
 
-def _by_size(dataset: Dataset, options: Options) -> Sequence[str]:
+def _by_size(dataset: Dataset, options: SubsetOptions) -> Sequence[str]:
     """The identities with most samples first; or, drawn, those that hold enough samples."""
     counts = {identity: len(dataset.samples(identity)) for identity in dataset.identities}
     if options.random_identity_selection:

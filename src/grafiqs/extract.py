@@ -21,7 +21,7 @@ from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
 from grafiqs.network import layers_of, load_network
 from grafiqs.opencv import need_opencv, one_thread
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.pipeline import ChangedImageError, outcomes
 from grafiqs.preparation import Ready, Task, build, choose, prove
 from grafiqs.progress import duration, progress_bar

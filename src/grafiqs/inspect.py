@@ -20,7 +20,7 @@ from grafiqs.ahead import mapped
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.progress import progress_bar
 from grafiqs.select import UNNAMED, left_out, open_dataset
 from grafiqs.template import SIZE

@@ -11,7 +11,7 @@ from grafiqs.backbones.factory import load_factory
 from grafiqs.backbones.weights import check_file
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 
 log = logging.getLogger(__name__)
 

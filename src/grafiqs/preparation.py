@@ -25,7 +25,7 @@ from grafiqs.compiled import CompileError
 from grafiqs.computer import Computed, Computer, Embeddings
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.opencv import opencv_version
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.programs import NoFolderError
 from grafiqs.reading import THREADS, Read, Reader
 from grafiqs.selfcheck import Differences, differences

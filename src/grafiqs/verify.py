@@ -19,7 +19,7 @@ from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.formats.lists import ListedFiles
 from grafiqs.names import shown
-from grafiqs.options import Options
+from grafiqs.options.subset import SubsetOptions
 from grafiqs.progress import progress_bar
 from grafiqs.run import aligned, files, finished, sums
 from grafiqs.run import manifest as manifests
@@ -91,7 +91,7 @@ def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet:
             problems += aligned.problems(folder, manifest.subset)
             if at_hand:
                 chosen = {name: manifest.options[name] for name in ("image_extension", "flat_structure")}
-                options = Options(image_path=place, root=root, allow_insufficient_samples=True, **chosen)
+                options = SubsetOptions(image_path=place, root=root, **chosen)
                 problems += _picture_problems(folder, manifest.subset, options)
     except (OSError, ValueError) as error:
         problems.append(f"the tables cannot be followed further: {_reason(error)}")
@@ -118,7 +118,7 @@ def _place(
     return place, root
 
 
-def _picture_problems(folder: Path, subset: Subset, options: Options) -> Iterator[str]:
+def _picture_problems(folder: Path, subset: Subset, options: SubsetOptions) -> Iterator[str]:
     """Samples that are no longer those of the data set, and pictures that are no longer the ones that were aligned."""
     try:
         dataset = open_dataset(options)
@@ -140,7 +140,7 @@ def _image_problems(dataset: Dataset, location: str, sha256: str, what: str) -> 
 
 
 def _problems(
-    folder: Path, manifest: Manifest, options: Options | None, counts: Counter[type[Outcome]], quiet: bool
+    folder: Path, manifest: Manifest, options: SubsetOptions | None, counts: Counter[type[Outcome]], quiet: bool
 ) -> Iterator[str]:
     """What is wrong with a run; counts its outcomes on the way."""
     if not finished.is_finished(folder):

@@ -34,7 +34,7 @@ from grafiqs.demo.plan import (
 )
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
-from grafiqs.options import DrawOptions
+from grafiqs.options.draw import DrawOptions
 from grafiqs.progress import progress_bar
 from grafiqs.run import inside
 from grafiqs.run.inside import PART

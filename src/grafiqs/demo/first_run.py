@@ -21,7 +21,8 @@ from grafiqs.demo.plan import FACES, read_faces
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.extract import Summary, extract_gradients
 from grafiqs.names import shown
-from grafiqs.options import DrawOptions, Options
+from grafiqs.options.draw import DrawOptions
+from grafiqs.options.extract import Options
 from grafiqs.progress import duration
 from grafiqs.results import Gradients, Run, open_run
 from grafiqs.run.finished import SCORES

@@ -14,7 +14,7 @@ from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.demo.faces import Identity
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
-from grafiqs.options import DrawOptions
+from grafiqs.options.draw import DrawOptions
 
 FACES = "faces.csv"
 COLUMNS = (

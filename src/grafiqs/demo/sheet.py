@@ -13,7 +13,7 @@ from grafiqs.demo.degrade import Degradation
 from grafiqs.demo.plan import draw_degradation, face_path, sample_count
 from grafiqs.errors import StoppedError
 from grafiqs.names import shown
-from grafiqs.options import DrawOptions
+from grafiqs.options.draw import DrawOptions
 from grafiqs.run.files import whole
 from grafiqs.template import SIZE
 

@@ -11,7 +11,7 @@ from typing import Any, get_origin, get_type_hints
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
-from grafiqs.options import DECIDING, Options
+from grafiqs.options.extract import DECIDING, Options
 from grafiqs.run import files
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Sample, Subset
