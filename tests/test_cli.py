@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import grafiqs as grafiqs_package
 from grafiqs import computer
 from grafiqs.cli import main
 from grafiqs.gradients import gradients_and_features
@@ -174,6 +175,13 @@ def test_help_loads_neither_torch_nor_numpy_nor_another_verb(verb: str | None) -
     assert loaded.isdisjoint(("torch", "numpy", "PIL", "cv2"))
     modules = {name: f"grafiqs.cli.{name.replace('-', '_')}" for name in VERBS}
     assert [name for name in VERBS if modules[name] in loaded] == [verb] * (verb is not None)
+
+
+def test_every_public_name_is_where_it_is_looked_for() -> None:
+    for name in (*grafiqs_package.__all__, "align_faces", "draw_faces"):
+        assert getattr(grafiqs_package, name).__name__ == name
+    with pytest.raises(AttributeError, match="'nothing'"):
+        grafiqs_package.nothing  # noqa: B018
 
 
 def test_importing_changes_no_global_state() -> None:

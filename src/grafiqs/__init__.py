@@ -10,63 +10,62 @@ if TYPE_CHECKING:
     from typing import Any
 
     from grafiqs.align import align_faces as align_faces
-    from grafiqs.backbones.checkpoint import load_checkpoint
-    from grafiqs.dataset import create_dataset_with_subset
-    from grafiqs.demo.backbone import demo_backbone
+    from grafiqs.backbones.checkpoint import load_checkpoint as load_checkpoint
+    from grafiqs.dataset import create_dataset_with_subset as create_dataset_with_subset
+    from grafiqs.demo.backbone import demo_backbone as demo_backbone
     from grafiqs.demo.draw import draw_faces as draw_faces
-    from grafiqs.errors import RequestError, StoppedError
-    from grafiqs.extract import extract_gradients
-    from grafiqs.gradients import gradient_scores, image_gradients
-    from grafiqs.inspect import inspect_dataset
-    from grafiqs.options.align import AlignOptions
-    from grafiqs.options.draw import DrawOptions
-    from grafiqs.options.extract import Options
-    from grafiqs.results import open_run
-    from grafiqs.select import open_dataset, select_subset
-    from grafiqs.verify import verify_run
+    from grafiqs.errors import RequestError as RequestError
+    from grafiqs.errors import StoppedError as StoppedError
+    from grafiqs.extract import extract_gradients as extract_gradients
+    from grafiqs.gradients import gradient_scores as gradient_scores
+    from grafiqs.gradients import image_gradients as image_gradients
+    from grafiqs.inspect import inspect_dataset as inspect_dataset
+    from grafiqs.options.align import AlignOptions as AlignOptions
+    from grafiqs.options.draw import DrawOptions as DrawOptions
+    from grafiqs.options.extract import Options as Options
+    from grafiqs.results import open_run as open_run
+    from grafiqs.select import open_dataset as open_dataset
+    from grafiqs.select import select_subset as select_subset
+    from grafiqs.verify import verify_run as verify_run
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AlignOptions",
-    "DrawOptions",
-    "Options",
-    "RequestError",
-    "StoppedError",
-    "create_dataset_with_subset",
-    "demo_backbone",
-    "extract_gradients",
-    "gradient_scores",
-    "image_gradients",
-    "inspect_dataset",
-    "load_checkpoint",
-    "open_dataset",
-    "open_run",
-    "select_subset",
-    "verify_run",
-]
+_HOMES = {
+    "AlignOptions": "options.align",
+    "DrawOptions": "options.draw",
+    "Options": "options.extract",
+    "RequestError": "errors",
+    "StoppedError": "errors",
+    "align_faces": "align",
+    "create_dataset_with_subset": "dataset",
+    "demo_backbone": "demo.backbone",
+    "draw_faces": "demo.draw",
+    "extract_gradients": "extract",
+    "gradient_scores": "gradients",
+    "image_gradients": "gradients",
+    "inspect_dataset": "inspect",
+    "load_checkpoint": "backbones.checkpoint",
+    "open_dataset": "select",
+    "open_run": "results",
+    "select_subset": "select",
+    "verify_run": "verify",
+}
+"""The public names, and the module of each, which is imported when it is asked for."""
 
-_MODULES = (
-    *("errors", "options.extract", "options.align", "options.draw", "select", "results", "demo.backbone", "inspect"),
-    *("gradients", "dataset", "backbones.checkpoint", "verify", "extract"),
-)
-"""Where the public names live, lightest first: those that need torch come last."""
+_NEED_OPENCV = ("align_faces", "draw_faces")
+"""Those that are not in __all__, so that the rest can be had without OpenCV."""
 
-_WITH_OPENCV = {"draw_faces": "grafiqs.demo.draw", "align_faces": "grafiqs.align"}
-"""Where those live that need OpenCV; they are not in __all__, so that the rest can be had without it."""
+__all__ = [name for name in _HOMES if name not in _NEED_OPENCV]
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name in _WITH_OPENCV:
-        try:
-            return getattr(import_module(_WITH_OPENCV[name]), name)
-        except ImportError as error:
-            raise ImportError(f"{name} needs OpenCV ({error}): pip install opencv-python-headless") from error
-    if name in __all__:
-        for module in _MODULES:
-            loaded = import_module(f"grafiqs.{module}")
-            if hasattr(loaded, name):
-                return getattr(loaded, name)
-    raise AttributeError(f"module 'grafiqs' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'grafiqs' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"grafiqs.{_HOMES[name]}"), name)
+    except ImportError as error:
+        if name not in _NEED_OPENCV:
+            raise
+        raise ImportError(f"{name} needs OpenCV ({error}): pip install opencv-python-headless") from error

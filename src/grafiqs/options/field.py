@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from grafiqs.errors import RequestError
@@ -28,7 +28,7 @@ def option(
     bounds: str | None = None,
     requires: tuple[str, ...] = (),
     which: str = "",
-    excludes: Mapping[str, str | None] | None = None,
+    excludes: Mapping[str, str | None] = MappingProxyType({}),
     decides: bool = True,
 ) -> Any:
     """One option, to be used as the field of a dataclass whose `__post_init__` calls `settle`.
@@ -38,20 +38,8 @@ def option(
     `excludes` names those that contradict it, each with the one value that does not: "{}" in it stands for this one's.
     `decides` says whether it changes what a run writes, so that a run is bound to its value.
     """
-    metadata = {
-        "group": group,
-        "help": help,
-        "metavar": metavar,
-        "choices": choices,
-        "minimum": minimum,
-        "maximum": maximum,
-        "bounds": bounds,
-        "requires": requires,
-        "which": which,
-        "excludes": excludes or {},
-        "decides": decides,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+    rules = dict(locals())
+    return dataclasses.field(default=rules.pop("default"), metadata=rules)
 
 
 def flag(name: str) -> str:
