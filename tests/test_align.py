@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from grafiqs import detector as detector_module
-from grafiqs import images, open_run, processors
+from grafiqs import images, open_run
 from grafiqs.alignment import Face, cut_out
 from grafiqs.cli import main
 from grafiqs.detector import Detector
@@ -38,6 +38,7 @@ from grafiqs.run.tables import BOX, POINTS
 from grafiqs.scan import scan
 from grafiqs.select import select_subset
 from grafiqs.template import LANDMARKS, SIZE, landmarks, similarity
+from grafiqs.workers import processors
 from making import REAL, checked, grafiqs, picture, tree
 from test_archives import zipped
 from test_run_folder import begun, ended, events_of, exit_code, rows_of, said_by, sums_of, wait_for_lines

@@ -16,8 +16,7 @@ from typing import Any
 
 import cv2
 
-from grafiqs import images, processors
-from grafiqs.ahead import mapped
+from grafiqs import images
 from grafiqs.alignment import Faces, cut_out
 from grafiqs.detector import Detector
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
@@ -35,6 +34,8 @@ from grafiqs.run.manifest import compared, subset_differences, subset_document
 from grafiqs.run.output import Output
 from grafiqs.select import Sample, Subset, left_out, open_dataset, select
 from grafiqs.template import landmarks
+from grafiqs.workers import processors
+from grafiqs.workers.ahead import mapped
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs import crops, images, processors
-from grafiqs.ahead import mapped
+from grafiqs import crops, images
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
@@ -24,6 +23,8 @@ from grafiqs.options import Options
 from grafiqs.progress import progress_bar
 from grafiqs.select import UNNAMED, left_out, open_dataset
 from grafiqs.template import SIZE
+from grafiqs.workers import processors
+from grafiqs.workers.ahead import mapped
 
 CROP = f"{SIZE}x{SIZE}"
 """The size of an aligned crop, as the report writes sizes."""
