@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grafiqs import devices, tuning
+from grafiqs import cuda, devices, tuning
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.compiled import CompileError
 from grafiqs.computer import Computed, Computer, Embeddings
@@ -158,7 +158,7 @@ class Preparation:
         """Images computed at once if nobody says."""
         if self._device.type == "cpu":
             return tuning.CPU_BATCH
-        return devices.batch_that_fits(self._device, self.reference.warm_up, tuning.CHECKED)
+        return cuda.batch_that_fits(self._device, self.reference.warm_up, tuning.CHECKED)
 
     def _engine(self) -> str:
         """What was asked for; left unset, what the run began with, or what will be done sooner."""
@@ -194,7 +194,7 @@ class Preparation:
                     raise
             else:
                 return engine
-            fits = devices.batch_that_fits(self._device, self.reference.warm_up, tuning.CHECKED)
+            fits = cuda.batch_that_fits(self._device, self.reference.warm_up, tuning.CHECKED)
             self.computer = self._made(max(1, min(size // 2, fits)), precision)
             log.warning(
                 "warning: %s has no memory for %d images at once, as this run began: it computes %d",
