@@ -23,8 +23,9 @@ from grafiqs import images
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import LAYERS, Preprocessing
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
-from grafiqs.backbones.factory import ForeignBackbone, load_factory
+from grafiqs.backbones.factory import ForeignBackbone
 from grafiqs.gradients import gradient_scores, image_gradients
+from grafiqs.probe import load_factory
 from making import make_faces, picture, recorded_statistics, tree
 from oracle import oracle_gradients
 from test_bad_input import Capture, refused, run, scores

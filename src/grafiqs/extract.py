@@ -16,7 +16,6 @@ import torch
 from grafiqs import devices
 from grafiqs.backbones.catalogue import LAYERS, USUAL
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
-from grafiqs.backbones.factory import load_factory
 from grafiqs.backbones.weights import check_file
 from grafiqs.crops import are_plainly_unaligned
 from grafiqs.errors import RequestError, StoppedError
@@ -26,6 +25,7 @@ from grafiqs.opencv import need_opencv, one_thread
 from grafiqs.options import Options
 from grafiqs.pipeline import ChangedImageError, images_per_second, outcomes
 from grafiqs.preparation import Preparation
+from grafiqs.probe import load_factory
 from grafiqs.progress import duration, progress_bar
 from grafiqs.reading import Reader
 from grafiqs.run import manifest as manifests
