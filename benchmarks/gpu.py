@@ -43,7 +43,7 @@ from grafiqs import __version__, compiled, cuda, devices, tuning
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.computer import Computer
-from grafiqs.images import normalise
+from grafiqs.images.tensors import normalise
 from grafiqs.reading import THREADS, Reader, processes_for, read_ahead
 
 ROOT = Path(__file__).resolve().parents[1]

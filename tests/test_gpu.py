@@ -23,11 +23,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from grafiqs import compiled, cuda, devices, images, programs, tuning
+from grafiqs import compiled, cuda, devices, programs, tuning
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.cli import main
 from grafiqs.computer import Computed, Computer
+from grafiqs.images.tensors import resized
 from grafiqs.selfcheck import differences
 from making import NARROW, picture, random_network, recorded_statistics, tree
 from test_gradients import largest_difference
@@ -47,7 +48,7 @@ def shallow() -> IResNet:
 
 
 def batch(count: int, first: int = 0) -> Tensor:
-    return torch.stack([images.resized(picture(first + number)) for number in range(count)])
+    return torch.stack([resized(picture(first + number)) for number in range(count)])
 
 
 @pytest.fixture

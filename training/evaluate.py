@@ -30,7 +30,7 @@ from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
 from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.gradients import gradient_scores, image_gradients
-from grafiqs.images import normalise
+from grafiqs.images.tensors import normalise
 from grafiqs.workers import processors
 
 BATCH_SIZE = 32

@@ -29,7 +29,7 @@ from grafiqs import RequestError, devices, tuning
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.demo.faces import Identity
-from grafiqs.images import normalise
+from grafiqs.images.tensors import normalise
 from grafiqs.run import files
 from grafiqs.seeds import set_seeds
 from grafiqs.template import SIZE

@@ -16,11 +16,12 @@ from typing import Any
 
 import cv2
 
-from grafiqs import images
-from grafiqs.alignment import Faces, cut_out
+from grafiqs.cut import cut_out
 from grafiqs.detector import Detector
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
+from grafiqs.face import Faces
 from grafiqs.formats.dataset import Dataset
+from grafiqs.images.decoding import decode
 from grafiqs.landmarks import Landmarks
 from grafiqs.names import shown
 from grafiqs.opencv import one_thread, opencv_version
@@ -244,7 +245,7 @@ def _outcome(index: int, sample: Sample, faces: Faces, dataset: Dataset, options
     """Align one sample and write its crop; may run on any thread."""
     try:
         data = dataset.read(sample.location)
-        pixels = images.decode(data)
+        pixels = decode(data)
         face = faces.face(sample.location, pixels)
         crop = cut_out(pixels, face, options.input_size)
     except UnreadableSampleError as error:

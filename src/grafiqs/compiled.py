@@ -41,8 +41,8 @@ CPU_SETTINGS = {
 """The compiler's settings for a CPU."""
 
 _DEFINITION = (
-    *("backbones", "compiled.py", "computer.py", "cuda.py", "devices.py", "gradients.py", "images.py", "precision.py"),
-    "tuning.py",
+    *("backbones", "compiled.py", "computer.py", "cuda.py", "devices.py", "gradients.py", "images/preprocessing.py"),
+    *("images/tensors.py", "precision.py", "tuning.py"),
 )
 """The sources that decide what a program computes: with others, it is another program."""
 

@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from grafiqs import compiled, cuda, devices, images, tuning
+from grafiqs import compiled, cuda, devices, tuning
 from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import USUAL, Preprocessing
 from grafiqs.errors import RequestError, first_line
 from grafiqs.gradients import gradient_scores, gradients_and_features
+from grafiqs.images.preprocessing import USUAL, Preprocessing
+from grafiqs.images.tensors import normalise
 
 Embeddings = Literal["none", "plain", "flip"]
 """Which embeddings are computed, too: those of the images, or with those of their mirror images added."""
@@ -48,7 +49,7 @@ class Step(nn.Module):
         The embeddings (B, embedding_size) are those that were asked for, or left out.
         """
         dtype = torch.float64 if self.precision == "float64" else torch.float32
-        x = images.normalise(pixels, self.preprocessing, dtype).contiguous(memory_format=self.memory_format)
+        x = normalise(pixels, self.preprocessing, dtype).contiguous(memory_format=self.memory_format)
         found, features = gradients_and_features(self.network, x, self.layers, self.norms)
         scores = torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
         results = (*(gradient.float().contiguous() for gradient in found.values()), scores)

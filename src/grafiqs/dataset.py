@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from grafiqs import images, npy
+from grafiqs import npy
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset, Pair
 from grafiqs.formats.records import Records
+from grafiqs.images.tensors import normalise, read
 from grafiqs.names import order, shown
 from grafiqs.options import OPTIONS, Options
 from grafiqs.run.manifest import is_run
@@ -118,7 +119,7 @@ def create_dataset_with_subset(
 
 
 def _image(dataset: Dataset, sample: Sample) -> Tensor:
-    return images.normalise(images.read(dataset.read(sample.location))[None])[0]
+    return normalise(read(dataset.read(sample.location))[None])[0]
 
 
 def _array(dataset: Dataset, sample: Sample) -> Tensor:

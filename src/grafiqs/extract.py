@@ -9,17 +9,18 @@ import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from grafiqs import devices
-from grafiqs.backbones.catalogue import LAYERS, USUAL
+from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
 from grafiqs.backbones.weights import check_file
-from grafiqs.crops import are_plainly_unaligned
 from grafiqs.errors import RequestError, StoppedError
+from grafiqs.face import Faces
 from grafiqs.formats.dataset import Dataset
+from grafiqs.images.preprocessing import USUAL
 from grafiqs.names import shown
 from grafiqs.opencv import need_opencv, one_thread
 from grafiqs.options import Options
@@ -35,9 +36,7 @@ from grafiqs.run.output import Output
 from grafiqs.run.tables import FAILURES, SCORES
 from grafiqs.seeds import set_seeds
 from grafiqs.select import Subset, open_dataset, select_subset
-
-if TYPE_CHECKING:
-    from grafiqs.alignment import Faces
+from grafiqs.unaligned import are_plainly_unaligned
 
 log = logging.getLogger(__name__)
 

@@ -95,7 +95,7 @@ def image_gradients(
 ) -> dict[str, Tensor]:
     """The gradient of each image's own loss at each of `layers`; at all that have one, if they are not given.
 
-    `images` (B, 3, H, W) are preprocessed (see `grafiqs.images.normalise`), of the backbone's dtype and
+    `images` (B, 3, H, W) are preprocessed (see `grafiqs.images.tensors.normalise`), of the backbone's dtype and
     device; the backbone is in eval mode with frozen weights, as `load_checkpoint` returns it.
     Returns {layer: (B, C, H, W)} in the order of `layers`. Raises ValueError if one of them has no gradient.
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs import crops, images
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
+from grafiqs.images.decoding import picture
+from grafiqs.likeness import ALIGNED, IDENTITIES, IMAGES, Likeness, edges
 from grafiqs.names import shown
 from grafiqs.options import Options
 from grafiqs.progress import progress_bar
@@ -49,7 +50,7 @@ class Inspection:
     `counts` are the samples of each identity; `unreadable` has the reason for each location that cannot be read.
     `within` and `across` are groups of locations whose images, decoded to RGB, have the same pixels: within one
     identity, and where they are of more than one. `sizes` (width x height, upright), `formats` and `modes` count
-    readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.crops`), None when
+    readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.likeness`), None when
     there are too few.
     """
 
@@ -89,11 +90,11 @@ class Inspection:
                 f"{images - crop} of {images} images are not {CROP}: they are no aligned crops, which the networks "
                 "expect, and would be resized as they are; scores of unaligned faces mean little"
             )
-        if self.likeness is not None and self.likeness < crops.ALIGNED:
+        if self.likeness is not None and self.likeness < ALIGNED:
             yield (
                 f"the {CROP} images do not look like crops aligned to the ArcFace template, which the networks expect: "
                 f"on the whole, eyes and mouths are not where it has them (likeness {self.likeness:.2f}; aligned crops "
-                f"have {crops.ALIGNED} or more); scores of unaligned faces mean little"
+                f"have {ALIGNED} or more); scores of unaligned faces mean little"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -147,11 +148,11 @@ class Inspection:
             rest = f", and {len(common) - 5} more" if len(common) > 5 else ""
             yield f"{what}: {', '.join(f'{name} ({count})' for name, count in common[:5]) or 'none'}{rest}"
         if self.likeness is not None:
-            yield f"Likeness to aligned crops: {self.likeness:.2f} (aligned crops have {crops.ALIGNED} or more)"
+            yield f"Likeness to aligned crops: {self.likeness:.2f} (aligned crops have {ALIGNED} or more)"
         elif self.sizes.get(CROP):
             yield (
-                f"Likeness to aligned crops: not judged, which takes {CROP} images of {crops.IDENTITIES} identities"
-                f" (or {crops.IMAGES} without names)"
+                f"Likeness to aligned crops: not judged, which takes {CROP} images of {IDENTITIES} identities"
+                f" (or {IMAGES} without names)"
             )
         yield f"Unreadable: {len(self.unreadable) or 'none'}"
         yield from _listed(f"{shown(location)}: {reason}" for location, reason in self.unreadable.items())
@@ -183,7 +184,7 @@ def inspect_dataset(options: Options) -> Inspection:
     unreadable: dict[str, str] = {}
     same: defaultdict[bytes, list[str]] = defaultdict(list)
     sizes, formats, modes = Counter[str](), Counter[str](), Counter[str]()
-    likeness = crops.Likeness()
+    likeness = Likeness()
     threads = processors.usable()
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -229,13 +230,13 @@ class _Seen:
 def _seen(dataset: Dataset, location: str) -> _Seen | str:
     """What is to be known of a sample; for one that cannot be read, the reason."""
     try:
-        picture = images.picture(dataset.read(location))
+        found = picture(dataset.read(location))
     except UnreadableSampleError as error:
         return str(error)
-    height, width, _ = picture.pixels.shape
+    height, width, _ = found.pixels.shape
     size = f"{width}x{height}"
-    digest = hashlib.blake2b(picture.pixels.data, digest_size=16, person=size.encode()[:16]).digest()
-    return _Seen(size, picture.format, picture.mode, digest, crops.edges(picture.pixels) if size == CROP else None)
+    digest = hashlib.blake2b(found.pixels.data, digest_size=16, person=size.encode()[:16]).digest()
+    return _Seen(size, found.format, found.mode, digest, edges(found.pixels) if size == CROP else None)
 
 
 def _duplicates(groups: Iterable[list[str]], identities: Mapping[str, str]) -> tuple[list[list[str]], list[list[str]]]:

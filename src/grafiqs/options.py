@@ -11,8 +11,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from grafiqs.backbones.catalogue import BACKBONES, LAYERS, NORMS, USUAL
+from grafiqs.backbones.catalogue import BACKBONES, LAYERS, NORMS
 from grafiqs.errors import RequestError
+from grafiqs.images.preprocessing import USUAL
 from grafiqs.names import shown
 from grafiqs.utf8 import need_utf8
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Norms, Observer, watched
-from grafiqs.backbones.catalogue import LAYERS, Preprocessing
+from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.backbones.code import code_sha256
 from grafiqs.backbones.factory import ForeignBackbone, make, reason, state_of, what_is
 from grafiqs.backbones.weights import first
 from grafiqs.errors import RequestError
 from grafiqs.gradients import gradient_scores, image_gradients
+from grafiqs.images.preprocessing import Preprocessing
 from grafiqs.names import shown
 
 log = logging.getLogger(__name__)

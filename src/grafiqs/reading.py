@@ -8,22 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from grafiqs import images
-from grafiqs.backbones.catalogue import USUAL
 from grafiqs.errors import StoppedError, UnreadableSampleError
+from grafiqs.face import Face, Faces
 from grafiqs.formats.dataset import Readable
+from grafiqs.images.decoding import decode
+from grafiqs.images.preprocessing import USUAL
+from grafiqs.images.tensors import resized
 from grafiqs.workers import processors
 from grafiqs.workers.ahead import mapped
 from grafiqs.workers.processes import Processes, stopping
-
-if TYPE_CHECKING:
-    from grafiqs.alignment import Face, Faces
 
 _CHUNK = 32
 """Samples that a process reads in one go."""
@@ -60,17 +58,15 @@ class Reader:
         """Read and decode one sample; or say why that cannot be."""
         try:
             data = self.dataset.read(location)
-            picture = images.decode(data)
+            picture = decode(data)
             height, width, _ = picture.shape
             face = None
             if self.faces is not None:
-                from grafiqs.alignment import cut_out  # loads OpenCV, which others need not have
+                from grafiqs.cut import cut_out  # loads OpenCV, which others need not have
 
                 face = self.faces.face(location, picture)
                 picture = cut_out(picture, face, self.size)
-            return Read(
-                images.resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), (height, width), face
-            )
+            return Read(resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), (height, width), face)
         except UnreadableSampleError as error:
             return error
 

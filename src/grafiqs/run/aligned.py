@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grafiqs.errors import RequestError
+from grafiqs.face import BOX, POINTS
 from grafiqs.names import shown
 from grafiqs.run import files, tables
 from grafiqs.run import journal as journals
@@ -89,7 +90,7 @@ def problems(root: Path, subset: Subset) -> Iterator[str]:
     """What is wrong with the files of an alignment that came to its end, in words."""
     cut, failed = (
         {tuple(row[:3]): row for row in _rows(root / name, columns)}
-        for name, columns in ((tables.FACES, (*tables.BOX, *tables.POINTS)), (tables.FAILURES, ("reason",)))
+        for name, columns in ((tables.FACES, (*BOX, *POINTS)), (tables.FAILURES, ("reason",)))
     )
     expected = {NAME, *TABLES} - {tables.SUMS}
     for sample in subset.samples:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from grafiqs import npy
+from grafiqs.face import BOX, POINTS
 from grafiqs.names import encoded, shown
 from grafiqs.run import files
 from grafiqs.run.journal import NAME as JOURNAL
@@ -33,12 +34,6 @@ EMBEDDINGS = "embeddings.npy"
 
 SAMPLE = ("identity", "sample", "path")
 """The columns that tell a sample, in every table."""
-
-BOX = ("x", "y", "width", "height", "score")
-"""The columns of a detector's box and score, in align.csv; empty where landmarks were given."""
-
-POINTS = tuple(f"{axis}{number}" for number in range(1, 6) for axis in "xy")
-"""The columns of the landmarks there."""
 
 
 def field_format(layer: str) -> str:
