@@ -20,7 +20,7 @@ from grafiqs.cut import cut_out
 from grafiqs.detector import Detector
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.face import Faces
-from grafiqs.formats.dataset import Dataset
+from grafiqs.formats.dataset import Dataset, Sample
 from grafiqs.images.decoding import decode
 from grafiqs.landmarks import Landmarks
 from grafiqs.names import shown
@@ -33,7 +33,7 @@ from grafiqs.run.folder import NAME_ERRORS, has_size
 from grafiqs.run.journal import Aligned, Failed, Journal
 from grafiqs.run.manifest import compared, subset_differences, subset_document
 from grafiqs.run.output import Output
-from grafiqs.select import Sample, Subset, left_out, open_dataset, select
+from grafiqs.select import Subset, left_out, open_dataset, select
 from grafiqs.template import landmarks
 from grafiqs.workers import processors
 from grafiqs.workers.ahead import mapped

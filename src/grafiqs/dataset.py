@@ -14,13 +14,13 @@ from torch.utils.data import Dataset as TorchDataset
 
 from grafiqs import npy
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats.dataset import Dataset, Pair
+from grafiqs.formats.dataset import Dataset, Pair, Sample
 from grafiqs.formats.records import Records
 from grafiqs.images.tensors import normalise, read
 from grafiqs.names import order, shown
 from grafiqs.options import OPTIONS, Options
 from grafiqs.run.manifest import is_run
-from grafiqs.select import Sample, Subset, open_dataset, rank_identities, select_subset
+from grafiqs.select import Subset, open_dataset, rank_identities, select_subset
 
 DATASET_TYPES = ("CasiaWebFace", "CasiaWebFaceEmbeddings", "MXFaceDataset")
 """CasiaWebFace: images, in whatever `--image-path` takes; CasiaWebFaceEmbeddings: .npy files instead of images, as in

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.formats.dataset import Dataset
+from grafiqs.formats.dataset import Dataset, Sample
 from grafiqs.likeness import Likeness, edges, smooth
 from grafiqs.reading import Reader
-from grafiqs.select import Sample
 from grafiqs.template import SIZE
 
 _FEWEST = 9

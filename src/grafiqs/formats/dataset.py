@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from grafiqs.names import extension
+from grafiqs.names import GRADIENT, extension
 
 IMAGE_EXTENSIONS = frozenset(
     ("avif", "bmp", "gif", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
@@ -16,12 +17,26 @@ IMAGE_EXTENSIONS = frozenset(
 MAX_BYTES = 2**28
 """A sample with more bytes is refused before it is read."""
 
-
 MAX_PATH = 4096
 """A path with more characters is no sample's: no file system takes it."""
 
 APPLE = "__MACOSX"
 """A folder that macOS puts into every .zip, beside what was packed: no identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image: its identity, its name, unique within the identity, and its POSIX path relative to the data set."""
+
+    identity: str
+    name: str
+    location: str
+
+    @property
+    def output(self) -> str:
+        """POSIX path of its gradient relative to the layer's folder."""
+        path = self.name + GRADIENT
+        return f"{self.identity}/{path}" if self.identity else path
 
 
 class Pair(NamedTuple):

@@ -11,13 +11,14 @@ from typing import Any
 
 from grafiqs.errors import RequestError
 from grafiqs.face import BOX, POINTS
+from grafiqs.formats.dataset import Sample
 from grafiqs.names import shown
 from grafiqs.run import files, tables
 from grafiqs.run import journal as journals
 from grafiqs.run.journal import Aligned, Failed
 from grafiqs.run.manifest import documented_subset
 from grafiqs.run.output import LOCK
-from grafiqs.select import Sample, Subset
+from grafiqs.select import Subset
 from grafiqs.utf8 import need_utf8
 
 NAME = "align.json"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from grafiqs import npy
 from grafiqs.errors import RequestError
+from grafiqs.formats.dataset import Sample
 from grafiqs.names import shown
 from grafiqs.run import files, tables
 from grafiqs.run import journal as journals
@@ -24,7 +25,6 @@ from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed, Journal, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.output import Output
-from grafiqs.select import Sample
 
 log = logging.getLogger(__name__)
 

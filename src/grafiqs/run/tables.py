@@ -17,13 +17,14 @@ from typing import IO, Any
 
 from grafiqs import npy
 from grafiqs.face import BOX, POINTS
+from grafiqs.formats.dataset import Sample
 from grafiqs.names import encoded, shown
 from grafiqs.run import files
 from grafiqs.run.journal import NAME as JOURNAL
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST
 from grafiqs.run.manifest import Manifest
-from grafiqs.select import Sample, Subset
+from grafiqs.select import Subset
 
 SCORES = "scores.csv"
 FAILURES = "failures.csv"
