@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grafiqs import Options, inspect_dataset
+from grafiqs import Options, inspect_dataset, inspect_report
 from grafiqs import likeness as measure
 from grafiqs.cli import main
 from grafiqs.inspect import Inspection
@@ -129,7 +129,7 @@ def test_names_and_sizes_are_what_they_are_upright(tmp_path: Path) -> None:
     Image.fromarray(picture(3, (40, 70))).save(tmp_path / "faces" / "ann" / "bell\a.jpg", exif=exif)
     found = inspected(tmp_path / "faces")
     assert found.sizes == {"40x70": 1}
-    assert all(line.isprintable() for line in found.report())
+    assert all(line.isprintable() for line in inspect_report.lines(found))
 
 
 @pytest.mark.parametrize("counts", [[5], [1, 1, 1], [0, 1, 1000], list(range(100)), [3, 17, 17, 40]])

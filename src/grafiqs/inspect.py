@@ -18,26 +18,16 @@ from numpy.typing import NDArray
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.images.decoding import picture
-from grafiqs.likeness import ALIGNED, IDENTITIES, IMAGES, Likeness, edges
-from grafiqs.names import shown
+from grafiqs.likeness import ALIGNED, Likeness, edges
 from grafiqs.options import Options
 from grafiqs.progress import progress_bar
-from grafiqs.select import UNNAMED, left_out, open_dataset
+from grafiqs.select import left_out, open_dataset
 from grafiqs.template import SIZE
 from grafiqs.workers import processors
 from grafiqs.workers.ahead import mapped
 
 CROP = f"{SIZE}x{SIZE}"
 """The size of an aligned crop, as the report writes sizes."""
-
-_LISTED = 10
-"""Findings of a kind that the report lists; the rest are counted, and stand in the JSON."""
-
-_MEMBERS = 5
-"""Members of a group of duplicates that the report names."""
-
-_BAR = 40
-"""The longest bar of the histogram, in characters."""
 
 _ROWS = 12
 """The most rows of the histogram."""
@@ -125,49 +115,6 @@ class Inspection:
             "warnings": list(self.warnings()),
         }
 
-    def report(self) -> Iterator[str]:
-        """What was found, in lines for people; the warnings are not among them."""
-        numbers = self.counts.values()
-        total = sum(numbers)
-        yield f"{shown(self.dataset.place)}: {self.dataset.form}, {len(self.counts)} identities, {total} samples"
-        if self.dataset.pairs:
-            same = sum(pair.same for pair in self.dataset.pairs)
-            yield f"Pairs to compare: {len(self.dataset.pairs)}, {same} of the same identity"
-        yield f"Samples of an identity: {min(numbers)} to {max(numbers)}, median {statistics.median(numbers):g}"
-        yield from self._bars()
-        if self.insufficient:
-            few = "without samples" if self.required is None else f"with fewer than {self.required} samples"
-            yield f"Identities {few}: {len(self.insufficient)}"
-            yield from _listed(
-                f"{shown(name) or UNNAMED}: {count} samples" for name, count in self.insufficient.items()
-            )
-        elif self.required is not None:
-            yield f"Every identity has {self.required} samples."
-        for what, counts in (("Sizes", self.sizes), ("Formats", self.formats), ("Modes", self.modes)):
-            common = sorted(counts.items(), key=lambda item: -item[1])
-            rest = f", and {len(common) - 5} more" if len(common) > 5 else ""
-            yield f"{what}: {', '.join(f'{name} ({count})' for name, count in common[:5]) or 'none'}{rest}"
-        if self.likeness is not None:
-            yield f"Likeness to aligned crops: {self.likeness:.2f} (aligned crops have {ALIGNED} or more)"
-        elif self.sizes.get(CROP):
-            yield (
-                f"Likeness to aligned crops: not judged, which takes {CROP} images of {IDENTITIES} identities"
-                f" (or {IMAGES} without names)"
-            )
-        yield f"Unreadable: {len(self.unreadable) or 'none'}"
-        yield from _listed(f"{shown(location)}: {reason}" for location, reason in self.unreadable.items())
-        for what, groups in (("within an identity", self.within), ("across identities", self.across)):
-            yield f"Exact duplicates {what}: {f'{len(groups)} groups' if groups else 'none'}"
-            yield from _listed(" = ".join(_some(group)) for group in groups)
-
-    def _bars(self) -> Iterator[str]:
-        rows = self.histogram()
-        most = max(count for _, _, count in rows)
-        names = [f"{start}" if start == end else f"{start}-{end}" for start, end, _ in rows]
-        for name, (_, _, count) in zip(names, rows, strict=True):
-            bar = "#" * -(-count * _BAR // most)
-            yield f"  {name:>{max(map(len, names))}}  {bar:{_BAR}}  {count}"
-
 
 def inspect_dataset(options: Options) -> Inspection:
     """Read every sample of the data set that `options` name, and say what is there.
@@ -251,17 +198,3 @@ def _duplicates(groups: Iterable[list[str]], identities: Mapping[str, str]) -> t
         if len(own) > 1:
             across.append(group)
     return within, across
-
-
-def _some(locations: list[str]) -> list[str]:
-    """The first locations of a group, and how many more it has."""
-    rest = [f"{len(locations) - _MEMBERS} more"] if len(locations) > _MEMBERS else []
-    return [*map(shown, locations[:_MEMBERS]), *rest]
-
-
-def _listed(lines: Iterable[str]) -> Iterator[str]:
-    """The first lines, indented, and how many more there are."""
-    every = list(lines)
-    yield from (f"  - {line}" for line in every[:_LISTED])
-    if len(every) > _LISTED:
-        yield f"  ... and {len(every) - _LISTED} more (--json lists all)"

@@ -280,6 +280,7 @@ def _fill_inspect(parser: _Parser) -> None:
 
 
 def _inspect(command: argparse.Namespace) -> _Work:
+    from grafiqs import inspect_report
     from grafiqs.inspect import inspect_dataset
 
     log_to_terminal(command.quiet, results_on_stdout=command.json)
@@ -291,7 +292,7 @@ def _inspect(command: argparse.Namespace) -> _Work:
         if command.json:
             _print_bytes([json.dumps(found.to_json(), indent=1).encode(), b"\n"])
         else:
-            for line in found.report():
+            for line in inspect_report.lines(found):
                 log.info("%s", line)
         for warning in found.warnings():
             log.warning("warning: %s", warning)
