@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.formats.dataset import MAX_BYTES, too_large
@@ -38,13 +39,32 @@ class DamagedError(Exception):
     """Where bytes are not what they should be; the message says where."""
 
 
-@dataclass(frozen=True)
-class Head:
-    """What stands before the image of a record: its labels (one, or `flag` of them), and whether an image follows."""
+class Head(NamedTuple):
+    """What stands before the image of a record of `size` bytes: a header, and more labels where `flag` says so."""
 
     flag: int
-    labels: tuple[float, ...]
-    empty: bool
+    label: float
+    id: int
+    more: bytes
+    """The first two of more labels, as far as the record has them."""
+    size: int
+
+    @property
+    def image(self) -> int:
+        """Where the image begins in the record's data."""
+        return _HEADER.size + self.flag * _LABEL.size
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it speaks of other records, and no image follows."""
+        return bool(self.flag) and self.image == self.size
+
+    @property
+    def labels(self) -> tuple[float, ...]:
+        """One, or the first two of several. Raises DamagedError where the record has no room for all."""
+        if self.image > self.size:
+            raise DamagedError(f"a record of {self.size} bytes has no room for {self.flag} labels")
+        return struct.unpack_from(f"<{min(self.flag, 2)}f", self.more) if self.flag else (self.label,)
 
     @property
     def identity(self) -> int | None:
@@ -55,7 +75,7 @@ class Head:
     @property
     def is_range(self) -> bool:
         """Whether it speaks of the records from its first label up to its second, and holds no image itself."""
-        if not self.empty or self.flag < 2:
+        if not self.is_alone or self.flag < 2:
             return False
         first, second = self.labels
         return first.is_integer() and second.is_integer() and 1 <= first <= second
@@ -73,7 +93,7 @@ class RecordFile:
 
     def head(self, span: Span) -> Head:
         """What stands before the image of a record, which itself is not read."""
-        return parsed(*self._begin(*span))[0]
+        return head_of(*self._begin(*span))
 
     def data(self, span: Span) -> bytes:
         """The data of a record, put together. Raises UnreadableSampleError when they are too many."""
@@ -101,12 +121,9 @@ class RecordFile:
         offsets = self.walk()
         ids, images = array("Q"), array("Q")
         for rank, span in enumerate(pairwise(offsets)):
-            data, size = self._begin(*span)
-            if size < _HEADER.size:
-                raise DamagedError(f"a record of {size} bytes has no header")
-            flag, _, number, _ = _HEADER.unpack_from(data)
-            ids.append(number)
-            if not flag or size != _HEADER.size + flag * _LABEL.size:
+            head = self.head(span)
+            ids.append(head.id)
+            if not head.is_alone:
                 images.append(rank)
         for ranks in (range(len(ids)), images):
             if index := _index(array("Q", (ids[rank] for rank in ranks)), ranks, offsets):
@@ -166,16 +183,12 @@ def _end(places: list[tuple[int, int]]) -> int:
     return offset + size + -size % 4
 
 
-def parsed(data: bytes, size: int) -> tuple[Head, int]:
-    """The head of a record, of whose `size` bytes `data` are the first, and where its image begins."""
+def head_of(data: bytes, size: int) -> Head:
+    """The head of a record, of whose `size` bytes `data` are the first. Raises DamagedError where there is none."""
     if size < _HEADER.size:
         raise DamagedError(f"a record of {size} bytes has no header")
-    flag, label, _, _ = _HEADER.unpack_from(data)
-    image = _HEADER.size + flag * _LABEL.size
-    if image > size:
-        raise DamagedError(f"a record of {size} bytes has no room for {flag} labels")
-    labels = struct.unpack_from(f"<{min(flag, 2)}f", data, _HEADER.size) if flag else (label,)
-    return Head(flag, labels, empty=image == size), image
+    flag, label, number, _ = _HEADER.unpack_from(data)
+    return Head(flag, label, number, data[_HEADER.size : _HEADER.size + 2 * _LABEL.size], size)
 
 
 # -- the index ---------------------------------------------------------------------------------------------

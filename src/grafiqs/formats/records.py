@@ -10,7 +10,7 @@ from pathlib import Path
 
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
-from grafiqs.formats.recordio import DamagedError, Head, RecordFile, parsed, read_index
+from grafiqs.formats.recordio import DamagedError, Head, RecordFile, head_of, read_index
 from grafiqs.names import in_order, shown
 
 log = logging.getLogger(__name__)
@@ -58,16 +58,17 @@ class Records(Dataset):
             if _key(int(key)) != key:
                 raise ValueError
             data = self._record(int(key))
-            head, image = parsed(data, len(data))
+            head = head_of(data, len(data))
+            identity = head.identity
         except ValueError as error:
             raise UnreadableSampleError("is not in the training set") from error
         except DamagedError as error:
             raise UnreadableSampleError(f"the record is damaged: {error}") from error
         except OSError as error:
             raise UnreadableSampleError(f"cannot be read: {error.strerror}") from error
-        if head.identity is None or _name(head.identity) != name:
+        if identity is None or _name(identity) != name:
             raise UnreadableSampleError(f"the record has the label {head.labels[0]:g}, and is listed for {name}")
-        return data[image:]
+        return data[head.image :]
 
     def _found(self) -> dict[int, Sequence[int]]:
         """The keys of every identity's records."""
@@ -138,12 +139,12 @@ class Records(Dataset):
         nameless = 0
         for key in self._index.keys:
             head = self._head(key)
-            if head.flag and head.empty:  # it speaks of other records
+            if head.is_alone:
                 continue
-            if head.identity is None:
+            if (label := head.identity) is None:
                 nameless += 1
             else:
-                found.setdefault(head.identity, array("Q")).append(key)
+                found.setdefault(label, array("Q")).append(key)
         if nameless:
             log.warning("%d records of %s have no whole number as label, and are left out", nameless, shown(self.place))
         return dict(found)
