@@ -94,15 +94,18 @@ def sees_pixels(u: Tensor) -> bool:
 
 @contextmanager
 def watched(
-    network: Backbone, block: Callable[[str, Tensor], None], norm: Callable[[nn.Module, Tensor], None]
+    network: Backbone, block: Callable[[str, Tensor], Tensor | None], norm: Callable[[nn.Module, Tensor], Tensor | None]
 ) -> Iterator[None]:
-    """Inside the block, call `block` with every layer and its output, `norm` with every BatchNorm2d and its input."""
+    """While it runs, call `block` with every layer and its output, `norm` with every BatchNorm2d and its input.
 
-    def ran(layer: str, _block: nn.Module, _inputs: object, output: Tensor) -> None:
-        block(layer, output)
+    What they return, the network goes on with instead.
+    """
 
-    def normed(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        norm(module, inputs[0])
+    def ran(layer: str, _block: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
+        return block(layer, output)
+
+    def normed(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+        return norm(module, inputs[0])
 
     hooks = []
     try:
