@@ -43,7 +43,7 @@ from grafiqs.computer import Computed, Computer
 from grafiqs.demo.backbone import demo_backbone
 from grafiqs.demo.faces import Identity
 from grafiqs.extract import extract_gradients
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.run import files
 
 

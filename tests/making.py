@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -106,3 +108,16 @@ def checked(text: bytes) -> bytes:
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by its path inside it."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fill_disk_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written to this file, before it has its name, meets the error of a full disk."""
+    usual = os.open
+
+    def opened(name: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        place = name if dir_fd is None else os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), name)
+        if str(place) == f"{path}.part":
+            return usual("/dev/full", os.O_WRONLY)
+        return usual(name, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", opened)

@@ -20,7 +20,7 @@ import pytest
 
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import MAX_BYTES, Dataset
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.scan import scan
 from grafiqs.select import select
 from writing import contents as outcome

@@ -598,7 +598,7 @@ def test_a_temporary_folder_that_takes_no_tables_is_not_the_runs_fault(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("grafiqs.run.tables.write", full)
+    monkeypatch.setattr("grafiqs.run.finished.write", full)
     assert run("verify", output, "--quiet") == 3
     assert capsys.readouterr().err == (
         "grafiqs: the temporary folder does not take the tables, to compare them: No space left on device; make room "

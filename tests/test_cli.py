@@ -19,7 +19,8 @@ import torch
 from grafiqs import computer
 from grafiqs.cli import main
 from grafiqs.gradients import gradients_and_features
-from grafiqs.options import Options, flag
+from grafiqs.options.extract import Options
+from grafiqs.options.field import flag
 from making import grafiqs, tree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,14 +160,20 @@ def test_every_option_is_in_the_help_with_a_sentence(capsys: pytest.CaptureFixtu
     assert "exit codes:" in shown
 
 
-def test_help_loads_neither_torch_nor_numpy() -> None:
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help_loads_neither_torch_nor_numpy_nor_another_verb(verb: str | None) -> None:
     program = (
         "import sys\nfrom grafiqs.cli import main\n"
-        "try: main(['extract', '--help'])\nexcept SystemExit: pass\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "import grafiqs\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'PIL')))"
+        "print(*sys.modules, sep='\\n', file=sys.stderr)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+    arguments = [verb, "--help"] if verb else ["--help"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True)
+    loaded = set(done.stderr.splitlines())
+    assert loaded.isdisjoint(("torch", "numpy", "PIL", "cv2"))
+    modules = {name: f"grafiqs.cli.{name.replace('-', '_')}" for name in VERBS}
+    assert [name for name in VERBS if modules[name] in loaded] == [verb] * (verb is not None)
 
 
 def test_importing_changes_no_global_state() -> None:

@@ -27,6 +27,7 @@ from grafiqs.demo.plan import FACES, read_faces
 from grafiqs.errors import RequestError
 from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.images.tensors import normalise
+from grafiqs.results import open_run
 from making import grafiqs, tree, widths_of
 
 UNSEEN = 3
@@ -68,7 +69,7 @@ def test_its_run_can_be_verified(shown: tuple[Path, str], capsys: pytest.Capture
 
 
 def test_degraded_faces_rank_below_clean_ones(shown: tuple[Path, str]) -> None:
-    ranking = ranked(shown[0] / "faces", shown[0] / "run")
+    ranking = ranked(shown[0] / "faces", open_run(shown[0] / "run"))
     fifth = len(ranking) // 5
     clean_above = sum(one.degradation is None for one in ranking[:fifth])
     clean_below = sum(one.degradation is None for one in ranking[-fifth:])
@@ -79,8 +80,9 @@ def test_degraded_faces_rank_below_clean_ones(shown: tuple[Path, str]) -> None:
 def test_its_picture_shows_both_ends(shown: tuple[Path, str]) -> None:
     folder, _ = shown
     picture = cv2.imread(str(folder / PICTURE))[..., ::-1]
-    ranking = ranked(folder / "faces", folder / "run")
-    assert np.array_equal(picture, best_and_worst(folder / "faces", folder / "run", ranking))
+    run = open_run(folder / "run")
+    ranking = ranked(folder / "faces", run)
+    assert np.array_equal(picture, best_and_worst(folder / "faces", run, ranking))
     for one in (*ranking[:8], *ranking[-8:]):
         face = cv2.imread(str(folder / "faces" / one.path))[..., ::-1]
         # 0, but for the rounding of a sum of 37,632 squares.
@@ -173,11 +175,11 @@ def test_a_damaged_gradient_is_said_to_be_damaged(
     copied: Path, damage: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said(capsys, 0, "--output-dir", copied, "--overwrite") == ""
-    worst = ranked(copied / "faces", copied / "run")[-1]
+    worst = ranked(copied / "faces", open_run(copied / "run"))[-1]
     path = copied / "run" / "image" / worst.identity / f"{worst.sample}_grad.npy"
     whole = path.read_bytes()
     path.write_bytes(damage * len(whole) if damage == b"\0" else whole[:128] + damage * (len(whole) - 128))
-    assert f"{path} is damaged" in said(capsys, 3, "--output-dir", copied)
+    assert f"the gradient of {worst.path} is damaged" in said(capsys, 3, "--output-dir", copied)
 
 
 def test_damaged_faces_are_drawn_again(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,18 +57,18 @@ def run(*arguments: object) -> int:
         return int(stop.code or 0)
 
 
-def refused(capsys: Capture, *arguments: object) -> str:
-    """Run a command that is to be refused, exit code 2; returns the one line that says why."""
+def refused(capsys: Capture, *arguments: object, lines: int = 1) -> str:
+    """Run a command that is to be refused, exit code 2; returns the line, or lines, that say why."""
     capsys.readouterr()
     code = run(*arguments)
     said = capsys.readouterr()
     assert (code, said.out) == (2, ""), said
-    lines = said.err.splitlines()
-    if lines[-1].startswith("Try '"):
-        lines.pop()
-    assert len(lines) == 1
-    assert lines[0].startswith("grafiqs")
-    return lines[0]
+    told = said.err.splitlines()
+    if told[-1].startswith("Try '"):
+        told.pop()
+    assert len(told) == lines
+    assert told[0].startswith("grafiqs")
+    return "\n".join(told)
 
 
 def rows_of(root: Path) -> list[dict[str, str]]:
@@ -385,13 +385,13 @@ def test_a_table_that_is_not_whole_is_written_again(drawn: Drawn, output: Path, 
     assert tree(output) == tree(drawn.root)
 
 
-def test_what_is_in_the_place_of_a_picture_and_cannot_be_read_is_left_alone(output: Path, capsys: Capture) -> None:
+def test_what_is_in_the_place_of_a_picture_and_no_file_is_replaced(output: Path) -> None:
+    before = tree(output)
     path = output / "person_0002" / "0001.png"
     path.unlink()
     os.mkfifo(path)
-    assert run(output, *FEW, "--quiet") == 3
-    assert capsys.readouterr().err.startswith(f"grafiqs: cannot draw into {output}: not a regular file.")
-    assert path.is_fifo()
+    assert run(output, *FEW, "--quiet") == 0
+    assert tree(output) == before
 
 
 def test_what_a_kill_left_of_the_table_is_no_hindrance(drawn: Drawn, tmp_path: Path) -> None:
@@ -407,8 +407,10 @@ def test_what_a_kill_left_of_the_table_is_no_hindrance(drawn: Drawn, tmp_path: P
 )
 def test_other_options_do_not_go_into_the_same_folder(output: Path, other: str, capsys: Capture) -> None:
     before, when = tree(output), changes(output)
-    assert refused(capsys, output, *FEW, *other.split()) == (
-        f"grafiqs: {output} is not empty, and its faces.csv is not that of these faces: give another folder"
+    said = refused(capsys, output, *FEW, *other.split(), lines=3)
+    assert said == (
+        f"grafiqs: {output} holds another drawing, and nothing is mixed. What differs:\n"
+        "  - its faces.csv is not that of these faces\nGive another OUT."
     )
     assert tree(output) == before
     assert changes(output) == when
@@ -420,7 +422,7 @@ def test_a_table_that_was_edited_is_not_gone_on_with(output: Path, capsys: Captu
     for edited in (lines[:-1], [*lines, lines[-1]], [*lines[:-1], lines[-1].replace(b"person", b"nobody")]):
         table.write_bytes(b"".join(edited))
         before = tree(output)
-        assert "its faces.csv is not that of these faces" in refused(capsys, output, *FEW)
+        assert "its faces.csv is not that of these faces" in refused(capsys, output, *FEW, lines=3)
         assert tree(output) == before
 
 
@@ -432,9 +434,15 @@ def test_a_folder_with_anything_else_in_it_is_left_alone(tmp_path: Path, name: s
     path = tmp_path / "out" / name
     path.parent.mkdir(parents=True)
     path.write_text("mine")
-    assert refused(capsys, tmp_path / "out", *FEW) == (
-        f"grafiqs: {tmp_path / 'out'} is not empty, and its faces.csv is not that of these faces: give another folder"
-    )
+    said = refused(capsys, tmp_path / "out", *FEW, lines=3 if name == "faces.csv" else 1)
+    expected = {
+        "faces.csv": "holds another drawing, and nothing is mixed. What differs:",
+        "faces.csv/x": "cannot write to {place}: not a regular file: give another OUT",
+    }
+    place = tmp_path / "out"
+    usual = "is not empty and holds no drawing: give another OUT (nothing there was touched)"
+    assert expected.get(name, usual).replace("{place}", str(place)) in said
+    assert str(place) in said
     assert tree(tmp_path) == {f"out/{name}": b"mine"}
 
 
@@ -444,7 +452,7 @@ def test_a_place_that_can_be_no_folder(tmp_path: Path, name: str, capsys: Captur
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
     line = refused(capsys, tmp_path / name, *FEW)
-    assert re.fullmatch(rf"grafiqs: cannot draw into {re.escape(str(tmp_path / name))}: .+; give another folder", line)
+    assert re.fullmatch(rf"grafiqs: cannot write to {re.escape(str(tmp_path / name))}: .+: give another OUT", line)
     assert tree(tmp_path) == {"file": b"mine"}
     assert not (tmp_path / "nowhere").exists()
 
@@ -480,7 +488,7 @@ def test_a_folder_that_may_not_be_written(name: str, capsys: Capture) -> None:
                 if not place.is_dir():
                     pytest.skip("other users cannot reach the folder of temporary files")
                 line = refused(capsys, place / name, *FEW)
-            assert line == f"grafiqs: cannot draw into {place / name}: Permission denied; give another folder"
+            assert line == f"grafiqs: cannot write to {place / name}: Permission denied: give another OUT"
             assert [path.name for path in place.rglob("*")] == ["closed"]
         finally:
             place.chmod(0o755)
@@ -767,7 +775,7 @@ def test_a_full_disk_stops_the_drawing_and_the_same_command_goes_on(tmp_path: Pa
     done = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3
     assert done.stderr == (
-        f"grafiqs: cannot draw into {root}: File too large. At least 0 of 4 faces are there: "
+        f"grafiqs: cannot write to {root}: File too large. At least 0 of 4 faces are there: "
         "mend that, and the same command goes on from there\n"
     )
     assert list(tree(root)) == ["faces.csv"]

@@ -11,7 +11,7 @@ import pytest
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.extract import extract_gradients
 from grafiqs.formats.dataset import Dataset
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.scan import scan
 from grafiqs.select import select
 from making import grafiqs

@@ -21,7 +21,7 @@ from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.formats.records import Records
 from grafiqs.formats.shared_file import SharedFile
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.select import select_subset
 from writing import (
     MAGIC,

@@ -30,12 +30,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from grafiqs.cli import main
-from grafiqs.options import OPTIONS
+from grafiqs.options.extract import Options
 from grafiqs.run import manifest as manifests
-from grafiqs.run.folder import journal_of, open_run_folder
+from grafiqs.run.folder import RunFolder, journal_of
 from grafiqs.run.journal import Journal, Outcome, Scored
 from grafiqs.run.journal import line as journal_line
-from making import checked, make_faces, picture, random_network, tree
+from making import checked, fill_disk_at, make_faces, picture, random_network, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -120,13 +120,28 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
                 if number in (signal.SIGKILL, signal.SIGSTOP):
                     time.sleep(0.2)  # a signal to the whole process may come a moment after
 
+    def seen(name: str, path: str) -> None:
+        if path == str(folder) or path.startswith(f"{folder}/"):
+            happens(f"{name} {os.path.relpath(path, folder)}")
+
     def audit(name: str, details: tuple[Any, ...]) -> None:
-        if name in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (
-            name == "open" and details[2] & (os.O_WRONLY | os.O_RDWR)
-        ):
-            path = os.fsdecode(details[0]) if not isinstance(details[0], int) else ""
-            if path == str(folder) or path.startswith(f"{folder}/"):
-                happens(f"{name.removeprefix('os.')} {os.path.relpath(path, folder)}")
+        if name == "os.mkdir" or (name == "open" and details[2] & (os.O_WRONLY | os.O_RDWR)):
+            seen(name.removeprefix("os."), os.fsdecode(details[0]) if not isinstance(details[0], int) else "")
+
+    def watched(name: str, change: Callable[..., Any], below: str = "dir_fd") -> Callable[..., Any]:
+        """A change that is made by its name in an open folder, which no audit tells."""
+
+        def changes(path: Any, *arguments: Any, **named: Any) -> Any:
+            writes = name != "open" or arguments[0] & (os.O_WRONLY | os.O_RDWR)
+            if writes and isinstance(named.get(below), int):
+                seen(name, os.path.join(os.readlink(f"/proc/self/fd/{named[below]}"), os.fsdecode(path)))
+            return change(path, *arguments, **named)
+
+        return changes
+
+    for name, below in {"open": "dir_fd", "rename": "src_dir_fd", "mkdir": "dir_fd", "rmdir": "dir_fd"}.items():
+        setattr(os, name, watched(name, getattr(os, name), below))
+    os.unlink = watched("remove", os.unlink)
 
     append = Journal.append
 
@@ -227,8 +242,8 @@ def done_files(folder: Path) -> dict[str, tuple[int, int]]:
     for line in lines:
         if line.endswith(b"\n"):
             index = int(re.findall(rb"\[(\d+)", line)[0])
-            output = manifests.read(folder).subset.samples[index].output
-            paths = [folder / layer / output for layer in LAYERS]
+            manifest = manifests.read(folder)
+            paths = [folder / path for path in manifest.tree(folder).paths([manifest.subset.samples[index]])]
             if all(path.exists() for path in paths):
                 for path in paths:
                     status = path.stat()
@@ -465,6 +480,7 @@ def test_no_forged_line_takes_the_place_of_a_good_one(stopped: Path) -> None:
     for forged in forged_lines(line):
         path.write_bytes(line + forged)
         journal = journal_of(stopped, manifests.read(stopped))
+        journal.open()
         assert list(map(journal_line, journal.outcomes())) == [line], forged[:200]
         journal.close()
 
@@ -505,7 +521,7 @@ def test_a_refused_run_leaves_the_lock_of_the_one_at_work(flawed_faces: Path, we
 
 def test_the_folder_is_free_as_soon_as_the_run_in_it_ends(output: Path, flawed_faces: Path, weights: Path) -> None:
     manifest = manifests.read(output)
-    with open_run_folder(output, manifest, lambda _pending: manifest.environments[0]):
+    with RunFolder(output, manifest).opened():
         assert main(command(flawed_faces, weights, output)) == 2
     assert main(command(flawed_faces, weights, output)) == 1
 
@@ -543,7 +559,7 @@ INPUTS: dict[str, tuple[object, ...]] = {
 
 
 def test_every_option_that_decides_is_tried() -> None:
-    assert set(OTHERS) == {field.name for field in OPTIONS if field.metadata["decides"]}
+    assert set(OTHERS) == {field.name for field in fields(Options) if field.metadata["decides"]}
 
 
 @pytest.mark.parametrize("name", [*OTHERS, *INPUTS])
@@ -957,15 +973,16 @@ def test_a_disk_that_fills_up_stops_the_run_and_room_lets_it_go_on(
     stopped: Path,
     flawed_faces: Path,
     weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What is written to /dev/full meets the error of a full disk."""
     for path in [*stopped.glob("block*/bob/0*"), *stopped.glob("block*/ann/0*")]:
         path.unlink()
     kept = set(done_files(stopped))
     assert len(kept) == 2 * 5
-    (stopped / f"{name}.part").symlink_to("/dev/full")
+    fill_disk_at(stopped / name, monkeypatch)
     assert main(command(flawed_faces, weights, stopped)) == 3
+    monkeypatch.undo()
     said = capsys.readouterr().err
     found = re.fullmatch(
         rf"grafiqs: cannot write to {stopped}: {os.strerror(errno.ENOSPC)}. "
@@ -974,7 +991,6 @@ def test_a_disk_that_fills_up_stops_the_run_and_room_lets_it_go_on(
     )
     assert found, said
     assert int(found[1]) == {"block4/ann/0_grad.npy": 5, "block3/bob/0_grad.npy": 6}.get(name, 20)
-    assert not (stopped / f"{name}.part").is_symlink()
     assert_goes_on(stopped, command(flawed_faces, weights, stopped), tree(finished), "a full disk")
 
 

@@ -27,7 +27,7 @@ from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.extract import extract_gradients
 from grafiqs.formats.dataset import IMAGE_EXTENSIONS, MAX_BYTES, Dataset, is_sample
 from grafiqs.formats.folders import read_file
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.scan import scan
 from grafiqs.select import select
 from test_archives import contents, tarred, zipped

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from grafiqs.demo.degrade import Degradation
 from grafiqs.demo.faces import Identity
-from grafiqs.options import DrawOptions
+from grafiqs.options.draw import DrawOptions
 from grafiqs.template import SIZE
 
 DEMO_SEED, TRAINING_SEED, EVALUATION_SEED = DrawOptions.seed, 1, 2

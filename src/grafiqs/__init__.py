@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from grafiqs.extract import extract_gradients
     from grafiqs.gradients import gradient_scores, image_gradients
     from grafiqs.inspect import inspect_dataset
-    from grafiqs.options import AlignOptions, DrawOptions, Options
+    from grafiqs.options.align import AlignOptions
+    from grafiqs.options.draw import DrawOptions
+    from grafiqs.options.extract import Options
     from grafiqs.results import open_run
     from grafiqs.select import open_dataset, select_subset
     from grafiqs.verify import verify_run
@@ -45,7 +47,7 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("errors", "options", "select", "results", "demo.backbone", "inspect"),
+    *("errors", "options.extract", "options.align", "options.draw", "select", "results", "demo.backbone", "inspect"),
     *("gradients", "dataset", "backbones.checkpoint", "verify", "extract"),
 )
 """Where the public names live, lightest first: those that need torch come last."""

@@ -1,8 +1,9 @@
-"""The seeding guide's dataset API: a seeded subset as a PyTorch dataset."""
+"""The seeding guide's call: a seeded subset of a data set as a PyTorch dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,62 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
 
 from grafiqs import npy
-from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats.dataset import Dataset, Pair, Sample
+from grafiqs.errors import RequestError
+from grafiqs.formats.dataset import Dataset, Sample
 from grafiqs.formats.records import Records
 from grafiqs.images.tensors import normalise, read
 from grafiqs.names import order, shown
-from grafiqs.options import OPTIONS, Options
+from grafiqs.options.subset import SubsetOptions
 from grafiqs.run.manifest import is_run
-from grafiqs.select import Subset, open_dataset, rank_identities, select_subset
+from grafiqs.select import open_dataset, rank_identities, select_subset
+from grafiqs.torch_dataset import FaceDataset
 
 DATASET_TYPES = ("CasiaWebFace", "CasiaWebFaceEmbeddings", "MXFaceDataset")
 """CasiaWebFace: images, in whatever `--image-path` takes; CasiaWebFaceEmbeddings: .npy files instead of images, as in
 the gradient tree of a run; MXFaceDataset: insightface's RecordIO."""
-
-
-class FaceDataset(TorchDataset[tuple[Any, Tensor, int, str]]):
-    """The samples of a subset, in its order, each as (data, label, index, path).
-
-    `data` is what `load` makes of the sample, a float32 tensor; with a `transform`, what that makes of it. Nothing is
-    augmented. `label` is an int64 tensor (), the place of the identity in `classes`; `path` is one of `places`.
-    `classes`, `class_to_idx`, `samples` and `targets` are what torchvision's ImageFolder calls so. `pairs` are the
-    comparisons that a verification set asks for, as far as the subset holds both: (index, index, same identity).
-    A sample that cannot be read raises `grafiqs.errors.UnreadableSampleError`, which names it and says why.
-    """
-
-    def __init__(
-        self,
-        subset: Subset,
-        places: Sequence[str],
-        load: Callable[[Sample], Tensor],
-        transform: Callable[[Tensor], Any] | None = None,
-        pairs: Sequence[Pair] = (),
-    ) -> None:
-        self.subset = subset
-        self.classes = list(dict.fromkeys(sample.identity for sample in subset.samples))
-        self.class_to_idx = {identity: label for label, identity in enumerate(self.classes)}
-        self.targets = [self.class_to_idx[sample.identity] for sample in subset.samples]
-        self.samples = list(zip(places, self.targets, strict=True))
-        self.transform = transform
-        self._load = load
-        indices = {sample.location: index for index, sample in enumerate(subset.samples)} if pairs else {}
-        self.pairs = [(indices[first], indices[second], same) for first, second, same in pairs]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Any, Tensor, int, str]:
-        index = range(len(self))[index]  # so that -1 is told as the place it stands for
-        path, label = self.samples[index]
-        try:
-            data = self._load(self.subset.samples[index])
-        except UnreadableSampleError as error:
-            raise UnreadableSampleError(f"{shown(path)}: {error}") from error
-        return self.transform(data) if self.transform else data, torch.tensor(label), index, path
 
 
 def create_dataset_with_subset(
@@ -93,12 +53,12 @@ def create_dataset_with_subset(
     del local_rank
     if dataset_type not in DATASET_TYPES:
         raise RequestError(f"the dataset_type {dataset_type!r} is unknown: it is one of {', '.join(DATASET_TYPES)}")
-    for name in options.keys() - {field.name for field in OPTIONS if field.metadata["group"] in ("data set", "subset")}:
+    for name in options.keys() - {field.name for field in fields(SubsetOptions)}:
         raise TypeError(f"create_dataset_with_subset() has no option {name!r}")
     if dataset_type == "CasiaWebFaceEmbeddings":
         options.setdefault("image_extension", ("npy",))
     options.setdefault("random_identity_selection", identity_selection_seed is not None)
-    chosen = Options(
+    chosen = SubsetOptions(
         image_path=root_dir,  # type: ignore[arg-type]  # it takes text, too
         num_identities=num_identities,
         samples_per_identity=samples_per_identity,
@@ -126,7 +86,7 @@ def _array(dataset: Dataset, sample: Sample) -> Tensor:
     return torch.from_numpy(npy.decoded(dataset.read(sample.location)).astype(np.float32))
 
 
-def _by_size(dataset: Dataset, options: Options) -> Sequence[str]:
+def _by_size(dataset: Dataset, options: SubsetOptions) -> Sequence[str]:
     """The identities with most samples first; or, drawn, those that hold enough samples."""
     counts = {identity: len(dataset.samples(identity)) for identity in dataset.identities}
     if options.random_identity_selection:

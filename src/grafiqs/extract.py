@@ -1,39 +1,36 @@
-"""One run, from options to a finished run folder: select, load, compute, write."""
+"""One run, from options to a finished run folder: choose, read, compute, write."""
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from grafiqs import devices
-from grafiqs.backbones.catalogue import LAYERS
-from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
 from grafiqs.backbones.weights import check_file
-from grafiqs.errors import RequestError, StoppedError
+from grafiqs.errors import StoppedError
+from grafiqs.estimate import log_estimate
 from grafiqs.face import Faces
 from grafiqs.formats.dataset import Dataset
-from grafiqs.images.preprocessing import USUAL
 from grafiqs.names import shown
+from grafiqs.network import layers_of, load_network
 from grafiqs.opencv import need_opencv, one_thread
-from grafiqs.options import Options
-from grafiqs.pipeline import ChangedImageError, images_per_second, outcomes
-from grafiqs.preparation import Preparation
-from grafiqs.probe import load_factory
+from grafiqs.options.extract import Options
+from grafiqs.pipeline import ChangedImageError, outcomes
+from grafiqs.preparation import Ready, Task, build, choose, prove
 from grafiqs.progress import duration, progress_bar
 from grafiqs.reading import Reader
 from grafiqs.run import manifest as manifests
-from grafiqs.run.folder import RunFolder, open_run_folder
+from grafiqs.run.finished import SCORES, Counts
+from grafiqs.run.folder import RunFolder, output_of
 from grafiqs.run.manifest import METHOD, Manifest
-from grafiqs.run.output import Output
-from grafiqs.run.tables import FAILURES, SCORES
+from grafiqs.run.tables import FAILURES
 from grafiqs.seeds import set_seeds
 from grafiqs.select import Subset, open_dataset, select_subset
 from grafiqs.unaligned import are_plainly_unaligned
@@ -63,72 +60,88 @@ def extract_gradients(options: Options) -> Summary | None:
     if options.weights is not None or not options.is_factory:
         check_file(options.weights)
     faces = _faces(options)
-    output = Output(options.output_dir, manifests.NAME)
+    output = output_of(options.output_dir)
     output.refuse_inside(options.image_path)
     output.refuse_foreign()
+
+    # Choose: which samples, in which order.
     dataset = open_dataset(options)
     subset = select_subset(options, dataset)
     set_seeds(options.random_seed)
-    checkpoint = _checkpoint(options)
-    log.info(
-        "Backbone: %s from %s (SHA-256 %s)",
-        *(shown(checkpoint.backbone), shown(checkpoint.path or "its own weights"), checkpoint.sha256),
-    )
+
+    # Read: from a sample to the pixels that the network is given.
+    checkpoint = load_network(options)
     log.info("Input: %s%s", checkpoint.preprocessing, "" if faces is None else f", aligned by {faces}")
-    log.info("Statistics: %s", checkpoint.norms.said(options.norms))
-    layers = _layers(options, checkpoint)
     reader = Reader(dataset, checkpoint.preprocessing.size, faces)
-    locations = [sample.location for sample in subset.samples]
+
+    # Compute: from pixels to gradients and scores.
+    layers = layers_of(options, checkpoint)
     if options.embeddings:
         log.info("Embeddings: %d numbers an image%s", checkpoint.embedding_size, ", mirrored added" * options.flip)
-    if faces is None and are_plainly_unaligned(subset.samples, dataset, reader.size):
-        log.warning(
-            "warning: these images do not look like crops of %dx%d aligned to the ArcFace template, which the networks "
-            "expect: scores of unaligned faces mean little. Photos are aligned by --align, or by 'grafiqs align'",
-            *reader.size,
-        )
-    preparation = Preparation(checkpoint, device, options, layers, reader, locations, _kept_computation(options))
-    manifest = _manifest(options, dataset, subset, checkpoint, layers, faces, preparation.computation)
-    log.info("Computing on %s, %d images at once", device, preparation.computer.batch_size)
+    _warn_of_photos(subset, reader, dataset)
+    locations = [sample.location for sample in subset.samples]
+    task = Task(checkpoint, device, layers, reader, locations, options)
+    ready = choose(task, _kept_computation(options))
+    log.info("Computing on %s, %d images at once", device, ready.computer.batch_size)
+
+    # Write: gradients, scores, and what proves them.
+    manifest = _manifest(options, dataset, subset, task, ready)
     if options.dry_run:
-        _log_estimate(manifest, preparation, reader, options)
+        log_estimate(manifest, task, ready, options.output_dir)
         return None
-    with open_run_folder(options.output_dir, manifest, preparation.environment, options.overwrite) as run:
-        return _run(run, preparation, reader, options)
+    with RunFolder(options.output_dir, manifest, options.overwrite).opened() as run:
+        pending = run.journal.pending()
+        run.need_room()
+        if pending:
+            ready, environment = prove(task, build(task, ready, pending), pending)
+            run.begin(environment)
+        counts = _worked_off(run, task, ready, pending)
+    log.info("%d of %d images have scores: %s", counts.scored, len(locations), shown(run.root / SCORES))
+    log.info("A lower score means higher quality.")
+    if counts.failed:
+        log.warning("%d images have no score; %s says why", counts.failed, shown(run.root / FAILURES.name))
+    return Summary(run.root, counts.scored, counts.failed)
 
 
-def _checkpoint(options: Options) -> Checkpoint:
-    """The network that `options` ask for, and the input that it is to be given."""
-    if options.backbone is not None and options.is_factory:
-        own = replace(USUAL, size=options.input_size or USUAL.size)
-        preprocessing = own.changed(options.channel_order, options.mean, options.std)
-        return load_factory(
-            options.backbone, options.blocks, options.weights, preprocessing, options.layers, options.norms
-        )
-    checkpoint = load_checkpoint(check_file(options.weights), options.backbone)
-    preprocessing = checkpoint.preprocessing.changed(options.channel_order, options.mean, options.std)
-    if preprocessing != checkpoint.preprocessing:
-        log.warning(
-            "warning: %s is known to expect %s, and is given another input, as asked for",
-            *(checkpoint.backbone, checkpoint.preprocessing),
-        )
-    return replace(checkpoint, preprocessing=preprocessing)
-
-
-def _layers(options: Options, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The layers of the run: those that were asked for, or all that have a gradient."""
-    reached = checkpoint.norms.layers[options.norms]
-    asked = options.layers or reached
-    more = " (--norms all takes more of them)" if reached != checkpoint.norms.layers["all"] else ""
-    without = ", ".join(layer for layer in options.layers or LAYERS if layer not in reached)
-    if without and options.layers:
-        raise RequestError(
-            f"no BatchNorm2d that counts comes after {without} in {shown(checkpoint.backbone)}: there is no gradient; "
-            f"give --layers {','.join(reached)}{more}"
-        )
-    if without:
-        log.info("Layers: %s; no BatchNorm2d that counts comes after %s%s", ", ".join(asked), without, more)
-    return asked
+def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> Counts:
+    """Compute and write what is pending, then finish the run."""
+    total = len(task.locations)
+    if len(pending) < total:
+        log.info("Resuming: %d of %d images are done already", total - len(pending), total)
+    started = time.monotonic()
+    try:
+        with run.working():
+            with (
+                nullcontext() if task.reader.faces is None else one_thread(),
+                closing(outcomes(run, ready.computer, task.reader, pending, ready.first)) as done,
+                progress_bar(total, total - len(pending), task.options.quiet) as bar,
+            ):
+                for outcome in done:
+                    run.record(outcome)
+                    bar.update()
+            counts = run.finish()
+    except ChangedImageError as error:
+        raise StoppedError(
+            f"the image {error} is no longer the one that was scored. {run.kept()}: bring that image back, and the "
+            "same command resumes; or begin anew with --overwrite"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise StoppedError(
+            f"{task.device} is out of memory. {run.kept()}: the same command with a --batch-size below "
+            f"{ready.computer.batch_size} resumes"
+        ) from error
+    except (RuntimeError, MemoryError) as error:  # a GPU that is gone, say
+        if isinstance(error, StoppedError):
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise StoppedError(
+            f"the computation failed ({reason}). {run.kept()}: the same command goes on from there"
+        ) from error
+    if pending:
+        seconds = time.monotonic() - started
+        rate = len(pending) / seconds
+        log.info("Processed %d images in %s (%.1f a second)", len(pending), duration(seconds), rate)
+    return counts
 
 
 def _faces(options: Options) -> Faces | None:
@@ -141,23 +154,25 @@ def _faces(options: Options) -> Faces | None:
     return Detector(options.align)
 
 
+def _warn_of_photos(subset: Subset, reader: Reader, dataset: Dataset) -> None:
+    """Warn when the images are plainly no aligned crops, and are not aligned on the way."""
+    if reader.faces is None and are_plainly_unaligned(subset.samples, dataset, reader.size):
+        log.warning(
+            "warning: these images do not look like crops of %dx%d aligned to the ArcFace template, which the networks "
+            "expect: scores of unaligned faces mean little. Photos are aligned by --align, or by 'grafiqs align'",
+            *reader.size,
+        )
+
+
 def _kept_computation(options: Options) -> dict[str, Any]:
-    """How the run in the output folder computes, where there is one that will be gone on with."""
+    """How the run in the output folder computes, where there is one that is resumed."""
     if options.overwrite or not manifests.is_run(options.output_dir):
         return {}
     return manifests.read(options.output_dir).computation
 
 
-def _manifest(
-    options: Options,
-    dataset: Dataset,
-    subset: Subset,
-    checkpoint: Checkpoint,
-    layers: tuple[str, ...],
-    faces: Faces | None,
-    computation: dict[str, Any],
-) -> Manifest:
-    preprocessing = checkpoint.preprocessing
+def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, ready: Ready) -> Manifest:
+    checkpoint = task.checkpoint
     return Manifest(
         method=METHOD,
         options=options.deciding(),
@@ -174,110 +189,14 @@ def _manifest(
         },
         weights="" if checkpoint.path is None else os.path.realpath(checkpoint.path),
         weights_sha256=checkpoint.sha256,
-        backbone={
-            "name": checkpoint.backbone,
-            "blocks": list(checkpoint.network.blocks),
-            "embedding_size": checkpoint.embedding_size,
-            "norms": {"maps": checkpoint.norms.maps, "pixels": checkpoint.norms.pixels},
-            "code_sha256": checkpoint.code_sha256,
-        },
-        layers={layer: list(checkpoint.shapes[layer]) for layer in layers},
+        backbone=checkpoint.source(),
+        layers={layer: list(checkpoint.shapes[layer]) for layer in task.layers},
         preprocessing={
-            "size": list(preprocessing.size),
-            "resize": "bilinear, antialiased, in uint8",
-            "channel_order": preprocessing.channel_order,
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
-            "alignment": None if faces is None else faces.source(),
+            **checkpoint.preprocessing.source(),
+            "alignment": None if task.reader.faces is None else task.reader.faces.source(),
         },
-        computation=computation,
+        computation=asdict(ready.plan),
         subset=subset,
         pairs=[list(pair) for pair in subset.pairs(dataset)],
         environments=[],
     )
-
-
-def _run(run: RunFolder, preparation: Preparation, reader: Reader, options: Options) -> Summary:
-    """Work off what is pending, then close the run folder."""
-    total = len(run.manifest.subset.samples)
-    pending = run.pending()
-    if len(pending) < total:
-        log.info("Resuming: %d of %d images are done already", total - len(pending), total)
-    started = time.monotonic()
-    try:
-        with (
-            nullcontext() if reader.faces is None else one_thread(),
-            closing(outcomes(run, preparation.computer, reader, pending, preparation.first)) as done,
-            progress_bar(total, total - len(pending), options.quiet) as bar,
-        ):
-            for outcome in done:
-                run.record(outcome)
-                bar.update()
-        counts = run.finish()
-    except BrokenPipeError:  # of the progress bar, not of the run folder
-        raise
-    except OSError as error:
-        raise StoppedError(
-            f"cannot write to {shown(run.root)}: {error.strerror or error}. {_kept(run)}: "
-            "mend that, and the same command goes on from there"
-        ) from error
-    except ChangedImageError as error:
-        raise StoppedError(
-            f"the image {error} is no longer the one that was scored. {_kept(run)}: bring that image back, and the "
-            "same command resumes; or begin anew with --overwrite"
-        ) from error
-    except torch.OutOfMemoryError as error:
-        raise StoppedError(
-            f"{preparation.computer.device} is out of memory. {_kept(run)}: the same command with a --batch-size below "
-            f"{preparation.computer.batch_size} resumes"
-        ) from error
-    except (RuntimeError, MemoryError) as error:  # a GPU that is gone, say
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise StoppedError(
-            f"the computation failed ({reason}). {_kept(run)}: the same command goes on from there"
-        ) from error
-    except KeyboardInterrupt as stop:
-        stop.args = (f"stopped. {_kept(run)}: the same command goes on from there",)
-        raise
-    if pending:
-        seconds = time.monotonic() - started
-        rate = len(pending) / seconds
-        log.info("Processed %d images in %s (%.1f a second)", len(pending), duration(seconds), rate)
-    log.info("%d of %d images have scores: %s", counts.scored, total, shown(run.root / SCORES))
-    log.info("A lower score means higher quality.")
-    if counts.failed:
-        log.warning("%d images have no score; %s says why", counts.failed, shown(run.root / FAILURES))
-    return Summary(run.root, counts.scored, counts.failed)
-
-
-def _log_estimate(manifest: Manifest, preparation: Preparation, reader: Reader, options: Options) -> None:
-    """What the run would come to, in gigabytes and in time."""
-    samples = manifest.subset.samples
-    compiles = preparation.computation["engine"] == "compiled"
-    known = compiles and preparation.computer.was_compiled_before()
-    if known:
-        preparation.environment(range(len(samples)))
-    locations = [sample.location for sample in samples[:1000]]
-    with nullcontext() if reader.faces is None else one_thread():
-        rate = images_per_second(preparation.computer, reader, locations, bool(manifest.dumps))
-    size = sum(manifest.file_sizes.values()) * len(samples)
-    output = Path(os.path.realpath(options.output_dir))
-    free = shutil.disk_usage(next(folder for folder in (output, *output.parents) if folder.exists())).free
-    log.info(
-        "Dry run: %d images of %d identities; %d gradient files, %.2f GB (%.1f GB are free)",
-        *(len(samples), manifest.subset.identities, len(manifest.dumps) * len(samples), size / 1e9, free / 1e9),
-    )
-    log.info(
-        "It would take about %s, at %.1f images a second where the disk keeps up.",
-        *(duration(len(samples) / rate), rate),
-    )
-    if compiles and not known:
-        log.info(
-            "That is without compiling, which it would do first: a minute or two, and then less time for each image."
-        )
-    log.info("Nothing was written.")
-
-
-def _kept(run: RunFolder) -> str:
-    total = len(run.manifest.subset.samples)
-    return f"{total - len(run.pending())} of {total} images are done and kept"

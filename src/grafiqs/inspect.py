@@ -19,7 +19,7 @@ from grafiqs.errors import UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.images.decoding import picture
 from grafiqs.likeness import ALIGNED, Likeness, edges
-from grafiqs.options import Options
+from grafiqs.options.extract import Options
 from grafiqs.progress import progress_bar
 from grafiqs.select import left_out, open_dataset
 from grafiqs.template import SIZE

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import math
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count, cycle, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,9 @@ from grafiqs.errors import UnreadableSampleError
 from grafiqs.names import shown
 from grafiqs.preparation import Batch
 from grafiqs.reading import THREADS, Read, Reader, processes_for, read_ahead
-from grafiqs.run.folder import RunFolder, UnwritableNameError
+from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Failed, Outcome, Scored
+from grafiqs.run.tree import UnwritableNameError
 from grafiqs.workers.ahead import mapped
 
 
@@ -64,7 +64,7 @@ def outcomes(
     with closing(read_ahead(reader, locations, 2 * size, processes)) as reads:
         unchanged = partial(_check_unchanged, run)
         wanted = set(pending)
-        computed = _computed(reads, computer, batches, wanted, bool(run.manifest.dumps), first, unchanged)
+        computed = computed_batches(reads, computer, batches, bool(run.manifest.dumps), wanted, first, unchanged)
         if not run.manifest.dumps:  # nothing to write, and nothing to wait for
             yield from map(partial(_written, run), computed)
             return
@@ -72,18 +72,18 @@ def outcomes(
             yield from mapped(writers, partial(_written, run), computed, size)
 
 
-def _computed(
+def computed_batches(
     reads: Iterator[Read | UnreadableSampleError],
     computer: Computer,
     batches: Iterable[range],
-    pending: Container[int],
     gradients: bool,
+    pending: Container[int] = range(sys.maxsize),
     first: Batch | None = None,
     unchanged: Callable[[int, Read | UnreadableSampleError], None] = lambda _index, _image: None,
 ) -> Iterator[_Image | Failed]:
     """Compute batch by batch; an image that could not be read leaves its place in the batch empty.
 
-    `unchanged` is shown the images that are read for their places in a batch alone.
+    Those that are not `pending` are read for their places in a batch alone, and shown to `unchanged`.
     """
     under_way: deque[tuple[int, dict[int, Read], Computed]] = deque()
     for batch in batches:
@@ -147,7 +147,7 @@ def _written(run: RunFolder, image: _Image | Failed) -> Outcome:
             if not np.isfinite(gradient).all():
                 return Failed(image.index, f"its gradient at {layer} is too large for {run.manifest.dtype}")
     try:
-        checksums = run.write(run.manifest.subset.samples[image.index], dumped)
+        checksums = run.tree.write(run.manifest.subset.samples[image.index], dumped)
     except UnwritableNameError as error:
         return Failed(image.index, str(error))
     return Scored(
@@ -158,22 +158,3 @@ def _written(run: RunFolder, image: _Image | Failed) -> Outcome:
         [] if image.read.face is None else image.read.face.row(),
         "" if image.embedding is None else base64.b64encode(image.embedding.astype("<f4").tobytes()).decode(),
     )
-
-
-def images_per_second(computer: Computer, reader: Reader, locations: Sequence[str], gradients: bool) -> float:
-    """How fast these images are read and computed on this machine: the pipeline itself, into nothing, for two seconds.
-
-    Its first two batches do not count: they find nothing ready.
-    """
-    size = computer.batch_size
-    batches = (range(start, start + size) for start in count(0, size))
-    with closing(
-        read_ahead(reader, cycle(locations), 2 * size, processes_for(computer.device, len(locations)))
-    ) as reads:
-        computed = _computed(reads, computer, batches, range(sys.maxsize), gradients)
-        for _ in islice(computed, 2 * size):
-            pass
-        started, images = time.monotonic(), 0
-        while images < size or time.monotonic() - started < 2:
-            images += sum(1 for _ in islice(computed, size))
-        return images / (time.monotonic() - started)

@@ -16,16 +16,17 @@ from grafiqs import npy
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.formats.dataset import Sample
 from grafiqs.names import shown
+from grafiqs.run import finished, tables
 from grafiqs.run import manifest as manifests
-from grafiqs.run import tables
 from grafiqs.run.journal import Failed, Scored
 from grafiqs.run.manifest import Manifest
+from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from grafiqs.dataset import FaceDataset
+    from grafiqs.torch_dataset import FaceDataset
 
 
 class Gradients(Mapping[str, NDArray[Any]]):
@@ -36,10 +37,11 @@ class Gradients(Mapping[str, NDArray[Any]]):
     A file that is gone or is no such array raises `grafiqs.errors.UnreadableSampleError`.
     """
 
-    def __init__(self, folder: Path, samples: tuple[Sample, ...], shape: tuple[int, ...], dtype: str) -> None:
-        self.shape = shape
-        self.dtype = np.dtype(dtype)
-        self._folder = folder
+    def __init__(self, tree: GradientTree, layer: str, samples: tuple[Sample, ...]) -> None:
+        self.shape = tree.shapes[layer]
+        self.dtype = np.dtype(tree.dtype)
+        self._tree = tree
+        self._layer = layer
         self._samples = samples
 
     @cached_property
@@ -48,11 +50,7 @@ class Gradients(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, key: str | SupportsIndex) -> NDArray[Any]:
         row = self._rows[key] if isinstance(key, str) else whole_number(key)
-        path = self._folder / self._samples[row].output
-        try:
-            return npy.mapped(path, self.shape, self.dtype.name)
-        except UnreadableSampleError as error:
-            raise UnreadableSampleError(f"{shown(path)}: {error}") from error
+        return self._tree.gradient(self._layer, self._samples[row])
 
     def __contains__(self, key: object) -> bool:
         return key in self._rows
@@ -84,7 +82,7 @@ class Run:
         self.failures: dict[str, str] = {}
         samples: list[Sample] = []
         rows: list[tuple[Any, ...]] = []
-        for outcome in tables.read(folder, manifest):
+        for outcome in finished.read(folder, manifest):
             sample = manifest.subset.samples[outcome.index]
             match outcome:
                 case Scored(scores=scores):
@@ -101,8 +99,7 @@ class Run:
         if layer not in self.manifest.dumps:
             have = ", ".join(self.manifest.dumps) or "none: it was made with --no-dump-gradients"
             raise RequestError(f"{shown(self.folder)} has no gradients of {shown(layer)}; it has {have}")
-        shape = tuple(self.manifest.layers[layer])
-        return Gradients(self.folder / layer, self._samples, shape, self.manifest.dtype)
+        return Gradients(self.manifest.tree(self.folder), layer, self._samples)
 
     @property
     def embeddings(self) -> NDArray[np.float32]:
@@ -112,7 +109,7 @@ class Run:
         """
         if not self.manifest.embeds:
             raise RequestError(f"{shown(self.folder)} has no embeddings: it was made without --embeddings")
-        path = self.folder / tables.EMBEDDINGS
+        path = self.folder / finished.EMBEDDINGS
         try:
             return npy.mapped(path, (len(self.scores), self.manifest.embedding_size), "float32")
         except UnreadableSampleError as error:
@@ -124,7 +121,7 @@ class Run:
         The label is an int64 tensor, the place of the identity in `classes`; index and path are those of the scores.
         Raises RequestError when the run has no gradients of it.
         """
-        from grafiqs.dataset import FaceDataset  # loads torch
+        from grafiqs.torch_dataset import FaceDataset  # loads torch
 
         subset = _of(self.manifest.subset, self._samples)
         places = [sample.location for sample in self._samples]
@@ -143,7 +140,7 @@ def open_run(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     manifest = manifests.read(folder)
-    if not tables.is_finished(folder):
+    if not finished.is_finished(folder):
         raise RequestError(f"the run in {shown(folder)} is not finished: the command that began it goes on with it")
     try:
         return Run(folder, manifest)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from grafiqs.errors import RequestError
 from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset, Pair, Sample
 from grafiqs.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
-from grafiqs.options import DataSetOptions, Options
+from grafiqs.options.dataset import DataSetOptions
+from grafiqs.options.subset import SubsetOptions
 from grafiqs.scan import scan
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,9 @@ def left_out(dataset: Dataset) -> str:
     )
 
 
-def select_subset(options: Options, dataset: Dataset | None = None, candidates: Sequence[str] | None = None) -> Subset:
+def select_subset(
+    options: SubsetOptions, dataset: Dataset | None = None, candidates: Sequence[str] | None = None
+) -> Subset:
     """Choose the subset that `options` describe, and log how, in the words of the seeding guide.
 
     `dataset` is their data set, where it is open already; `candidates` names its identities in another order to choose
@@ -86,7 +89,7 @@ def select_subset(options: Options, dataset: Dataset | None = None, candidates: 
     return subset
 
 
-def select(dataset: Dataset, options: Options, candidates: Sequence[str] | None = None) -> Subset:
+def select(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str] | None = None) -> Subset:
     """Choose the subset that `options` describe.
 
     The rules in their order: choose identities (the first N, or N drawn with the identity seed); drop those
@@ -114,7 +117,7 @@ def select(dataset: Dataset, options: Options, candidates: Sequence[str] | None 
     )
 
 
-def report(subset: Subset, options: Options) -> Iterator[str]:
+def report(subset: Subset, options: SubsetOptions) -> Iterator[str]:
     """How the subset came about, in the log lines of the seeding guide."""
     yield f"Using random seed: {options.random_seed} for reproducible results"
     strictly = f" with at least {options.samples_per_identity} samples" if options.strict else ""
@@ -160,7 +163,7 @@ def _hash(*parts: object) -> bytes:
     return hashlib.sha256(encoded("\0".join(key(str(part)) for part in parts))).digest()
 
 
-def _candidates(dataset: Dataset, options: Options) -> Sequence[str]:
+def _candidates(dataset: Dataset, options: SubsetOptions) -> Sequence[str]:
     """The identities in the order in which they are chosen."""
     if options.random_identity_selection:
         return rank_identities(dataset.identities, options.identity_seed)
@@ -171,12 +174,12 @@ _Listed = list[tuple[str, tuple[str, ...]]]
 """Identities with all their sample paths, sorted by identity."""
 
 
-def _listed(dataset: Dataset, options: Options, candidates: Sequence[str]) -> _Listed:
+def _listed(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str]) -> _Listed:
     chosen = set(candidates[: options.num_identities])
     return [(identity, dataset.samples(identity)) for identity in dataset.identities if identity in chosen]
 
 
-def _listed_strictly(dataset: Dataset, options: Options, candidates: Sequence[str]) -> _Listed:
+def _listed_strictly(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str]) -> _Listed:
     count, each = options.num_identities or 0, options.samples_per_identity or 0  # strict options have both
     found: dict[str, tuple[str, ...]] = {}
     counts: Counter[str] = Counter()
@@ -244,7 +247,7 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
-def _why_empty(dataset: Dataset, subset: Subset, options: Options) -> str:
+def _why_empty(dataset: Dataset, subset: Subset, options: SubsetOptions) -> str:
     place = shown(dataset.place)
     if not any(count for _, count in subset.insufficient):
         kinds = shown(", ".join(sorted(options.image_extension or IMAGE_EXTENSIONS)))

@@ -11,21 +11,23 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from grafiqs import npy
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
 from grafiqs.formats.lists import ListedFiles
 from grafiqs.names import shown
-from grafiqs.options import Options
+from grafiqs.options.subset import SubsetOptions
 from grafiqs.progress import progress_bar
-from grafiqs.run import aligned, files, tables
+from grafiqs.run import aligned, files, finished, sums
 from grafiqs.run import manifest as manifests
-from grafiqs.run.journal import Failed, Outcome, Scored
+from grafiqs.run.journal import Outcome, Scored
 from grafiqs.run.manifest import Manifest, subset_differences
 from grafiqs.run.output import LOCK
+from grafiqs.run.tables import FAILURES, IMAGE_SUMS, SUMS
+from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset, open_dataset, select
 
 log = logging.getLogger(__name__)
@@ -43,81 +45,80 @@ def verify_run(
     for where they were. Problems are logged as warnings. Raises RequestError when `folder` is no run folder, or cannot
     be read, and StoppedError when the temporary folder takes no tables to compare.
     """
-    if not manifests.is_run(folder) and aligned.is_alignment(folder):
-        return _verify_alignment(folder, image_path, root)
-    manifest = manifests.read(folder)
-    place = image_path or Path(manifest.data_set["place"])
-    is_list = manifest.data_set["form"] == ListedFiles.form
-    _check_place(image_path, root, is_list)
-    if root is None and manifest.options["root"] is not None and not os.path.isdir(place):
-        root = Path(manifest.data_set["root"])
-    at_hand = os.path.exists(place)
-    options = manifest.to_options(image_path=place, root=root) if at_hand else None
-    counts: Counter[type[Outcome]] = Counter()
-    problems = list(_problems(folder, manifest, options, counts, quiet))
-    if problems:
-        _log_problems(folder, problems)
-        return problems
-    if options is None:
-        log.info("The data set %s is not at hand: the subset was not derived again (--image-path)", shown(place))
-    else:
-        log.info("The subset derived again from %s is the same: SHA-256 %s", shown(place), manifest.subset.sha256)
-    log.info(
-        "Verified: %d identities, %d images, %d scored, %d failed, %d gradient files: all as the manifest says",
-        *(manifest.subset.identities, len(manifest.subset.samples)),
-        *(counts[Scored], counts[Failed], counts[Scored] * len(manifest.dumps)),
-    )
-    return []
-
-
-def _log_problems(folder: Path, problems: list[str]) -> None:
+    check = _alignment if not manifests.is_run(folder) and aligned.is_alignment(folder) else _run
+    problems, said = check(folder, image_path, root, quiet)
     for problem in problems[:_SHOWN]:
         log.warning("%s", problem)
     if len(problems) > _SHOWN:
         log.warning("... and %d more", len(problems) - _SHOWN)
-    log.warning("%s is not what its manifest says: %d problems", shown(folder), len(problems))
+    if problems:
+        log.warning("%s is not what its manifest says: %d problems", shown(folder), len(problems))
+    else:
+        for line in said:
+            log.info("%s", line)
+    return problems
 
 
-def _verify_alignment(folder: Path, image_path: Path | None, root: Path | None) -> list[str]:
-    """Check the crops and tables of an alignment, its samples, and the pictures that they were made of."""
-    document, subset = aligned.read(folder)
-    data_set = document["data_set"]
-    place, is_list = image_path or Path(data_set["place"]), data_set["form"] == ListedFiles.form
-    _check_place(image_path, root, is_list)
-    if root is None and data_set["root"] is not None and not os.path.isdir(place):
-        root = Path(data_set["root"])
+def _run(folder: Path, image_path: Path | None, root: Path | None, quiet: bool) -> tuple[list[str], list[str]]:
+    """What is wrong with a run, and what to say if nothing is."""
+    manifest = manifests.read(folder)
+    place, root = _place(manifest.data_set, manifest.options["root"] is not None, image_path, root)
+    options = manifest.to_options(image_path=place, root=root) if os.path.exists(place) else None
+    counts: Counter[type[Outcome]] = Counter()
+    problems = list(_problems(folder, manifest, options, counts, quiet))
+    if options is None:
+        at_hand = f"The data set {shown(place)} is not at hand: the subset was not derived again (--image-path)"
+    else:
+        at_hand = f"The subset derived again from {shown(place)} is the same: SHA-256 {manifest.subset.sha256}"
+    identities, images, scored = manifest.subset.identities, len(manifest.subset.samples), counts[Scored]
+    verified = (
+        f"Verified: {identities} identities, {images} images, {scored} scored, {counts.total() - scored} failed, "
+        f"{scored * len(manifest.dumps)} gradient files: all as the manifest says"
+    )
+    return problems, [at_hand, verified]
+
+
+def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet: bool) -> tuple[list[str], list[str]]:
+    """What is wrong with an alignment, its crops, tables and photos, and what to say if nothing is."""
+    manifest = aligned.read(folder)
+    place, root = _place(manifest.data_set, manifest.data_set["root"] is not None, image_path, root)
     at_hand = os.path.exists(place) and (root is None or os.path.isdir(root))
-    options = {name: document["options"][name] for name in ("image_extension", "flat_structure")}
     problems: list[str] = []
     try:
-        if not (folder / tables.SUMS).exists():
+        if not (folder / SUMS).exists():
             problems.append("the alignment is not finished: the command that began it goes on with it")
         else:
-            problems += aligned.problems(folder, subset)
+            problems += aligned.problems(folder, manifest.subset)
             if at_hand:
-                chosen = Options(image_path=place, root=root, allow_insufficient_samples=True, **options)
-                problems += _picture_problems(folder, subset, chosen)
+                chosen = {name: manifest.options[name] for name in ("image_extension", "flat_structure")}
+                options = SubsetOptions(image_path=place, root=root, **chosen)
+                problems += _picture_problems(folder, manifest.subset, options)
     except (OSError, ValueError) as error:
         problems.append(f"the tables cannot be followed further: {_reason(error)}")
-    if problems:
-        _log_problems(folder, problems)
-        return problems
-    if not at_hand:
-        log.info("The data set %s is not at hand: the pictures were not looked at (--image-path)", shown(place))
-    log.info("Verified: %d images, crops and tables as %s and the checksums say", len(subset.samples), aligned.NAME)
-    return []
+    said = f"Verified: {len(manifest.subset.samples)} images, crops and tables as {aligned.NAME} and the checksums say"
+    missing = f"The data set {shown(place)} is not at hand: the pictures were not looked at (--image-path)"
+    return problems, [said] if at_hand else [missing, said]
 
 
-def _check_place(image_path: Path | None, root: Path | None, is_list: bool) -> None:
-    """Raise RequestError where the data set is said to be now, and is not."""
+def _place(
+    data_set: dict[str, Any], had_root: bool, image_path: Path | None, root: Path | None
+) -> tuple[Path, Path | None]:
+    """Where the data set is looked for, and where the paths in its list begin; those that are given, or as it was.
+
+    Raises RequestError for a place that is given, and where there is nothing.
+    """
+    place, is_list = image_path or Path(data_set["place"]), data_set["form"] == ListedFiles.form
     if root is not None and not (is_list and os.path.isdir(root)):
         why = "it is no folder that can be reached" if is_list else "the data set of this run is no list"
         raise RequestError(f"--root {shown(root)} is not where the paths in a list begin: {why}")
     if image_path is not None and not os.path.exists(image_path):
         raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
+    if root is None and had_root and not os.path.isdir(place):
+        root = Path(data_set["root"])
+    return place, root
 
 
-def _picture_problems(folder: Path, subset: Subset, options: Options) -> Iterator[str]:
+def _picture_problems(folder: Path, subset: Subset, options: SubsetOptions) -> Iterator[str]:
     """Samples that are no longer those of the data set, and pictures that are no longer the ones that were aligned."""
     try:
         dataset = open_dataset(options)
@@ -125,18 +126,24 @@ def _picture_problems(folder: Path, subset: Subset, options: Options) -> Iterato
     except RequestError as error:
         yield f"the data set cannot be listed again: {error}"
         return
-    for checksum, location in tables.read_sums(folder / tables.IMAGE_SUMS):
-        try:
-            if hashlib.sha256(dataset.read(location)).hexdigest() != checksum:
-                yield f"the image {shown(dataset.root / location)} is no longer the one that was aligned"
-        except UnreadableSampleError as error:
-            yield f"the image {shown(dataset.root / location)} cannot be read: {error}"
+    for checksum, location in sums.read(folder / IMAGE_SUMS.name):
+        yield from _image_problems(dataset, location, checksum, "aligned")
+
+
+def _image_problems(dataset: Dataset, location: str, sha256: str, what: str) -> Iterator[str]:
+    """Check that an image is still the one that was read."""
+    try:
+        if hashlib.sha256(dataset.read(location)).hexdigest() != sha256:
+            yield f"the image {shown(dataset.root / location)} is no longer the one that was {what}"
+    except UnreadableSampleError as error:
+        yield f"the image {shown(dataset.root / location)} cannot be read: {error}"
 
 
 def _problems(
-    folder: Path, manifest: Manifest, options: Options | None, counts: Counter[type[Outcome]], quiet: bool
+    folder: Path, manifest: Manifest, options: SubsetOptions | None, counts: Counter[type[Outcome]], quiet: bool
 ) -> Iterator[str]:
-    if not tables.is_finished(folder):
+    """What is wrong with a run; counts its outcomes on the way."""
+    if not finished.is_finished(folder):
         yield "the run is not finished: the command that began it goes on with it"
         return
     dataset: Dataset | None = None
@@ -149,26 +156,27 @@ def _problems(
                 yield "the pairs to compare are no longer those of the data set"
         except RequestError as error:
             yield f"the subset cannot be derived again: {error}"
-    outputs: set[str] = set()
+    samples, tree, scored = manifest.subset.samples, manifest.tree(folder), []
     try:
-        changed = tables.changed(folder, manifest)
+        changed = finished.changed(folder, manifest)
         yield from (f"{name} was changed since the run finished" for name in changed)
-        with progress_bar(len(manifest.subset.samples), 0, quiet) as bar:
-            for outcome in tables.read(folder, manifest):
+        with progress_bar(len(samples), 0, quiet) as bar:
+            for outcome in finished.read(folder, manifest):
                 bar.update()
                 counts[type(outcome)] += 1
                 if isinstance(outcome, Scored):
-                    outputs.add(manifest.subset.samples[outcome.index].output)
-                    yield from _file_problems(folder, manifest, outcome)
-                    yield from _image_problems(manifest, outcome, dataset)
+                    sample = samples[outcome.index]
+                    scored.append(sample)
+                    yield from _file_problems(manifest, tree, outcome)
+                    if dataset is not None:
+                        yield from _image_problems(dataset, sample.location, outcome.image_sha256, "scored")
         if not changed:
             yield from _rendering_problems(folder, manifest)
     except (OSError, ValueError) as error:
         yield f"the tables cannot be followed further: {_reason(error)}"
         return
-    own = {LOCK, manifests.NAME, *tables.names(manifest)}
-    gradients = {f"{layer}/{output}" for layer in manifest.dumps for output in outputs}
-    yield from files.strangers(folder, own | gradients)
+    own = {LOCK, manifests.NAME, *finished.names(manifest), *tree.paths(scored)}
+    yield from files.strangers(folder, own)
 
 
 def _reason(error: Exception) -> str:
@@ -182,10 +190,10 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Write all tables once more, elsewhere, from what they say, and compare."""
     try:
         with tempfile.TemporaryDirectory() as elsewhere:
-            tables.write(folder, manifest, tables.read(folder, manifest), into=Path(elsewhere))
-            for name in tables.names(manifest):
+            finished.write(folder, manifest, finished.read(folder, manifest), into=Path(elsewhere))
+            for name in finished.names(manifest):
                 if not filecmp.cmp(folder / name, Path(elsewhere) / name, shallow=False):
-                    yield f"{name} does not say what {tables.SCORES} and {tables.FAILURES} say"
+                    yield f"{name} does not say what {finished.SCORES} and {FAILURES.name} say"
     except OSError as error:  # every table of the run was read before
         raise StoppedError(
             f"the temporary folder does not take the tables, to compare them: {error.strerror or error}; "
@@ -193,37 +201,25 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
         ) from error
 
 
-def _file_problems(folder: Path, manifest: Manifest, scored: Scored) -> Iterator[str]:
+def _file_problems(manifest: Manifest, tree: GradientTree, scored: Scored) -> Iterator[str]:
     """Check the gradient files of one sample, and its embedding."""
+    sample = manifest.subset.samples[scored.index]
     if not np.isfinite(np.frombuffer(base64.b64decode(scored.embedding), "<f4")).all():
-        location = manifest.subset.samples[scored.index].location
-        yield f"{tables.EMBEDDINGS} holds values that are not finite for {shown(location)}"
-    output = manifest.subset.samples[scored.index].output
+        yield f"{finished.EMBEDDINGS} holds values that are not finite for {shown(sample.location)}"
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):
-        shape = tuple(manifest.layers[layer])
-        path = folder / layer / output
-        name = shown(f"{layer}/{output}")
         try:
-            size = os.stat(path).st_size
-            data = path.read_bytes() if size == manifest.file_sizes[layer] else b""
-        except OSError as error:
-            yield f"{name}: {error.strerror}"
+            gradient = tree.verified(layer, sample, checksum)
+        except UnreadableSampleError as error:
+            yield str(error)
             continue
-        if not data:
-            yield f"{name} has {size} bytes instead of {manifest.file_sizes[layer]}"
-            continue
-        if hashlib.sha256(data).hexdigest() != checksum:
-            yield f"{name} does not have its checksum: its bytes were changed"
-        gradient = npy.decoded_as(data, shape, manifest.dtype)
-        if gradient is None:
-            yield f"{name} is no .npy file of {manifest.dtype} {shape}"
-        elif not np.isfinite(gradient).all():
+        name = shown(tree.path(layer, sample))
+        if not np.isfinite(gradient).all():
             yield f"{name} holds values that are not finite"
-        else:
-            total = float(np.abs(gradient).sum(dtype=np.float64))
-            if not abs(total - scores[layer]) <= _tolerance(total, gradient.size, manifest):
-                yield f"{name} sums to {total}, and its score is {scores[layer]}"
+            continue
+        total = float(np.abs(gradient).sum(dtype=np.float64))
+        if not abs(total - scores[layer]) <= _tolerance(total, gradient.size, manifest):
+            yield f"{name} sums to {total}, and its score is {scores[layer]}"
 
 
 def _tolerance(total: float, size: int, manifest: Manifest) -> float:
@@ -231,15 +227,3 @@ def _tolerance(total: float, size: int, manifest: Manifest) -> float:
     exact = manifest.dtype == "float32" and manifest.computation["precision"] != "float64"
     rounding = {"float32": total * 2**-24 + size * 2**-150, "float16": total * 2**-11 + size * 2**-25}[manifest.dtype]
     return total * 1e-12 + (0.0 if exact else rounding)
-
-
-def _image_problems(manifest: Manifest, scored: Scored, dataset: Dataset | None) -> Iterator[str]:
-    """Check that the image of one sample is still the one that was read, where the data set is at hand."""
-    if dataset is None:
-        return
-    location = manifest.subset.samples[scored.index].location
-    try:
-        if hashlib.sha256(dataset.read(location)).hexdigest() != scored.image_sha256:
-            yield f"the image {shown(dataset.root / location)} is no longer the one that was scored"
-    except UnreadableSampleError as error:
-        yield f"the image {shown(dataset.root / location)} cannot be read: {error}"

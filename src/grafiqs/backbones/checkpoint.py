@@ -6,6 +6,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,16 @@ class Checkpoint:
     def embedding_size(self) -> int:
         """The length of an embedding."""
         return self.network.embedding_size
+
+    def source(self) -> dict[str, Any]:
+        """What the network is, besides its weights, as JSON values."""
+        return {
+            "name": self.backbone,
+            "blocks": list(self.network.blocks),
+            "embedding_size": self.embedding_size,
+            "norms": {"maps": self.norms.maps, "pixels": self.norms.pixels},
+            "code_sha256": self.code_sha256,
+        }
 
 
 def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:

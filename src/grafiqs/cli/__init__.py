@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         _begin()
-    from grafiqs.cli.verbs import run_grafiqs
+    from grafiqs.cli.command import run_grafiqs
 
     return run_grafiqs(arguments)
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def extract_main() -> int:
     """The guide's `extract_grafiqs.py`: the verb `extract` by itself."""
     _begin()
-    from grafiqs.cli.verbs import run_extract
+    from grafiqs.cli.command import run_extract
 
     return run_extract()
 

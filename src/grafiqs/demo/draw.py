@@ -5,24 +5,35 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import os
 from collections.abc import Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from pathlib import Path
 
 import cv2
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from grafiqs.demo import sheet
 from grafiqs.demo.faces import Identity
-from grafiqs.demo.plan import FACES, draw_degradation, face_count, face_path, faces_csv, identity_name, sample_count
+from grafiqs.demo.plan import (
+    FACES,
+    draw_degradation,
+    face_count,
+    face_path,
+    faces_csv,
+    identity_name,
+    sample_count,
+    sample_name,
+)
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.names import shown
-from grafiqs.options import DrawOptions
+from grafiqs.options.draw import DrawOptions
 from grafiqs.progress import progress_bar
-from grafiqs.run.files import PART, read, whole
-from grafiqs.run.output import LOCK
+from grafiqs.run import inside
+from grafiqs.run.inside import PART
+from grafiqs.run.output import LOCK, Output
+from grafiqs.run.resumable import Resumable
 from grafiqs.template import SIZE
 from grafiqs.workers import processors
 from grafiqs.workers.processes import Processes, stopping
@@ -40,23 +51,23 @@ def draw_faces(options: DrawOptions) -> int:
     Raises RequestError when the folder holds anything else, and StoppedError when it cannot be written to.
     """
     total = face_count(options)
-    done = 0
-    try:
-        with _claimed(options), closing(_drawn(options)) as drawn, progress_bar(total, 0, options.quiet) as bar:
-            for count in drawn:
-                done += count
-                bar.update(count)
-    except BrokenPipeError:  # of the progress bar
-        raise
-    except (OSError, BrokenProcessPool) as error:
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise StoppedError(
-            f"cannot draw into {shown(options.output)}: {reason}. At least {done} of {total} faces are there: "
-            "mend that, and the same command goes on from there"
-        ) from error
-    except KeyboardInterrupt as stop:
-        stop.args = (f"stopped. At least {done} of {total} faces are there: the same command goes on from there",)
-        raise
+    with _Drawing(options).opened() as folder:
+        folder.begin()
+        try:
+            with (
+                folder.working(),
+                closing(_drawn(options)) as drawn,
+                progress_bar(total, 0, options.quiet) as bar,
+            ):
+                for count in drawn:
+                    folder.done += count
+                    bar.update(count)
+        except BrokenProcessPool as error:
+            reason = str(error).rstrip(".")
+            raise StoppedError(
+                f"cannot draw into {shown(options.output)}: {reason}. {folder.kept()}: mend that, and the same "
+                "command goes on from there"
+            ) from error
     log.info("%d faces of %d identities: %s", total, options.identities, shown(options.output))
     if options.contact_sheet:
         sheet.save(sheet.contact_sheet(options), options.contact_sheet)
@@ -76,71 +87,71 @@ def _alone(_options: DrawOptions) -> None:
     cv2.setNumThreads(1)
 
 
-@contextmanager
-def _claimed(options: DrawOptions) -> Iterator[None]:
-    """The folder, held against other processes, with its faces.csv: it belongs to these options alone."""
-    root, lock = options.output, FileLock(options.output / LOCK, timeout=0)
-    try:
-        _refuse_foreign(options)
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        if not _refuse_foreign(options):  # again: another command may have been at work since
-            with whole(root / FACES) as file:
-                file.writelines(faces_csv(options))
-    except Timeout as error:
-        raise RequestError(f"faces are being drawn into {shown(root)}: wait until that ends") from error
-    except OSError as error:
-        raise RequestError(f"cannot draw into {shown(root)}: {error.strerror}; give another folder") from error
-    try:
-        yield
-    finally:
-        (root / LOCK).unlink(missing_ok=True)
-        lock.release()
+class _Drawing(Resumable[DrawOptions]):
+    """The folder of a drawing, which belongs to the faces of its faces.csv alone."""
+
+    can_overwrite = False
+
+    def __init__(self, options: DrawOptions) -> None:
+        super().__init__(Output(options.output, FACES, "OUT", "drawing", leaves_lock=False), options)
+        self.done = 0
+        """Faces that are there, at least."""
+
+    def begin(self) -> None:
+        """Begin, or resume. Raises RequestError if that cannot be."""
+        if not _same(self.root, self._document()):
+            self._begin(self.manifest)
+
+    def kept(self) -> str:
+        """How many faces are there, in words."""
+        return f"At least {self.done} of {face_count(self.manifest)} faces are there"
+
+    def _found(self) -> DrawOptions:
+        return self.manifest
+
+    def _differences(self, _there: DrawOptions) -> list[str]:
+        if _same(self.root, self._document()) or _is_torn(self.root, self._document()):
+            return []
+        return [f"its {FACES} is not that of these faces"]
+
+    def _document(self) -> Iterator[bytes]:
+        return faces_csv(self.manifest)
+
+    def _files(self, there: DrawOptions) -> list[str]:
+        counts = ((number, sample_count(there, number)) for number in range(there.identities))
+        return [face_path(number, sample) for number, count in counts for sample in range(count)]
+
+    def _resume(self, there: DrawOptions) -> None:
+        """Raise RequestError when the folder holds what is not of these faces."""
+        strange = set(os.listdir(self.root)) - {LOCK, FACES}
+        for number in range(there.identities):
+            name = identity_name(number)
+            if name in strange:
+                own = {f"{sample_name(sample)}.png" for sample in range(sample_count(there, number))}
+                strange |= {
+                    f"{name}/{found}" for found in os.listdir(self.root / name) if found.removesuffix(PART) not in own
+                }
+                strange.discard(name)
+        if strange:
+            raise RequestError(
+                f"{shown(self.root)} holds what is not of these faces, {shown(min(strange))}: remove it, or give "
+                "another folder"
+            )
 
 
-def _refuse_foreign(options: DrawOptions) -> bool:
-    """Whether the table of these faces is there. Raises RequestError when the folder holds anything else."""
-    root = options.output
-    if not root.exists():
-        return False
-    # What a kill left of the table itself is nobody's.
-    entries = {entry.name for entry in root.iterdir()} - {LOCK, FACES + PART}
-    has_table = _same(root / FACES, faces_csv(options))
-    if entries and not has_table and not _is_torn(root / FACES, faces_csv(options)):
-        raise RequestError(
-            f"{shown(root)} is not empty, and its {FACES} is not that of these faces: give another folder"
-        )
-    for number in range(options.identities):
-        name = identity_name(number)
-        if name in entries:
-            own = {face_path(options, number, sample).name for sample in range(sample_count(options, number))}
-            strange = {entry.name.removesuffix(PART) for entry in (root / name).iterdir()} - own
-            if strange:
-                entries.add(f"{name}/{min(strange)}")
-            entries.discard(name)
-    if entries - {FACES}:
-        found = shown(min(entries - {FACES}))
-        raise RequestError(
-            f"{shown(root)} holds what is not of these faces, {found}: remove it, or give another folder"
-        )
-    return has_table
-
-
-def _same(table: Path, rows: Iterator[bytes]) -> bool:
-    if not table.is_file():
-        return False
-    with table.open("rb") as file:
+def _same(root: Path, rows: Iterator[bytes]) -> bool:
+    """Whether the table in a folder is of these rows."""
+    with suppress(FileNotFoundError), inside.opened(root, FACES) as file:
         return all(line == row for line, row in itertools.zip_longest(file, rows))
+    return False
 
 
-def _is_torn(table: Path, rows: Iterator[bytes]) -> bool:
+def _is_torn(root: Path, rows: Iterator[bytes]) -> bool:
     """Whether a table is what a crash of the machine can leave of these rows: nothing, or a part and zeros.
 
     Whole rows alone are the table of fewer faces.
     """
-    if not table.is_file():
-        return False
-    with table.open("rb") as file:
+    with inside.opened(root, FACES) as file:
         for count, (line, row) in enumerate(itertools.zip_longest(file, rows)):
             if line != row:
                 cut = line is not None and not line.endswith(b"\n") and (row or b"").startswith(line.rstrip(b"\0"))
@@ -148,12 +159,12 @@ def _is_torn(table: Path, rows: Iterator[bytes]) -> bool:
     return False
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(root: Path, path: str) -> bool:
     """Whether a picture is there, with all its checksums: a crash of the machine can leave nothing of it, or zeros."""
-    try:
-        data = read(path)
-    except FileNotFoundError:
+    if not inside.size(root, path):
         return False
+    with inside.opened(root, path) as file:
+        data = file.read()
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.verify()
@@ -165,12 +176,11 @@ def _is_whole(path: Path) -> bool:
 def _draw_identity(options: DrawOptions, number: int) -> int:
     """Draw what is not there yet of an identity; returns the number of its samples."""
     identity = Identity(options.seed, number)
-    (options.output / identity_name(number)).mkdir(exist_ok=True)
     count = sample_count(options, number)
     for sample in range(count):
-        path = face_path(options, number, sample)
-        if not stopping() and not _is_whole(path):
+        path = face_path(number, sample)
+        if not stopping() and not _is_whole(options.output, path):
             image = identity.face(sample, draw_degradation(options, number, sample)).image
-            with whole(path) as file:
+            with inside.whole(options.output, path) as file:
                 file.write(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
     return count

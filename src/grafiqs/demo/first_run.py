@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import time
@@ -14,18 +13,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs import npy
 from grafiqs.demo import sheet
 from grafiqs.demo.backbone import demo_backbone
 from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.demo.draw import draw_faces
 from grafiqs.demo.plan import FACES, read_faces
-from grafiqs.errors import RequestError, StoppedError
+from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.extract import Summary, extract_gradients
 from grafiqs.names import shown
-from grafiqs.options import DrawOptions, Options
+from grafiqs.options.draw import DrawOptions
+from grafiqs.options.extract import Options
 from grafiqs.progress import duration
-from grafiqs.run.tables import FAILURES, SCORES
+from grafiqs.results import Gradients, Run, open_run
+from grafiqs.run.finished import SCORES
+from grafiqs.run.tables import FAILURES
 from grafiqs.template import SIZE
 
 log = logging.getLogger(__name__)
@@ -74,9 +75,10 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
         *(options.num_identities, options.samples_per_identity),
     )
     summary = _extracted(options)
-    ranking = ranked(faces, run)
+    finished = open_run(run)
+    ranking = ranked(faces, finished)
     picture = output_dir / PICTURE
-    sheet.save(best_and_worst(faces, run, ranking), picture)
+    sheet.save(best_and_worst(faces, finished, ranking), picture)
     log.info("\n3. What came out")
     for line in _report(ranking):
         log.info("%s", line)
@@ -107,28 +109,27 @@ def _extracted(options: Options) -> Summary:
         raise StoppedError(str(error)) from error
     if summary is None or summary.failed:
         raise StoppedError(
-            f"faces in {shown(options.image_path)} are damaged; {shown(options.output_dir / FAILURES)} names them: "
-            "the same command draws them again"
+            f"faces in {shown(options.image_path)} are damaged; {shown(options.output_dir / FAILURES.name)} names "
+            "them: the same command draws them again"
         )
     return summary
 
 
-def ranked(faces: Path, run: Path) -> list[Ranked]:
+def ranked(faces: Path, run: Run) -> list[Ranked]:
     """Every scored face, best first."""
     wrong = read_faces(faces)
-    with (run / SCORES).open(encoding="utf-8", newline="") as table:
-        rows = [
-            Ranked(float(row[LAYER]), row["identity"], row["sample"], row["path"], wrong[row["path"]])
-            for row in csv.DictReader(table)
-        ]
+    rows = [
+        Ranked(float(row[LAYER]), row["identity"], row["sample"], row["path"], wrong[row["path"]]) for row in run.scores
+    ]
     return sorted(rows, key=lambda one: (one.score, one.path))
 
 
-def best_and_worst(faces: Path, run: Path, ranking: list[Ranked]) -> NDArray[np.uint8]:
+def best_and_worst(faces: Path, run: Run, ranking: list[Ranked]) -> NDArray[np.uint8]:
     """A picture: the best and the worst faces, and below each the magnitude of its gradient at the image."""
     count = min(SHOWN, len(ranking) // 2)
     ends = (ranking[:count], ranking[-count:])
-    gradients = {one.path: _magnitude(run, one) for end in ends for one in end}
+    images = run.gradients("image")
+    gradients = {one.path: _magnitude(images, one) for end in ends for one in end}
     # One scale for all, so that a brighter map is a larger gradient.
     brightest = float(np.quantile(np.stack(list(gradients.values())), 0.995))
     rows: list[list[NDArray[np.uint8]]] = []
@@ -140,13 +141,15 @@ def best_and_worst(faces: Path, run: Path, ranking: list[Ranked]) -> NDArray[np.
     return sheet.arranged(rows)
 
 
-def _magnitude(run: Path, one: Ranked) -> NDArray[np.float32]:
+def _magnitude(gradients: Gradients, one: Ranked) -> NDArray[np.float32]:
     """The sum of |gradient| over the colours (112, 112), at the image."""
-    path = run / "image" / one.identity / f"{one.sample}_grad.npy"
-    gradient = npy.decoded_as(path.read_bytes(), (3, SIZE, SIZE), "float32")
-    if gradient is None or not np.isfinite(gradient).all():
-        raise StoppedError(f"{shown(path)} is damaged: begin anew with --overwrite")
-    return np.asarray(np.abs(gradient).sum(axis=0), np.float32)
+    try:
+        magnitude = np.asarray(np.abs(gradients[one.path]).sum(axis=0), np.float32)
+    except UnreadableSampleError:
+        magnitude = np.full((1, 1), np.nan, np.float32)
+    if not np.isfinite(magnitude).all():
+        raise StoppedError(f"the gradient of {shown(one.path)} is damaged: begin anew with --overwrite")
+    return magnitude
 
 
 def _heat(share: NDArray[np.float32]) -> NDArray[np.uint8]:

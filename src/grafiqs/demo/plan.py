@@ -14,7 +14,7 @@ from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.demo.faces import Identity
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
-from grafiqs.options import DrawOptions
+from grafiqs.options.draw import DrawOptions
 
 FACES = "faces.csv"
 COLUMNS = (
@@ -58,9 +58,9 @@ def draw_degradation(options: DrawOptions, number: int, sample: int) -> Degradat
     return Degradation(list(KINDS)[kind], float(strength)) if spoiled < options.degraded else None
 
 
-def face_path(options: DrawOptions, number: int, sample: int) -> Path:
-    """Where a face lies."""
-    return options.output / identity_name(number) / f"{sample_name(sample)}.png"
+def face_path(number: int, sample: int) -> str:
+    """Where a face lies: a POSIX path relative to the data set."""
+    return f"{identity_name(number)}/{sample_name(sample)}.png"
 
 
 def faces_csv(options: DrawOptions) -> Iterator[bytes]:
@@ -72,9 +72,9 @@ def faces_csv(options: DrawOptions) -> Iterator[bytes]:
         for sample in range(sample_count(options, number)):
             wrong = draw_degradation(options, number, sample)
             scene = asdict(identity.scene(sample, wrong)).values()
-            name, place = identity_name(number), sample_name(sample)
             quality = (wrong.kind, wrong.strength) if wrong else ("none", 0.0)
-            yield _row((name, place, f"{name}/{place}.png", *quality, *scene, *traits))
+            told = identity_name(number), sample_name(sample), face_path(number, sample)
+            yield _row((*told, *quality, *scene, *traits))
 
 
 def read_faces(root: Path) -> dict[str, Degradation | None]:

@@ -13,7 +13,7 @@ from grafiqs.demo.degrade import Degradation
 from grafiqs.demo.plan import draw_degradation, face_path, sample_count
 from grafiqs.errors import StoppedError
 from grafiqs.names import shown
-from grafiqs.options import DrawOptions
+from grafiqs.options.draw import DrawOptions
 from grafiqs.run.files import whole
 from grafiqs.template import SIZE
 
@@ -66,7 +66,7 @@ def contact_sheet(options: DrawOptions) -> NDArray[np.uint8]:
         row = []
         for sample in range(min(sample_count(options, number), SHEET_COLUMNS)):
             wrong = draw_degradation(options, number, sample)
-            row.append(tile(load(face_path(options, number, sample)), words(wrong)))
+            row.append(tile(load(options.output / face_path(number, sample)), words(wrong)))
         rows.append(row)
     return arranged(rows)
 

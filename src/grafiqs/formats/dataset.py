@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from grafiqs.names import GRADIENT, extension
+from grafiqs.names import extension
 
 IMAGE_EXTENSIONS = frozenset(
     ("avif", "bmp", "gif", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
@@ -31,12 +31,6 @@ class Sample:
     identity: str
     name: str
     location: str
-
-    @property
-    def output(self) -> str:
-        """POSIX path of its gradient relative to the layer's folder."""
-        path = self.name + GRADIENT
-        return f"{self.identity}/{path}" if self.identity else path
 
 
 class Pair(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,16 @@ class Preprocessing:
             mean=_of_channels(mean) or self.mean,
             std=_of_channels(std) or self.std,
         )
+
+    def source(self) -> dict[str, Any]:
+        """What decides the input that images become, as JSON values."""
+        return {
+            "size": list(self.size),
+            "resize": "bilinear, antialiased, in uint8",
+            "channel_order": self.channel_order,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
 
     def __str__(self) -> str:
         height, width = self.size

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from grafiqs.errors import RequestError
-from grafiqs.face import BOX, POINTS
 from grafiqs.formats.dataset import Sample
 from grafiqs.names import shown
-from grafiqs.run import files, tables
+from grafiqs.run import files, inside, sums, tables
 from grafiqs.run import journal as journals
-from grafiqs.run.journal import Aligned, Failed
-from grafiqs.run.manifest import documented_subset
-from grafiqs.run.output import LOCK
+from grafiqs.run.journal import Aligned, Journal
+from grafiqs.run.manifest import compared, documented_subset, subset_differences, subset_document
+from grafiqs.run.output import LOCK, Output
+from grafiqs.run.resumable import Journaled
+from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, sums_table
 from grafiqs.select import Subset
 from grafiqs.utf8 import need_utf8
+
+log = logging.getLogger(__name__)
 
 NAME = "align.json"
 """What was aligned, and by what."""
@@ -27,10 +31,12 @@ NAME = "align.json"
 FORMAT = 1
 """Version of that file."""
 
-TABLES = (tables.FACES, tables.FAILURES, tables.IMAGE_SUMS, tables.SUMS)
+_TABLES = (FACES, FAILURES, IMAGE_SUMS)
+
+TABLES = (*(table.name for table in _TABLES), SUMS)
 """The tables, in the order of the subset; the last, when it is there, says that the alignment came to its end."""
 
-OWN = {name + suffix for name in (NAME, LOCK, journals.NAME, *TABLES) for suffix in ("", files.PART)}
+OWN = {name + suffix for name in (NAME, LOCK, journals.NAME, *TABLES) for suffix in ("", inside.PART)}
 """Every file that stands beside the identities."""
 
 
@@ -39,20 +45,48 @@ def path_of(sample: Sample) -> str:
     return f"{sample.identity}/{sample.name}.png" if sample.identity else f"{sample.name}.png"
 
 
+_SUMS = sums_table(SUMS, lambda sample, outcome: [(outcome.crop_sha256, path_of(sample))])
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """One alignment, as align.json says it: every section is plain JSON, but for the subset."""
+
+    options: dict[str, Any]
+    faces: dict[str, Any]
+    crop: dict[str, Any]
+    data_set: dict[str, Any]
+    environments: list[dict[str, Any]]
+    subset: Subset
+
+    def differences(self, other: Alignment) -> list[str]:
+        """What differs between this alignment and the `other` asked for, a line each."""
+        sections = ("options", "faces", "crop")
+        found = [line for name in sections for line in compared(name, getattr(self, name), getattr(other, name))]
+        return found + subset_differences(self.subset, other.subset)
+
+    def to_json(self) -> str:
+        """The text of align.json."""
+        sections = {name: value for name, value in vars(self).items() if name != "subset"}
+        return json.dumps({"format": FORMAT, **sections, "subset": subset_document(self.subset)}, indent=1) + "\n"
+
+
 def is_alignment(folder: Path) -> bool:
     """Whether a folder has the align.json of an alignment. Raises RequestError when that cannot be seen."""
     return files.exists(folder / NAME)
 
 
-def read(root: Path) -> tuple[dict[str, Any], Subset]:
-    """align.json, and its samples. Raises RequestError when it cannot be trusted."""
+def read(root: Path) -> Alignment:
+    """The alignment that a folder holds. Raises RequestError when its align.json cannot be trusted."""
     need_utf8()
     path = root / NAME
     try:
-        document = json.loads(path.read_bytes())
-        if document["format"] != FORMAT:
+        document = json.loads(files.read(path))
+        if document.pop("format") != FORMAT:
             raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
-        return document, documented_subset(document["subset"])
+        found = Alignment(**{**document, "subset": documented_subset(document["subset"])})
+        _check(found)
+        return found
     except OSError as error:
         raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -61,52 +95,89 @@ def read(root: Path) -> tuple[dict[str, Any], Subset]:
         ) from error
 
 
-def write_tables(root: Path, subset: Subset, outcomes: Iterable[Aligned | Failed]) -> Counter[type[Aligned | Failed]]:
-    """Write align.csv, failures.csv and the checksums of pictures, crops and tables."""
-    counts: Counter[type[Aligned | Failed]] = Counter()
-    with ExitStack() as stack:
-        sums = stack.enter_context(files.whole(root / tables.SUMS))
-        with ExitStack() as others:
-            faces, failures, image_sums = (
-                others.enter_context(files.whole(root / name)) for name in TABLES if name != tables.SUMS
+def _check(found: Alignment) -> None:
+    """Raise ValueError, TypeError or KeyError for what no alignment says."""
+    if not all(isinstance(section, dict) for section in (found.options, found.faces, found.crop, found.data_set)):
+        raise ValueError("its sections are not all there")
+    extensions, flat = found.options["image_extension"], found.options["flat_structure"]
+    if not isinstance(extensions, list) or not all(isinstance(each, str) for each in extensions):
+        raise ValueError("it does not say which files were taken")
+    if type(flat) is not bool:
+        raise ValueError("it does not say whether there were identities")
+    place = found.data_set
+    texts = [place["form"], place["place"], *([] if place["root"] is None else [place["root"]])]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("it does not say where its data set was")
+    known = found.environments
+    if not isinstance(known, list) or not known or not all(isinstance(each, dict) for each in known):
+        raise ValueError("it names no environment")
+
+
+class AlignmentFolder(Journaled[Alignment, Aligned]):
+    """The folder of an alignment: `opened`, then begun, it takes the outcomes of the samples."""
+
+    def __init__(self, output: Output, manifest: Alignment, overwrite: bool = False) -> None:
+        count = len(manifest.subset.samples)
+        journal = Journal(output.root, count, Aligned, lambda done: tables.is_face(done.face))
+        super().__init__(output, manifest, journal, overwrite)
+
+    def begin(self) -> None:
+        """Begin, or resume. Raises RequestError if that cannot be."""
+        self._begin(self.manifest)
+        with self._writable():
+            if not self.journal.is_open:
+                self.journal.open()
+
+    def finish(self) -> Counter[type[Any]]:
+        """Write the tables; the alignment is finished when this returns. Returns the outcomes of each kind."""
+        counts = tables.write(self.root, NAME, _TABLES, _SUMS, self.manifest.subset, self.journal.outcomes())
+        self.journal.tidy()
+        return counts
+
+    def _found(self) -> Alignment:
+        return read(self.root)
+
+    def _differences(self, there: Alignment) -> list[str]:
+        return there.differences(self.manifest)
+
+    def _document(self) -> Iterable[bytes]:
+        yield self.manifest.to_json().encode()
+
+    def _files(self, there: Alignment) -> list[str]:
+        return [*TABLES, journals.NAME, *map(path_of, there.subset.samples)]
+
+    def _resume(self, there: Alignment) -> None:
+        [here] = self.manifest.environments
+        if here not in there.environments:
+            log.warning(
+                "this alignment began with other versions (%s), which may find other faces", there.environments[-1]
             )
-            faces.write(tables.face_header())
-            failures.write(tables.csv_row(*tables.SAMPLE, "reason"))
-            for outcome in outcomes:
-                counts[type(outcome)] += 1
-                sample = subset.samples[outcome.index]
-                if isinstance(outcome, Failed):
-                    failures.write(tables.csv_row(*tables.columns_of(sample), outcome.reason))
-                else:
-                    faces.write(tables.face_row(sample, outcome.face))
-                    image_sums.write(tables.sum_row(outcome.image_sha256, sample.location))
-                    sums.write(tables.sum_row(outcome.crop_sha256, path_of(sample)))
-        for name in sorted((NAME, *TABLES)):
-            if name != tables.SUMS:
-                sums.write(tables.sum_row(files.sha256(root / name), name))
-    return counts
+            there = replace(there, environments=[*there.environments, here])
+        self.manifest = there
+        self.journal.open()
+        for outcome in self.journal.outcomes():
+            path = path_of(there.subset.samples[outcome.index])
+            if isinstance(outcome, Aligned) and inside.size(self.root, path) != outcome.crop_bytes:
+                self.journal.forget(outcome.index)
 
 
 def problems(root: Path, subset: Subset) -> Iterator[str]:
     """What is wrong with the files of an alignment that came to its end, in words."""
-    cut, failed = (
-        {tuple(row[:3]): row for row in _rows(root / name, columns)}
-        for name, columns in ((tables.FACES, (*BOX, *POINTS)), (tables.FAILURES, ("reason",)))
-    )
-    expected = {NAME, *TABLES} - {tables.SUMS}
+    cut, failed = ({columns for columns, _ in table.read(root)} for table in (FACES, FAILURES))
+    expected = {NAME, *TABLES} - {SUMS}
     for sample in subset.samples:
         columns = tables.columns_of(sample)
         if (columns in cut) == (columns in failed):
             how = "both" if columns in cut else "neither"
-            yield f"{shown(sample.location)} is in {how} of {tables.FACES} and {tables.FAILURES}"
+            yield f"{shown(sample.location)} is in {how} of {FACES.name} and {FAILURES.name}"
         if columns in cut:
             expected.add(path_of(sample))
-    stated = {path: checksum for checksum, path in tables.read_sums(root / tables.SUMS)}
+    stated = {path: checksum for checksum, path in sums.read(root / SUMS)}
     for path in sorted(expected - stated.keys()):
-        yield f"{shown(path)} has no checksum in {tables.SUMS}"
+        yield f"{shown(path)} has no checksum in {SUMS}"
     for path, checksum in stated.items():
         if path not in expected:
-            yield f"{shown(path)} has a checksum in {tables.SUMS}, and is not of this alignment"
+            yield f"{shown(path)} has a checksum in {SUMS}, and is not of this alignment"
             continue
         try:
             if files.sha256(root / path) != checksum:
@@ -114,8 +185,3 @@ def problems(root: Path, subset: Subset) -> Iterator[str]:
         except OSError as error:
             yield f"{shown(path)}: {error.strerror}"
     yield from files.strangers(root, expected | OWN)
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
-    with ExitStack() as stack:
-        return list(tables.rows(stack, path, columns))

@@ -1,4 +1,4 @@
-"""Whole files or none: everything in a run folder is written under `.part` and then renamed."""
+"""Plain files: written whole or not at all, and read without waiting for what is no file."""
 
 from __future__ import annotations
 
@@ -8,38 +8,40 @@ import os
 import stat
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
+from grafiqs.run import inside
 
-PART = ".part"
 
-
-@contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
+def whole(path: Path) -> AbstractContextManager[IO[bytes]]:
     """A file to write to, which appears under its name only when the block ends well."""
-    part = path.with_name(path.name + PART)
-    try:
-        with part.open("wb") as file:
-            yield file
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    return inside.whole(path.parent, path.name)
 
 
-def strangers(folder: Path, own: AbstractSet[str]) -> Iterator[str]:
-    """What lies in a folder, links among it, and is none of its `own` files, in words."""
-    for place, folders, names in os.walk(folder):
-        inside = Path(place).relative_to(folder).as_posix()
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        for name in names + links:
-            path = name if inside == "." else f"{inside}/{name}"
-            if path not in own:
-                yield f"{shown(path)} is not of this run"
+def opened(path: Path) -> BufferedReader:
+    """A regular file, to be read. Raises OSError for anything else, which might never end."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a regular file. Raises OSError for anything else."""
+    with opened(path) as file:
+        return file.read()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of the bytes of a regular file. Raises OSError for anything else."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def exists(path: Path) -> bool:
@@ -50,17 +52,12 @@ def exists(path: Path) -> bool:
         raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
 
 
-def read(path: Path) -> bytes:
-    """The bytes of a file. Raises OSError, also for what is no regular file and might never end."""
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, the system says it
-        raise OSError(errno.EINVAL, "not a regular file")
-    return path.read_bytes()
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes. Raises OSError, also for what is no regular file and might never end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def strangers(folder: Path, own: AbstractSet[str]) -> Iterator[str]:
+    """What lies in a folder, links among it, and is none of its `own` files, in words."""
+    for place, folders, names in os.walk(folder):
+        within = Path(place).relative_to(folder).as_posix()
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in names + links:
+            path = name if within == "." else f"{within}/{name}"
+            if path not in own:
+                yield f"{shown(path)} is not of this run"

@@ -1,30 +1,23 @@
-"""A run folder open for writing: one run at a time, resumed where it stopped, never mixed with another."""
+"""The run folder: a run's gradients, journal and tables, resumed where it stopped."""
 
 from __future__ import annotations
 
 import base64
-import errno
-import hashlib
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from grafiqs import npy
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import Sample
 from grafiqs.names import shown
-from grafiqs.run import files, tables
+from grafiqs.run import finished, tables
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed, Journal, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.output import Output
+from grafiqs.run.resumable import Journaled
 
 log = logging.getLogger(__name__)
 
@@ -34,151 +27,108 @@ _BYTES_PER_ROW = 1024
 _BLOCK = 4096
 """Files take whole blocks on the disk."""
 
-NAME_ERRORS = frozenset((errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL))
-"""What the file system says when one name is the trouble and others will do."""
+
+def output_of(folder: Path) -> Output:
+    """The folder of a run, whatever it holds."""
+    return Output(folder, manifests.NAME)
 
 
-class UnwritableNameError(Exception):
-    """The file system takes no file of this name; the message is the reason."""
+class RunFolder(Journaled[Manifest, Scored]):
+    """The folder of the run that a manifest describes: `opened`, then begun, it takes the outcomes of the samples."""
 
+    def __init__(self, root: Path, manifest: Manifest, overwrite: bool = False) -> None:
+        super().__init__(output_of(root), manifest, journal_of(root, manifest), overwrite)
+        self.tree = manifest.tree(root)
+        self._is_reopened = False
+        """Whether the run was finished, and its journal is there again, until it is begun."""
 
-class RunFolder:
-    """A run folder under this process's lock, as `open_run_folder` yields it."""
+    def need_room(self) -> None:
+        """Raise RequestError when the disk has no room for what is pending."""
+        removed = self.removed and self.removed.tree(self.root).bytes_of(self.removed.subset.samples)
+        needed = _bytes_to_write(self.manifest, len(self.journal.pending())) - (removed or 0)
+        free = shutil.disk_usage(self.root).free
+        if needed > free:
+            raise RequestError(
+                f"the disk of {shown(self.root)} has {free / 1e6:,.0f} MB free, and this run needs "
+                f"{needed / 1e6:,.0f} MB: make room, give another --output-dir, halve it with --gradient-dtype "
+                "float16, or name fewer --layers"
+            )
 
-    def __init__(self, root: Path, manifest: Manifest, journal: Journal[Scored]) -> None:
-        self.root = root
-        self.manifest = manifest
-        self.journal = journal
-        self._folders: set[Path] = set()
-
-    def pending(self) -> list[int]:
-        """The indices of the samples that are not done, in order."""
-        return [index for index in range(len(self.manifest.subset.samples)) if index not in self.journal]
-
-    def forget_incomplete(self) -> None:
-        """Count as not done every sample whose gradient files are not all there, in their full size."""
-        sizes = self.manifest.file_sizes
-        for index, sample in enumerate(self.manifest.subset.samples):
-            if index in self.journal and not all(
-                has_size(self.root / layer / sample.output, size) for layer, size in sizes.items()
-            ):
-                self.journal.forget(index)
-
-    def write(self, sample: Sample, gradients: dict[str, NDArray[Any]]) -> list[str]:
-        """Write the gradient files of one sample, each whole or not at all; may run on any thread.
-
-        Returns their SHA-256. Raises UnwritableNameError when the file system does not take the name, and
-        OSError when it takes no file at all.
-        """
-        checksums: list[str] = []
-        try:
-            for layer, gradient in gradients.items():
-                path = self.root / layer / sample.output
-                if path.parent not in self._folders:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    self._folders.add(path.parent)
-                checksum = hashlib.sha256()
-                with files.whole(path) as file:
-                    for piece in npy.pieces(gradient):
-                        checksum.update(piece)
-                        file.write(piece)
-                checksums.append(checksum.hexdigest())
-        except OSError as error:
-            if error.errno in NAME_ERRORS:
-                raise UnwritableNameError(f"its gradient cannot be written: {error.strerror}") from error
-            raise
-        return checksums
+    def begin(self, environment: dict[str, Any]) -> None:
+        """Begin, or resume, in this environment: what computes, and where. Raises RequestError if that cannot be."""
+        there, here = self.manifest, self.manifest.continued_in(environment)
+        self._is_reopened = False
+        if not self.journal.is_open:
+            self._begin(here)
+            with self._writable():
+                self.journal.open()
+        elif here is not there:
+            log.warning(
+                "this run began in another environment (%s); its numbers may differ from those in the last digits",
+                ", ".join(manifests.environment_differences(there.environments[-1], environment)),
+            )
+            self._begin(here)
 
     def record(self, outcome: Outcome) -> None:
         """Count a sample as done, or as failed; what a failed sample left behind is removed."""
         if isinstance(outcome, Failed):
-            _remove_gradients(self.root, self.manifest, self.manifest.subset.samples[outcome.index])
+            self.tree.remove([self.manifest.subset.samples[outcome.index]])
         self.journal.append(outcome)
 
-    def finish(self) -> tables.Counts:
+    def finish(self) -> finished.Counts:
         """Write the tables and close the books; the run is finished when this returns."""
-        counts = tables.write(self.root, self.manifest, self.journal.outcomes())
+        self._is_reopened = False
+        counts = finished.write(self.root, self.manifest, self.journal.outcomes())
         self.journal.remove()
         return counts
 
+    def _found(self) -> Manifest:
+        return manifests.read(self.root)
 
-def has_size(path: Path, size: int) -> bool:
-    """Whether there is a file of this size."""
-    try:
-        return os.stat(path).st_size == size
-    except OSError:
-        return False
+    def _differences(self, there: Manifest) -> list[str]:
+        return there.differences(self.manifest)
 
+    def _document(self) -> Iterable[bytes]:
+        return (piece.encode() for piece in self.manifest.to_json())
 
-Prepare = Callable[[Sequence[int]], dict[str, Any]]
-"""What gets ready to compute the samples of these indices, and returns the environment."""
+    def _files(self, there: Manifest) -> list[str]:
+        tables = reversed(finished.names(there))
+        return [*tables, journals.NAME, *there.tree(self.root).paths(there.subset.samples)]
 
+    def _resume(self, there: Manifest) -> None:
+        self.manifest = there
+        if finished.is_finished(self.root):
+            self._reopen()
+        self.journal.open()
+        for index, sample in enumerate(there.subset.samples):
+            if index in self.journal and not self.tree.is_whole(sample):
+                self.journal.forget(index)
 
-@contextmanager
-def open_run_folder(root: Path, manifest: Manifest, prepare: Prepare, overwrite: bool = False) -> Iterator[RunFolder]:
-    """Open the run folder of `manifest`: a new one, or the same run to resume.
+    def _reopen(self) -> None:
+        """Write the journal of a finished run again, so that what is missing or failed can be done.
 
-    With `overwrite`, the run that the folder holds is removed first, whatever its options. If there is something to
-    compute, `prepare` gets ready for it and returns the environment, before anything is written.
-    Raises RequestError, with nothing written, when the folder holds another run or anything else, when another
-    process is at work in it, when there is no permission, or no room on the disk.
-    """
-    output = Output(root, manifests.NAME)
-    output.refuse_foreign()
-    with output.locked():
+        Raises RequestError when the tables were changed since.
+        """
         try:
-            run = _opened(root, manifest, prepare, overwrite)
-        except OSError as error:
-            raise output.unwritable(error) from error
-        with closing(run.journal):
-            yield run
+            changed = finished.changed(self.root, self.manifest)
+            if changed:
+                raise ValueError(f"{changed[0]} was changed since")
+            self._is_reopened = True
+            journals.write(self.root, finished.read(self.root, self.manifest))
+        except (FileNotFoundError, ValueError) as error:
+            raise RequestError(
+                f"the finished run in {shown(self.root)} is damaged ({error}): look with 'grafiqs verify', "
+                "or begin anew with --overwrite"
+            ) from error
 
-
-def _opened(root: Path, manifest: Manifest, prepare: Prepare, overwrite: bool) -> RunFolder:
-    """The run folder with its manifest and journal in place, under this process's lock."""
-    Output(root, manifests.NAME).refuse_foreign()  # again: now nobody else can fill it
-    (root / (manifests.NAME + files.PART)).unlink(missing_ok=True)
-    count = len(manifest.subset.samples)
-    needed = _bytes_to_write(manifest, count)
-    existing = manifests.read(root) if manifests.is_run(root) else None
-    if existing is not None and not overwrite:
-        _refuse_other(root, existing, manifest)
-        return _resumed(root, existing, prepare)
-    _require_room(root, needed - (_bytes_written(root, existing) if existing else 0))
-    manifest = manifest.continued_in(prepare(range(count)))
-    if existing is not None:
-        _remove_run(root, existing)
-    _write_manifest(root, manifest)
-    return RunFolder(root, manifest, journal_of(root, manifest))
-
-
-def _resumed(root: Path, manifest: Manifest, prepare: Prepare) -> RunFolder:
-    """The run that the folder holds, to go on with where there is something left to do."""
-    reopened = _reopen_finished(root, manifest)
-    run = RunFolder(root, manifest, journal_of(root, manifest))
-    try:
-        run.forget_incomplete()
-        pending = run.pending()
-        _require_room(root, _bytes_to_write(manifest, len(pending)))
-        if pending:
-            here = prepare(pending)
-            run.manifest = manifest.continued_in(here)
-            if run.manifest is not manifest:
-                log.warning(
-                    "this run began in another environment (%s); its numbers may differ from those in the last digits",
-                    ", ".join(manifests.environment_differences(manifest.environments[-1], here)),
-                )
-                _write_manifest(root, run.manifest)
-    except BaseException:
-        run.journal.close()
-        if reopened:
-            run.journal.remove()  # the run stays finished
-        raise
-    return run
+    def _close(self) -> None:
+        super()._close()
+        if self._is_reopened:
+            self.journal.remove()  # the run stays finished
 
 
 def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
-    """The journal of the run that the folder holds."""
+    """The journal of a run."""
     embedding = len(base64.b64encode(bytes(4 * manifest.embedding_size))) if manifest.embeds else 0
 
     def fits(scored: Scored) -> bool:
@@ -192,85 +142,6 @@ def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
     return Journal(root, len(manifest.subset.samples), Scored, fits)
 
 
-def _write_manifest(root: Path, manifest: Manifest) -> None:
-    with files.whole(root / manifests.NAME) as file:
-        for piece in manifest.to_json():
-            file.write(piece.encode())
-
-
-def _refuse_other(root: Path, existing: Manifest, wanted: Manifest) -> None:
-    differences = existing.differences(wanted)
-    if differences:
-        raise RequestError(
-            f"{shown(root)} holds another run, and nothing is mixed. What differs:\n"
-            + "".join(f"  - {line}\n" for line in differences)
-            + "Give another --output-dir, or remove that run with --overwrite."
-        )
-
-
-def _reopen_finished(root: Path, manifest: Manifest) -> bool:
-    """Write the journal of a finished run again, so that what is missing or failed can be done.
-
-    Returns False for a run that is not finished. Raises RequestError when the tables were changed since.
-    """
-    if not tables.is_finished(root):
-        return False
-    try:
-        changed = tables.changed(root, manifest)
-        if changed:
-            raise ValueError(f"{changed[0]} was changed since")
-        with files.whole(root / journals.NAME) as file:
-            file.writelines(map(journals.line, tables.read(root, manifest)))
-    except (FileNotFoundError, ValueError) as error:
-        raise RequestError(
-            f"the finished run in {shown(root)} is damaged ({error}): look with 'grafiqs verify', "
-            "or begin anew with --overwrite"
-        ) from error
-    return True
-
-
-def _remove_run(root: Path, manifest: Manifest) -> None:
-    """Remove the files of a run, and nothing else; the manifest stays, so that this can be stopped and done again."""
-    for name in (*reversed(tables.names(manifest)), journals.NAME):
-        (root / name).unlink(missing_ok=True)
-        (root / (name + files.PART)).unlink(missing_ok=True)
-    for sample in manifest.subset.samples:
-        _remove_gradients(root, manifest, sample)
-    for layer in manifest.dumps:
-        for folder, _, _ in os.walk(root / layer, topdown=False):
-            with suppress(OSError):
-                os.rmdir(folder)  # fails, as it should, where something else lies in it
-
-
-def _remove_gradients(root: Path, manifest: Manifest, sample: Sample) -> None:
-    for layer in manifest.dumps:
-        path = root / layer / sample.output
-        for name in (path, path.with_name(path.name + files.PART)):
-            try:
-                name.unlink(missing_ok=True)
-            except OSError as error:
-                if error.errno not in NAME_ERRORS:  # under such a name nothing was ever written
-                    raise
-
-
 def _bytes_to_write(manifest: Manifest, samples: int) -> int:
     row = _BYTES_PER_ROW + 10 * manifest.embedding_size * manifest.embeds
-    return samples * (row + sum(size + _BLOCK for size in manifest.file_sizes.values()))
-
-
-def _bytes_written(root: Path, manifest: Manifest) -> int:
-    total = 0
-    for sample in manifest.subset.samples:
-        for layer in manifest.dumps:
-            with suppress(OSError):
-                total += os.stat(root / layer / sample.output).st_size
-    return total
-
-
-def _require_room(root: Path, needed: int) -> None:
-    free = shutil.disk_usage(root).free
-    if needed > free:
-        raise RequestError(
-            f"the disk of {shown(root)} has {free / 1e6:,.0f} MB free, and this run needs {needed / 1e6:,.0f} MB: "
-            "make room, give another --output-dir, halve it with --gradient-dtype float16, or name fewer --layers"
-        )
+    return samples * (row + sum(size + _BLOCK for size in manifest.tree(Path()).sizes.values()))

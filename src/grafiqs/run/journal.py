@@ -13,14 +13,14 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 
-from grafiqs.run import files
+from grafiqs.run import inside
 
 NAME = "progress.jsonl"
 
@@ -66,7 +66,7 @@ Done = TypeVar("Done", Scored, Aligned)
 
 
 class Journal(Generic[Done]):
-    """The journal of `count` samples, new or found in the folder.
+    """The journal of `count` samples, of which none is done until it is opened.
 
     `kind` is what a sample that is done comes to; `fits` says whether what a line states can be of this run.
     """
@@ -74,16 +74,35 @@ class Journal(Generic[Done]):
     def __init__(self, folder: Path, count: int, kind: type[Done], fits: Callable[[Done], bool]) -> None:
         self._kind: type[Done] = kind
         self._fits: Callable[[Done], bool] = fits
-        self._path = folder / NAME
+        self._folder = folder
         self._places = np.full(count, -1, dtype=np.int64)
-        self._file = self._path.open("a+b", buffering=0)
-        self._load()
+        self._file: IO[bytes] | None = None
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        return len(self._places)
 
     def __contains__(self, index: int) -> bool:
         return bool(self._places[index] >= 0)
 
+    def pending(self) -> list[int]:
+        """The indices of the samples that are not done, in order."""
+        return (self._places < 0).nonzero()[0].tolist()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether outcomes can be recorded."""
+        return self._file is not None
+
+    def open(self) -> None:
+        """Open the journal that the folder holds, or a new one. Raises OSError when that cannot be."""
+        self._file = inside.opened(self._folder, NAME, append=True)
+        self._load(self._file)
+
     def append(self, outcome: Done | Failed) -> None:
         """Record one outcome; it is on its way to the disk when this returns. Raises OSError when the disk is full."""
+        if self._file is None:
+            raise ValueError("the journal is not open")
         text = line(outcome)
         place = self._file.seek(0, os.SEEK_END)
         if self._file.write(text) != len(text):
@@ -97,7 +116,7 @@ class Journal(Generic[Done]):
 
     def outcomes(self) -> Iterator[Done | Failed]:
         """Every outcome recorded, in the order of the samples. Raises OSError when a line was damaged meanwhile."""
-        with self._path.open("rb") as file:
+        with inside.opened(self._folder, NAME) as file:
             for place in self._places[self._places >= 0]:
                 file.seek(place)
                 outcome = self._stated(file.readline())
@@ -107,28 +126,28 @@ class Journal(Generic[Done]):
 
     def image_sha256(self, index: int) -> str:
         """The checksum of the image that a sample which is done was scored or aligned by."""
-        with self._path.open("rb") as file:
+        with inside.opened(self._folder, NAME) as file:
             file.seek(self._places[index])
             outcome = self._stated(file.readline())
         return "" if outcome is None or isinstance(outcome, Failed) else outcome.image_sha256
 
     def tidy(self) -> None:
         """Write it anew, a line a sample, in their order, whatever was tried how often; nothing is appended after."""
-        with files.whole(self._path) as file:
-            file.writelines(map(line, self.outcomes()))
+        write(self._folder, self.outcomes())
 
     def close(self) -> None:
         """Let the file go."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def remove(self) -> None:
         """The run is finished: its tables say it all."""
-        self._path.unlink()
+        inside.remove(self._folder, NAME)
 
-    def _load(self) -> None:
+    def _load(self, journal: IO[bytes]) -> None:
         """Find the lines of samples that are done; a torn last line is cut off, a failure is left to be tried again."""
         place, known = 0, range(len(self._places))
-        with self._path.open("rb") as file:
+        with inside.opened(self._folder, NAME) as file:
             for text in file:
                 if not text.endswith(b"\n"):
                     break
@@ -136,7 +155,7 @@ class Journal(Generic[Done]):
                 if outcome is not None and not isinstance(outcome, Failed) and outcome.index in known:
                     self._places[outcome.index] = place
                 place += len(text)
-        self._file.truncate(place)
+        journal.truncate(place)
 
     def _stated(self, text: bytes) -> Done | Failed | None:
         """What a line states, or None when it is damaged, or not of this run: then its sample is done again."""
@@ -145,6 +164,12 @@ class Journal(Generic[Done]):
             outcome = self._kind(*values)
             return outcome if self._fits(outcome) else None
         return Failed(*values) if _are_of(Failed, values) else None
+
+
+def write(folder: Path, outcomes: Iterable[Scored | Aligned | Failed]) -> None:
+    """Write the journal of these outcomes, in the place of one that may be there."""
+    with inside.whole(folder, NAME) as file:
+        file.writelines(map(line, outcomes))
 
 
 def line(outcome: Scored | Aligned | Failed) -> bytes:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, get_origin, get_type_hints
 
-from grafiqs import npy
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.errors import RequestError
 from grafiqs.formats.dataset import Sample
 from grafiqs.names import shown
-from grafiqs.options import DECIDING, Options
+from grafiqs.options.extract import DECIDING, Options
 from grafiqs.run import files
+from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 from grafiqs.utf8 import need_utf8
 
@@ -87,10 +86,9 @@ class Manifest:
         """The NumPy type of the gradient files."""
         return str(self.options["gradient_dtype"])
 
-    @cached_property
-    def file_sizes(self) -> dict[str, int]:
-        """The size in bytes of one gradient file of each dumped layer."""
-        return {layer: npy.size(tuple(self.layers[layer]), self.dtype) for layer in self.dumps}
+    def tree(self, root: Path) -> GradientTree:
+        """The gradients of the run in the folder `root`."""
+        return GradientTree(root, {layer: tuple(self.layers[layer]) for layer in self.dumps}, self.dtype)
 
     def to_options(self, **others: Any) -> Options:
         """The options that made this run, with `others` that do not decide what it writes."""
@@ -180,7 +178,7 @@ def read(folder: Path) -> Manifest:
     need_utf8()
     path = folder / NAME
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(files.read(path))
         found = document["format"]
         if type(found) is not int:
             raise ValueError("its format is not a number")

@@ -12,10 +12,11 @@ import filelock
 
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
-from grafiqs.run import files
+from grafiqs.run import inside
+from grafiqs.run.inside import PART
 
 LOCK = ".lock"
-"""An empty file that stays: what holds it open and locked is the command at work."""
+"""An empty file: what holds it open and locked is the command at work."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Output:
     manifest: str
     argument: str = "--output-dir"
     work: str = "run"
+    leaves_lock: bool = True
+    """Whether the empty LOCK stays behind."""
 
     def refuse_inside(self, dataset: Path) -> None:
         """Raise RequestError when the folder lies inside the data set."""
@@ -39,18 +42,25 @@ class Output:
                 f"where its files would be taken for samples: give an {self.argument} outside it"
             )
 
+    def is_used(self) -> bool:
+        """Whether the folder is the command's already. Raises RequestError when that cannot be seen."""
+        try:
+            return self.manifest in os.listdir(self.root)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self.unwritable(error) from error
+
     def refuse_foreign(self) -> None:
         """Raise RequestError when the folder exists, is not empty, and is not the command's."""
-        try:
-            if not self.root.exists() or (self.root / self.manifest).exists():
-                return
-            if any(entry.name not in (LOCK, self.manifest + files.PART) for entry in self.root.iterdir()):
+        if self.is_used():
+            return
+        with suppress(FileNotFoundError):
+            if set(os.listdir(self.root)) - {LOCK, self.manifest + PART}:
                 raise RequestError(
                     f"{shown(self.root)} is not empty and holds no {self.work}: give another {self.argument} "
                     "(nothing there was touched)"
                 )
-        except OSError as error:
-            raise self.unwritable(error) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -64,6 +74,8 @@ class Output:
             try:
                 missing += [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
                 self.root.mkdir(parents=True, exist_ok=True)
+                if LOCK in os.listdir(self.root) and inside.size(self.root, LOCK) is None:
+                    raise RequestError(f"{shown(self.root / LOCK)} is not a regular file: remove it")
                 lock.acquire()
             except filelock.Timeout as error:
                 raise RequestError(
@@ -74,7 +86,7 @@ class Output:
                 raise self.unwritable(error) from error
             yield
         finally:
-            if lock.is_locked and not (self.root / self.manifest).exists():
+            if lock.is_locked and not (self.leaves_lock and (self.root / self.manifest).exists()):
                 with suppress(OSError):
                     (self.root / LOCK).unlink()
             lock.release()

@@ -1,0 +1,51 @@
+"""`grafiqs backbones`: list the networks that are known, or say what a checkpoint is."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from grafiqs.cli.arguments import CODES, Parser, Work
+from grafiqs.cli.terminal import log_to_terminal, write
+from grafiqs.names import encoded
+from grafiqs.options.field import path
+
+_EXAMPLES = """
+Any other network with BatchNorm2d can be had from code of your own, a function or class that makes it:
+  grafiqs extract --backbone package.module:factory --blocks layer1,layer2,layer3,layer4 --weights w.pth ...
+
+examples:
+  {prog}
+  {prog} weights.pth
+"""
+
+
+def fill(parser: Parser) -> None:
+    """Give the parser its texts and arguments."""
+    parser.describe(
+        "List the networks that are known, or say what a checkpoint is.", _EXAMPLES + CODES, "[FILE] [options]"
+    )
+    parser.add_argument(
+        "file", metavar="FILE", type=path, nargs="?", help="a checkpoint: .pth, .pt, .ckpt, .safetensors"
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def prepare(command: Namespace) -> Work:
+    """Load what the verb needs; what is returned does its work, and says the exit code."""
+    log_to_terminal(results_on_stdout=True)
+    from grafiqs.backbones.description import describe, described, known, known_lines
+
+    if command.file is not None:
+        import torch  # noqa: F401 - what describes a file loads it
+
+    def work() -> int:
+        if command.file is None:
+            text = json.dumps(known(), indent=1) if command.json else "\n".join(known_lines())
+        else:
+            found = describe(command.file)
+            text = json.dumps(found, indent=1) if command.json else "\n".join(described(found))
+        write([encoded(text), b"\n"])
+        return 0
+
+    return work

@@ -1,0 +1,1 @@
+"""Every option, once: its name, type, default, help and rules. Command line, API and manifest read these lists."""

@@ -1,0 +1,40 @@
+"""The options of `align`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from grafiqs.errors import RequestError
+from grafiqs.images.preprocessing import USUAL
+from grafiqs.options.dataset import DataSetOptions
+from grafiqs.options.field import SIZE, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignOptions(DataSetOptions):
+    """What to align, by what, into what. Raises RequestError when the values do not fit together."""
+
+    # fmt: off
+    output: Path = option("output", "the folder of the aligned crops, new or empty", metavar="OUT")
+    detector: Path | None = option(
+        "landmarks", "a YuNet face detector (.onnx), which finds the faces and their landmarks",
+        default=None, metavar="ONNX", excludes={"landmarks": None})
+    landmarks: Path | None = option(
+        "landmarks", "a table of landmarks instead (.csv): columns path, x1, y1 to x5, y5 (the eyes, the tip of the "
+        "nose, the corners of the mouth; left in the picture first), as in an align.csv, or those eleven without names",
+        default=None, metavar="CSV")
+    input_size: tuple[int, int] = option(
+        "crops", "height and width of the crops; the template is as high as they are, and in their middle",
+        default=USUAL.size, **SIZE)
+    overwrite: bool = option(
+        "output", "remove the crops that the folder holds, and begin anew", default=False)
+    quiet: bool = option("output", "print warnings and errors only", default=False)
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.detector is None and self.landmarks is None:
+            raise RequestError(
+                "aligning needs landmarks: give --detector, a YuNet model (.onnx), or --landmarks, a table of them"
+            )

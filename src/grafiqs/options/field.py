@@ -1,0 +1,197 @@
+"""What an option is: one field of a dataclass, with its help and its rules; its type says how it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+from grafiqs.errors import RequestError
+from grafiqs.names import shown
+from grafiqs.utf8 import need_utf8
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def option(
+    group: str,
+    help: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    metavar: str | None = None,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    bounds: str | None = None,
+    requires: tuple[str, ...] = (),
+    which: str = "",
+    excludes: Mapping[str, str | None] | None = None,
+    decides: bool = True,
+) -> Any:
+    """One option, to be used as the field of a dataclass whose `__post_init__` calls `settle`.
+
+    `minimum` and `maximum` hold for a number, or for each of a list; `bounds` is the sentence that says so.
+    `requires` names the options without which this one makes no sense, and `which` says what they are to it.
+    `excludes` names those that contradict it, each with the one value that does not: "{}" in it stands for this one's.
+    `decides` says whether it changes what a run writes, so that a run is bound to its value.
+    """
+    metadata = {
+        "group": group,
+        "help": help,
+        "metavar": metavar,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "bounds": bounds,
+        "requires": requires,
+        "which": which,
+        "excludes": excludes or {},
+        "decides": decides,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of an option."""
+    return "--" + name.replace("_", "-")
+
+
+def written(value: Any) -> str:
+    """A value as it is written on the command line: a size with an x, any other list with commas."""
+    if not isinstance(value, tuple | list):
+        return str(value)
+    words = [f"{each:g}" if isinstance(each, float) else str(each) for each in value]
+    return ("x" if all(isinstance(each, int) for each in value) else ",").join(words)
+
+
+SEED: dict[str, Any] = {
+    "metavar": "SEED",
+    "minimum": 0,
+    "maximum": 2**32 - 1,  # of NumPy
+    "bounds": "a seed lies between {minimum} and {maximum}",
+}
+"""The rules of every seed."""
+
+SIZE: dict[str, Any] = {
+    "metavar": "HxW",
+    "minimum": 1,
+    "maximum": 4096,
+    "bounds": "sides lie between {minimum} and {maximum}",
+}
+"""The rules of the size of a network's input, in pixels."""
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+
+def path(text: str) -> Path:
+    """A path that is not empty. Raises ValueError when it is."""
+    if not text:
+        raise ValueError("a path cannot be empty")
+    return Path(text)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a comma-separated list."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """The numbers of a list, with commas or spaces between them. Raises ValueError for anything else, or none."""
+    words = text.replace(",", " ").split()
+    return tuple(float(word) for word in words or [text])
+
+
+def size(text: str) -> tuple[int, int]:
+    """'112x96' -> (112, 96). Raises ValueError for anything else."""
+    height, width = text.lower().split("x")
+    return int(height), int(width)
+
+
+_READERS: dict[Any, Callable[[str], Any]] = {
+    Path: path,
+    tuple[str, ...]: words,
+    tuple[float, ...]: numbers,
+    tuple[int, int]: size,
+}
+"""What reads an option of each type; any other type reads it itself."""
+
+
+def readers(options: type[DataclassInstance]) -> dict[str, Callable[[str], Any]]:
+    """What reads the text of each option in a list of them; it raises ValueError for a text that cannot be."""
+    kinds = {name: _given_kind(kind) for name, kind in get_type_hints(options).items()}
+    return {name: _READERS.get(kind, kind) for name, kind in kinds.items()}
+
+
+def _given_kind(kind: Any) -> Any:
+    """The type of an option where it is given: X of X | None."""
+    return next(one for one in get_args(kind) if one is not NoneType) if isinstance(kind, UnionType) else kind
+
+
+# -- checking ----------------------------------------------------------------------------------------------
+
+
+def settle(options: DataclassInstance) -> None:
+    """Check every value of a list of options, and make it what its field states: text a Path, a list a tuple.
+
+    Raises RequestError for a value of another type, and for one that breaks a rule of its option.
+    """
+    need_utf8()
+    kinds = get_type_hints(type(options))
+    fields = {field.name: field for field in dataclasses.fields(options)}
+    for name, field in fields.items():
+        object.__setattr__(options, name, _checked(field, kinds[name], getattr(options, name)))
+    given = {name: value for name, value in vars(options).items() if value != fields[name].default}
+    for name in given:
+        _check_others(name, given, fields[name].metadata)
+
+
+def _checked(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
+    """The value of an option, in its type. Raises RequestError for one that cannot be, whatever the others are."""
+    name, rules = flag(field.name), field.metadata
+    if value == "" and _given_kind(kind) is Path:
+        raise RequestError(f"{name} is empty: it takes a path")
+    if not _is_of(value, kind):
+        raise RequestError(f"{name} is {shown(repr(value))}: that is no {field.type}")
+    if value is None:
+        return None
+    if rules["choices"] and value not in rules["choices"]:
+        raise RequestError(f"{name} is {shown(value)}: it is one of {', '.join(rules['choices'])}")
+    least, most = rules["minimum"], rules["maximum"]
+    every = value if isinstance(value, tuple | list) else (value,)
+    for holds, sentence in (
+        (least is None or all(each >= least for each in every), "it must be at least {minimum}"),
+        (most is None or all(each <= most for each in every), "it is at most {maximum}"),
+    ):
+        if not holds:
+            raise RequestError(f"{name} is {written(value)}: {(rules['bounds'] or sentence).format(**rules)}")
+    kind = _given_kind(kind)
+    return tuple(map(get_args(kind)[0], value)) if get_origin(kind) is tuple else kind(value)
+
+
+def _check_others(name: str, given: Mapping[str, Any], rules: Mapping[str, Any]) -> None:
+    """Raise RequestError where an option lacks one that it requires, or meets one that it excludes."""
+    if not all(given.get(other) for other in rules["requires"]):
+        raise RequestError(f"{flag(name)} needs {' and '.join(map(flag, rules['requires']))}, {rules['which']}")
+    for other, same in rules["excludes"].items():
+        if other in given and (same is None or given[other] != same.format(given[name])):
+            both = (flag(one) + (given[one] is not True) * f" {shown(given[one])}" for one in (name, other))
+            raise RequestError(f"{' and '.join(both)} contradict each other: give one of them")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value has the type of its option; a path may be given as text, and no truth value is a number."""
+    if isinstance(kind, UnionType):
+        return any(_is_of(value, one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        of, *rest = get_args(kind)
+        listed = isinstance(value, tuple | list) and all(_is_of(each, of) for each in value)
+        return listed and (rest == [...] or len(value) == 1 + len(rest))
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, float | int)
+    return isinstance(value, kind) or (kind is Path and isinstance(value, str))

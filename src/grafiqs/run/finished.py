@@ -1,0 +1,167 @@
+"""The tables of a finished run: scores.csv and all beside it, written and read a row at a time.
+
+GraFIQs_<layer>.txt is the field's "path score"; align.csv and embeddings.npy are there where they were asked for, with
+a row for each of scores.csv.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from grafiqs import npy
+from grafiqs.formats.dataset import Sample
+from grafiqs.names import encoded, shown
+from grafiqs.run import files, sums, tables
+from grafiqs.run.journal import NAME as JOURNAL
+from grafiqs.run.journal import Failed, Outcome, Scored
+from grafiqs.run.manifest import NAME as MANIFEST
+from grafiqs.run.manifest import Manifest
+from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Anything, CsvTable, Table, sums_table
+
+SCORES = "scores.csv"
+EMBEDDINGS = "embeddings.npy"
+
+
+def scores_of(manifest: Manifest) -> CsvTable[list[float]]:
+    """scores.csv: a column for each layer."""
+    return CsvTable(
+        SCORES,
+        tuple(manifest.layers),
+        lambda outcome: outcome.scores if isinstance(outcome, Scored) else None,
+        lambda scores: scores,
+        lambda row: [float(text) for text in row],
+    )
+
+
+def sums_of(manifest: Manifest) -> Table:
+    """SHA256SUMS: the gradient files; tables and manifest stand behind them."""
+    tree = manifest.tree(Path())
+    return sums_table(SUMS, lambda sample, scored: zip(scored.files_sha256, tree.paths([sample]), strict=True))
+
+
+def _field_format(manifest: Manifest, layer: str) -> Table:
+    """GraFIQs_<layer>.txt: path and score; a line break in the path becomes an escape."""
+    place = list(manifest.layers).index(layer)
+    replaced, by = manifest.options["path_replace"], manifest.options["path_replace_with"] or ""
+
+    def rows(sample: Sample, outcome: Anything) -> Iterator[bytes]:
+        if isinstance(outcome, Scored):
+            path = f"{manifest.data_set['path_prefix']}/{sample.location}"
+            path = path.replace(replaced, by) if replaced else path
+            path = path.replace("\r", "\\r").replace("\n", "\\n")
+            yield encoded(f"{path} {outcome.scores[place]}\n")
+
+    return Table(f"GraFIQs_{layer}.txt", rows)
+
+
+def _embeddings(manifest: Manifest) -> Table:
+    """embeddings.npy: float32 (N, size), a row for each of scores.csv."""
+    return Table(
+        EMBEDDINGS,
+        lambda _, outcome: [base64.b64decode(outcome.embedding)] if isinstance(outcome, Scored) else [],
+        lambda count: npy.header((count, manifest.embedding_size), "float32"),
+    )
+
+
+def of(manifest: Manifest) -> list[Table]:
+    """The tables of a run, but for SHA256SUMS."""
+    texts = [_field_format(manifest, layer) for layer in manifest.layers]
+    faces = [FACES] if manifest.aligns else []
+    embeddings = [_embeddings(manifest)] if manifest.embeds else []
+    return [scores_of(manifest), FAILURES, *texts, *faces, *embeddings, IMAGE_SUMS]
+
+
+def names(manifest: Manifest) -> tuple[str, ...]:
+    """The tables of a run; SHA256SUMS, the last to be written, makes it finished."""
+    return (*(table.name for table in of(manifest)), SUMS)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many samples of a run were scored, and how many could not be."""
+
+    scored: int
+    failed: int
+
+
+def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: Path | None = None) -> Counts:
+    """Write all tables of the run in `folder` from its outcomes, in the order of the samples.
+
+    They go `into` the run folder, unless another folder is named.
+    """
+    counts = tables.write(folder, MANIFEST, of(manifest), sums_of(manifest), manifest.subset, outcomes, into)
+    return Counts(counts[Scored], counts[Failed])
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in `folder` came to its end."""
+    return (folder / SUMS).exists() and not (folder / JOURNAL).exists()
+
+
+def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
+    """The outcomes of a finished run, from its tables, in the order of the samples.
+
+    Raises ValueError when the tables do not list every sample once and in order, or contradict each other, and
+    OSError when one cannot be read.
+    """
+    tree = manifest.tree(folder)
+    with ExitStack() as stack:
+        scores = stack.enter_context(closing(scores_of(manifest).read(folder)))
+        failures = stack.enter_context(closing(FAILURES.read(folder)))
+        faces = stack.enter_context(closing(FACES.read(folder))) if manifest.aligns else None
+        image_sums, own_sums = (stack.enter_context(files.opened(folder / name)) for name in (IMAGE_SUMS.name, SUMS))
+        embeddings = stack.enter_context(files.opened(folder / EMBEDDINGS)) if manifest.embeds else None
+        header = embeddings.read(len(_embeddings(manifest).header(0))) if embeddings else b""
+        scored, failed, count = next(scores, None), next(failures, None), 0
+        for index, sample in enumerate(manifest.subset.samples):
+            columns = tables.columns_of(sample)
+            if scored is not None and scored[0] == columns:
+                yield Scored(
+                    index,
+                    sums.next_of(image_sums, sample.location),
+                    scored[1],
+                    [sums.next_of(own_sums, path) for path in tree.paths([sample])],
+                    _face(next(faces, None), columns) if faces else [],
+                    _embedding(embeddings, manifest) if embeddings else "",
+                )
+                scored = next(scores, None)
+                count += 1
+            elif failed is not None and failed[0] == columns:
+                yield Failed(index, failed[1])
+                failed = next(failures, None)
+            else:
+                place = shown(sample.location)
+                raise ValueError(f"neither {SCORES} nor {FAILURES.name} has the row of {place} where it should stand")
+        if embeddings and (embeddings.read(1) or header != _embeddings(manifest).header(count)):
+            raise ValueError(f"{EMBEDDINGS} does not hold {count} embeddings, a row for each of {SCORES}")
+        surplus = next(faces, None) if faces else None
+        for name, row in ((SCORES, scored), (FAILURES.name, failed), (FACES.name, surplus)):
+            if row is not None:
+                raise ValueError(f"{name} has a row too many: {shown(', '.join(row[0]))}")
+
+
+def changed(folder: Path, manifest: Manifest) -> list[str]:
+    """The tables that no longer have the checksum they had when the run was finished."""
+    own = {MANIFEST, *names(manifest)} - {SUMS}
+    stated = {path: checksum for checksum, path in sums.read(folder / SUMS) if path in own}
+    return [name for name in sorted(own) if stated.get(name) != files.sha256(folder / name)]
+
+
+def _face(row: tuple[tuple[str, ...], list[float | None]] | None, columns: tuple[str, ...]) -> list[float | None]:
+    """The face in a row, which is to be this sample's."""
+    if row is None or row[0] != columns:
+        raise ValueError(f"{FACES.name} does not list the samples of {SCORES} in their order")
+    return row[1]
+
+
+def _embedding(file: IO[bytes], manifest: Manifest) -> str:
+    """The next row, as the journal has it."""
+    row = file.read(4 * manifest.embedding_size)
+    if len(row) != 4 * manifest.embedding_size:
+        raise ValueError(f"{EMBEDDINGS} has fewer rows than {SCORES}")
+    return base64.b64encode(row).decode()

@@ -1,0 +1,104 @@
+"""The gradients of a run as files: <layer>/<identity>/<sample>_grad.npy, beside each other in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from grafiqs import npy
+from grafiqs.errors import UnreadableSampleError
+from grafiqs.formats.dataset import Sample
+from grafiqs.names import GRADIENT, shown
+from grafiqs.run import files, inside
+
+
+class UnwritableNameError(Exception):
+    """The file system takes no file of this name; the message is the reason."""
+
+
+class GradientTree:
+    """The gradient files of some layers: the shape (C, H, W) of each layer's is in `shapes`, all are of one `dtype`.
+
+    `sizes` are those of a file of each layer, in bytes.
+    """
+
+    def __init__(self, root: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+        self.root = root
+        self.shapes = dict(shapes)
+        self.dtype = dtype
+        self.sizes = {layer: npy.size(shape, dtype) for layer, shape in self.shapes.items()}
+
+    def path(self, layer: str, sample: Sample) -> str:
+        """Where a gradient lies: a POSIX path relative to the run folder."""
+        return "/".join(filter(None, (layer, sample.identity, sample.name + GRADIENT)))
+
+    def paths(self, samples: Iterable[Sample]) -> list[str]:
+        """The paths of all gradients of these samples."""
+        return [self.path(layer, sample) for sample in samples for layer in self.shapes]
+
+    def write(self, sample: Sample, gradients: Mapping[str, NDArray[Any]]) -> list[str]:
+        """Write the gradients of one sample, each file whole or not at all; may run on any thread.
+
+        Returns their SHA-256, in the order of the layers. Raises UnwritableNameError when the file system does not take
+        the name, and OSError when it takes no file at all.
+        """
+        checksums: list[str] = []
+        try:
+            for layer, gradient in gradients.items():
+                checksum = hashlib.sha256()
+                with inside.whole(self.root, self.path(layer, sample)) as file:
+                    for piece in npy.pieces(gradient):
+                        checksum.update(piece)
+                        file.write(piece)
+                checksums.append(checksum.hexdigest())
+        except OSError as error:
+            if error.errno in inside.NAME_ERRORS:
+                raise UnwritableNameError(f"its gradient cannot be written: {error.strerror}") from error
+            raise
+        return checksums
+
+    def is_whole(self, sample: Sample) -> bool:
+        """Whether all gradients of a sample are there, in their full size. Raises OSError for a link on the way."""
+        return all(inside.size(self.root, self.path(layer, sample)) == size for layer, size in self.sizes.items())
+
+    def bytes_of(self, samples: Iterable[Sample]) -> int:
+        """How many bytes the gradients of these samples take, as far as they are there."""
+        return sum(inside.size(self.root, path) or 0 for path in self.paths(samples))
+
+    def remove(self, samples: Iterable[Sample]) -> None:
+        """Remove the gradients of these samples, finished or not."""
+        for path in self.paths(samples):
+            inside.remove(self.root, path)
+
+    def gradient(self, layer: str, sample: Sample) -> NDArray[Any]:
+        """The gradient of a sample (C, H, W), memory-mapped and read-only.
+
+        Raises UnreadableSampleError when its file is gone, or holds anything else.
+        """
+        path = self.root / self.path(layer, sample)
+        try:
+            return npy.mapped(path, self.shapes[layer], self.dtype)
+        except UnreadableSampleError as error:
+            raise UnreadableSampleError(f"{shown(path)}: {error}") from error
+
+    def verified(self, layer: str, sample: Sample, sha256: str) -> NDArray[Any]:
+        """The gradient of a sample, in memory. Raises UnreadableSampleError when its bytes are not those of the run."""
+        path, size = self.path(layer, sample), self.sizes[layer]
+        try:
+            with files.opened(self.root / path) as file:
+                data = file.read(size + 1)
+                found = file.seek(0, 2)
+        except OSError as error:
+            raise UnreadableSampleError(f"{shown(path)}: {error.strerror}") from error
+        if found != size:
+            raise UnreadableSampleError(f"{shown(path)} has {found} bytes instead of {size}")
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise UnreadableSampleError(f"{shown(path)} does not have its checksum: its bytes were changed")
+        gradient = npy.decoded_as(data, self.shapes[layer], self.dtype)
+        if gradient is None:
+            raise UnreadableSampleError(f"{shown(path)} is no .npy file of {self.dtype} {self.shapes[layer]}")
+        return gradient
