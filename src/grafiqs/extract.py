@@ -14,7 +14,7 @@ import torch
 
 from grafiqs import devices
 from grafiqs.backbones.weights import check_file
-from grafiqs.errors import StoppedError
+from grafiqs.errors import StoppedError, first_line
 from grafiqs.estimate import log_estimate
 from grafiqs.face import Faces
 from grafiqs.formats.dataset import Dataset
@@ -133,9 +133,8 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
     except (RuntimeError, MemoryError) as error:  # a GPU that is gone, say
         if isinstance(error, StoppedError):
             raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise StoppedError(
-            f"the computation failed ({reason}). {run.kept()}: the same command goes on from there"
+            f"the computation failed ({first_line(error)}). {run.kept()}: the same command goes on from there"
         ) from error
     if pending:
         seconds = time.monotonic() - started
