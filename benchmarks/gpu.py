@@ -39,11 +39,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from grafiqs import __version__, compiled, devices, tuning
+from grafiqs import __version__, compiled, cuda, devices, tuning
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.computer import Computer
-from grafiqs.images import normalise
+from grafiqs.images.tensors import normalise
 from grafiqs.reading import THREADS, Reader, processes_for, read_ahead
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,13 +95,13 @@ class Way:
     @contextmanager
     def chosen(self) -> Iterator[None]:
         """Compile and compute so, inside the block."""
-        with ExitStack() as stack, patch.dict(compiled.GPU_SETTINGS, dict(self.settings)):
+        with ExitStack() as stack, patch.dict(cuda.SETTINGS, dict(self.settings)):
             if self.layout is not None:
                 stack.enter_context(patch.object(tuning, "compiled_layout", Mock(return_value=self.layout)))
             if self.any_algorithm:
                 stack.enter_context(patch.object(devices, "arithmetic", any_algorithm))
             if not self.recorded:
-                stack.enter_context(patch.object(compiled, "_recorded", launched))
+                stack.enter_context(patch.object(cuda, "_recorded", launched))
             yield
 
     def computer(self, network: IResNet) -> tuple[Computer, float]:
@@ -182,7 +182,7 @@ def engine() -> Iterator[Row]:
     network = random_network()
     free, _ = torch.cuda.mem_get_info(gpu())
     few = Computer(network, gpu(), tuning.CHECKED, LAYERS)
-    fits = devices.batch_that_fits(gpu(), few.warm_up, tuning.CHECKED)
+    fits = cuda.batch_that_fits(gpu(), few.warm_up, tuning.CHECKED)
     yield Row("choosing a batch", f"what fits, of {free / 2**30:.0f} GiB free", fits, "images")
     plain = Computer(network, gpu(), fits, LAYERS)
     pixels = random_pixels(fits)

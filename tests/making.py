@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from grafiqs import images
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.demo.faces import Identity
+from grafiqs.images.tensors import normalise, resized
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -84,9 +84,9 @@ def recorded_statistics(build: Callable[[], Network], seed: int = 0, pixels: tor
                     nn.init.uniform_(module.weight, 0.5, 1.5)
                     nn.init.normal_(module.bias, std=0.1)
         if pixels is None:
-            pixels = torch.stack([images.resized(picture(number)) for number in range(16)])
+            pixels = torch.stack([resized(picture(number)) for number in range(16)])
         with torch.no_grad():
-            network.train()(images.normalise(pixels))
+            network.train()(normalise(pixels))
     return network.eval().requires_grad_(False)
 
 

@@ -24,19 +24,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from grafiqs import detector as detector_module
-from grafiqs import images, open_run, processors
-from grafiqs.alignment import Face, cut_out
+from grafiqs import open_run
 from grafiqs.cli import main
+from grafiqs.cut import cut_out
 from grafiqs.detector import Detector
 from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.face import BOX, POINTS, Face
+from grafiqs.images.decoding import decode
 from grafiqs.landmarks import Landmarks
 from grafiqs.options.align import AlignOptions
 from grafiqs.options.extract import Options
 from grafiqs.reading import Read, Reader, read_ahead
-from grafiqs.run.tables import BOX, POINTS
 from grafiqs.scan import scan
 from grafiqs.select import select_subset
 from grafiqs.template import LANDMARKS, SIZE, landmarks, similarity
+from grafiqs.workers import processors
 from killing import ended
 from making import REAL, checked, grafiqs, picture, rows_of, sums_of, tree
 from test_archives import zipped
@@ -426,7 +428,7 @@ def test_the_tree_and_the_names_are_those_of_the_photos_and_each_crop_is_that_of
     assert sorted(crops_of(finished)) == sorted(known_faces)
     for number, (path, points) in enumerate(known_faces.items()):
         found = pixels(finished / path)
-        expected = slow_reference(images.decode((photos / path).read_bytes()), similarity(points))
+        expected = slow_reference(decode((photos / path).read_bytes()), similarity(points))
         if number < 5:  # larger faces are shrunk first
             assert np.abs(found - expected).max() < 0.51
         assert np.abs(found.astype(int) - picture(1000 * number))[30:100, 25:87].mean() < 3
@@ -536,7 +538,7 @@ def test_grey_transparent_and_turned_photos_are_cut_as_they_are_seen(tmp_path: P
     assert np.array_equal(found["grey"], grey)
     assert np.array_equal(found["sixteen bits"], grey)
     assert np.array_equal(found["transparent"], picture(3))
-    assert np.array_equal(found["palette"], images.decode(members["palette.gif"]))
+    assert np.array_equal(found["palette"], decode(members["palette.gif"]))
     assert np.abs(found["turned"].astype(int) - picture(3)).mean() < 3
 
 
@@ -1231,14 +1233,14 @@ def test_the_crops_of_real_photos_are_those_of_the_points_in_the_table(
     assert (tmp_path / "again" / "align.csv").read_bytes() == (found / "align.csv").read_bytes()
     for row in rows_of(found / "align.csv")[::7]:
         points = np.array([float(row[name]) for name in POINTS])
-        expected = cut_out(images.decode((people / row["path"]).read_bytes()), face_of(points), CROP)
+        expected = cut_out(decode((people / row["path"]).read_bytes()), face_of(points), CROP)
         assert np.array_equal(pixels(found / row["identity"] / f"{row['sample']}.png"), expected)
 
 
 @real
 def test_of_several_faces_the_largest_near_the_centre_is_taken(detector: Detector) -> None:
     """A large face in the middle, a small one beside it, and a larger one than that in a corner."""
-    faces = [images.decode(path.read_bytes())[50:200, 50:200] for path in sorted(PHOTOS.glob("*/*_0001.jpg"))[:3]]
+    faces = [decode(path.read_bytes())[50:200, 50:200] for path in sorted(PHOTOS.glob("*/*_0001.jpg"))[:3]]
     canvas = np.full((700, 1000, 3), 127, np.uint8)
     places = {"large": (150, 330, 300), "corner": (490, 790, 210), "small": (300, 640, 150)}
     for (top, left, side), face in zip(places.values(), faces, strict=True):
@@ -1257,7 +1259,7 @@ def test_of_several_faces_the_largest_near_the_centre_is_taken(detector: Detecto
 @real
 @pytest.mark.parametrize("scale", [0.3, 1.0, 4.0, 12.0])
 def test_a_face_is_found_in_a_photo_of_any_size(scale: float, detector: Detector) -> None:
-    source = images.decode(next(iter(sorted(PHOTOS.glob("*/*_0001.jpg")))).read_bytes())
+    source = decode(next(iter(sorted(PHOTOS.glob("*/*_0001.jpg")))).read_bytes())
     side = round(250 * scale)
     face = detector.face("", cv2.resize(source, (side, side), interpolation=cv2.INTER_AREA if scale < 1 else 1))
     usual = detector.face("", source)
@@ -1272,7 +1274,7 @@ def test_a_small_face_in_a_large_photo_is_aligned_as_it_is_in_a_small_one(side: 
     """To a few pixels of its crop: where its own landmarks, by the others, would lie off the template."""
     distances = []
     for path in sorted(PHOTOS.glob("*/*_0001.jpg"))[:9]:
-        source, margin = images.decode(path.read_bytes()), side // 2 - 125
+        source, margin = decode(path.read_bytes()), side // 2 - 125
         large = np.full((side, side, 3), 127, np.uint8)
         large[margin : margin + 250, margin : margin + 250] = source
         alone, among = (np.array(detector.face("", one).points).reshape(5, 2) for one in (source, large))
@@ -1413,7 +1415,7 @@ def test_photos_that_are_no_aligned_crops_are_warned_of_once(
 @real
 def test_a_face_beside_the_centre_is_not_given_up_for_a_small_one_in_it(detector: Detector) -> None:
     """As in a portrait with a passer-by behind, or two people side by side."""
-    face, other = (images.decode(path.read_bytes())[50:200, 50:200] for path in sorted(PHOTOS.glob("*/*_0001.jpg"))[:2])
+    face, other = (decode(path.read_bytes())[50:200, 50:200] for path in sorted(PHOTOS.glob("*/*_0001.jpg"))[:2])
     canvas = np.full((700, 1000, 3), 127, np.uint8)
     canvas[150:550, 100:500] = cv2.resize(face, (400, 400))
     canvas[310:390, 510:590] = cv2.resize(other, (80, 80))

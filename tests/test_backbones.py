@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grafiqs import images
 from grafiqs.backbones.backbone import Backbone, observed
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.ir import IRNet
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.backbones.mobilefacenet import MobileFaceNet, MobileFaceNetReLU6
 from grafiqs.gradients import image_gradients
+from grafiqs.images.tensors import normalise, resized
 from making import REAL, picture, recorded_statistics
 from oracle import oracle_gradients
 from test_gradients import largest_difference
@@ -36,7 +36,7 @@ MOBILE = {"image": (3, 112, 112), "block1": (64, 28, 28), "block2": (128, 14, 14
 
 
 def faces(count: int) -> Tensor:
-    return images.normalise(torch.stack([images.resized(picture(number)) for number in range(count)]))
+    return normalise(torch.stack([resized(picture(number)) for number in range(count)]))
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

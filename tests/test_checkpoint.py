@@ -21,12 +21,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.catalogue import DEPTHS, IMAGENET, IR_DEPTHS, USUAL, WIDTHS, Preprocessing
+from grafiqs.backbones.catalogue import DEPTHS, IR_DEPTHS, WIDTHS
 from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.backbones.ir import IRNet
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.backbones.weights import check_file
 from grafiqs.errors import RequestError
+from grafiqs.images.preprocessing import IMAGENET, USUAL, Preprocessing
 from making import REAL, random_network, widths_of
 
 State = dict[str, Tensor]

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grafiqs import compiled, images, programs
-from grafiqs.backbones.catalogue import LAYERS, Preprocessing
+from grafiqs import compiled, programs
+from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.compiled import CompileError
 from grafiqs.computer import Computer, Step
 from grafiqs.gradients import gradient_scores
+from grafiqs.images.preprocessing import Preprocessing
+from grafiqs.images.tensors import normalise, resized
 from making import NARROW, picture, recorded_statistics
 from oracle import oracle_gradients, recorded_branches
 from test_gradients import largest_difference
@@ -28,7 +30,7 @@ SIZE = 4
 
 
 def pixels(first: int, count: int = SIZE) -> Tensor:
-    return torch.stack([images.resized(picture(200 + number)) for number in range(first, first + count)])
+    return torch.stack([resized(picture(200 + number)) for number in range(first, first + count)])
 
 
 def shallow(seed: int) -> IResNet:
@@ -71,9 +73,7 @@ def test_the_compiled_program_agrees_with_the_oracle(network: IResNet, fast: Com
     *found, _scores = compiled.program(Recording(network), batch)(batch)[: len(LAYERS) + 1]
     sides = compiled.program(Recording(network), batch)(batch)[len(LAYERS) + 1 :]
     names = [name for name, module in network.named_modules() if isinstance(module, nn.PReLU)]
-    expected = oracle_gradients(
-        network, images.normalise(batch, dtype=torch.float64), dict(zip(names, sides, strict=True))
-    )
+    expected = oracle_gradients(network, normalise(batch, dtype=torch.float64), dict(zip(names, sides, strict=True)))
     assert largest_difference(dict(zip(LAYERS, found, strict=True)), expected) < 1e-5
     # What runs is that program without the record, and rounds as it does.
     own = fast(batch).gradients

@@ -26,7 +26,7 @@ from grafiqs.demo.first_run import PICTURE, best_and_worst, ranked
 from grafiqs.demo.plan import FACES, read_faces
 from grafiqs.errors import RequestError
 from grafiqs.gradients import gradient_scores, image_gradients
-from grafiqs.images import normalise
+from grafiqs.images.tensors import normalise
 from grafiqs.results import open_run
 from making import grafiqs, tree, widths_of
 

@@ -17,13 +17,11 @@ from grafiqs.backbones.catalogue import (
     BACKBONES,
     DEPTHS,
     FAMILIES,
-    IMAGENET,
     IR_DEPTHS,
     IRESNET,
     LAYERS,
     MOBILEFACENET,
     MOBILEFACENET_RELU6,
-    USUAL,
     Family,
     family_of,
     published,
@@ -32,6 +30,7 @@ from grafiqs.backbones.families import BUILDERS
 from grafiqs.backbones.ir import IRNet
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.backbones.mobilefacenet import MobileFaceNet, MobileFaceNetReLU6
+from grafiqs.images.preprocessing import IMAGENET, USUAL
 from making import NARROW, REAL, random_network
 from test_bad_input import RED, Capture, refused, run
 

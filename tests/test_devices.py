@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import nn
 
-from grafiqs import Options, RequestError, cli, devices, extract, extract_gradients
+from grafiqs import Options, RequestError, cli, cuda, devices, extract, extract_gradients
 from grafiqs.cli import main
 from making import tree
 
@@ -414,12 +414,12 @@ def test_a_gpu_is_known_by_what_changes_last_digits(driver: bool, monkeypatch: p
         }.items()
     )
     assert "triton" in found
-    monkeypatch.setattr(devices, "version", lambda name: f"version of {name}")
+    monkeypatch.setattr(cuda, "version", lambda name: f"version of {name}")
     assert devices.environment(torch.device("cuda", 0))["triton"] == "version of triton"
 
 
 def test_a_driver_that_does_not_answer_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Driver(failure=9))
-    assert devices._driver() is None
+    assert cuda._driver() is None
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    assert devices._driver() is None
+    assert cuda._driver() is None

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from grafiqs import images, load_checkpoint, open_run
+from grafiqs import load_checkpoint, open_run
 from grafiqs.cli import main
 from grafiqs.computer import Computer
 from grafiqs.errors import RequestError
+from grafiqs.images.tensors import normalise, read, resized
 from grafiqs.run.journal import Journal, Scored
 from making import grafiqs, picture, tree
 
@@ -48,7 +49,7 @@ def test_rows_are_those_of_the_scores_and_embed_their_images(run: Path, flawed: 
     assert list(found.failures) == ["bob/2.png"]
     network = load_checkpoint(weights).network
     for path, embedding in zip(found.scores["path"], embeddings, strict=True):
-        image = images.normalise(images.read((flawed / path).read_bytes())[None])
+        image = normalise(read((flawed / path).read_bytes())[None])
         with torch.no_grad():
             expected = network(image)
             if found.manifest.options["flip"]:
@@ -119,7 +120,7 @@ def test_flip_needs_embeddings(faces: Path, weights: Path, tmp_path: Path) -> No
 
 def test_the_compiled_way_gives_them_too(weights: Path) -> None:
     network = load_checkpoint(weights).network
-    batch = torch.stack([images.resized(picture(number)) for number in range(4)])
+    batch = torch.stack([resized(picture(number)) for number in range(4)])
     plain, compiled = (Computer(network, torch.device("cpu"), 4, ("block4",), embeddings="flip") for _ in range(2))
     compiled.compile()
     expected, found = plain(batch).embeddings, compiled(batch).embeddings

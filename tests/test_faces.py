@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from grafiqs.demo import head as heads
+from grafiqs.demo import maps
 from grafiqs.demo.degrade import KINDS, YAW, Degradation, degrade
 from grafiqs.demo.faces import Identity
 from grafiqs.demo.head import Head, build_head
@@ -196,9 +196,9 @@ def test_colours_are_red_green_blue() -> None:
 def landing(head: Head, scene: Scene) -> Places:
     """Where the landmarks of a head come to lie in a picture, by turns and a fit written once more."""
     x, y = head.landmarks.T
-    angle = np.arcsin(x / heads.FRONT)
-    column = (angle / heads.SPAN + 1) / 2 * heads.WIDTH - 0.5
-    row = (y - heads.TOP) / (heads.BOTTOM - heads.TOP) * heads.HEIGHT - 0.5
+    angle = np.arcsin(x / maps.FRONT)
+    column = (angle / maps.SPAN + 1) / 2 * maps.WIDTH - 0.5
+    row = (y - maps.TOP) / (maps.BOTTOM - maps.TOP) * maps.HEIGHT - 0.5
     reach = head.radius[np.rint(row).astype(int), np.rint(column).astype(int)]
     x, z = reach * np.sin(angle), reach * np.cos(angle)
     x, z = np.cos(scene.yaw) * x + np.sin(scene.yaw) * z, np.cos(scene.yaw) * z - np.sin(scene.yaw) * x

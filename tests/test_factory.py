@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from grafiqs import images
 from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import LAYERS, Preprocessing
+from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
-from grafiqs.backbones.factory import ForeignBackbone, load_factory
+from grafiqs.backbones.factory import ForeignBackbone
 from grafiqs.gradients import gradient_scores, image_gradients
+from grafiqs.images.preprocessing import Preprocessing
+from grafiqs.images.tensors import resized
+from grafiqs.probe import load_factory
 from making import make_faces, picture, recorded_statistics, tree
 from oracle import oracle_gradients
 from test_bad_input import Capture, refused, run, scores
@@ -378,7 +380,7 @@ def test_another_name_of_a_module_names_a_block_too() -> None:
 def test_a_network_that_views_its_maps_as_rows_computes(few: Path, tmp_path: Path) -> None:
     more = ["--input-size", "48x40", "--layers", "image", "--embeddings", "--quiet"]
     assert run(*extract(few, tmp_path / "run", *named("flat"), *more)) == 0
-    pixels = torch.stack([images.resized(picture(number), SMALL.size) for number in (0, 1, 1000)])
+    pixels = torch.stack([resized(picture(number), SMALL.size) for number in (0, 1, 1000)])
     expected = oracle_gradients(cast(Backbone, made.flat()), pixels.double() / 127.5 - 1)["image"]
     np.testing.assert_allclose(
         [values[0] for values in scores(tmp_path / "run").values()], gradient_scores(expected), rtol=1e-5

@@ -23,11 +23,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from grafiqs import compiled, devices, images, programs, tuning
+from grafiqs import compiled, cuda, devices, programs, tuning
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.cli import main
-from grafiqs.computer import Computed, Computer, _fetched
+from grafiqs.computer import Computed, Computer
+from grafiqs.images.tensors import resized
 from grafiqs.selfcheck import differences
 from making import NARROW, picture, random_network, recorded_statistics, tree
 from test_gradients import largest_difference
@@ -47,7 +48,7 @@ def shallow() -> IResNet:
 
 
 def batch(count: int, first: int = 0) -> Tensor:
-    return torch.stack([images.resized(picture(first + number)) for number in range(count)])
+    return torch.stack([resized(picture(first + number)) for number in range(count)])
 
 
 @pytest.fixture
@@ -269,13 +270,14 @@ def test_what_is_being_copied_lives_until_it_has_arrived_and_no_longer(
     monkeypatch.setattr(torch.Tensor, "record_stream", refused)
     monkeypatch.setattr(tuning, "BLOCKING_WAIT", blocking)
     beside, result = Stream(), torch.arange(4.0)
-    copies, event, originals = _fetched({"scores": result}, beside)  # type: ignore[arg-type]
+    copies, arrival = cuda.fetched({"scores": result}, beside)  # type: ignore[arg-type]
+    event: object = arrival.event
     assert isinstance(event, Event)
     assert (event.blocking, event.recorded, event.waited) == (blocking, beside, False)
-    alive = [weakref.ref(original) for original in originals]
-    computed = Computed({}, copies.pop("scores").clone(), None, event, originals)
+    alive = [weakref.ref(original) for original in arrival.originals]
+    computed = Computed({}, copies.pop("scores").clone(), None, arrival)
     assert alive[0]() is not result  # which the next batch overwrites
-    del originals
+    del arrival
     gc.collect()
     assert all(original() is not None for original in alive)
     computed.wait()
@@ -479,7 +481,7 @@ def test_a_run_that_is_resumed_on_a_smaller_gpu_computes_smaller_batches(
         self.engine = "compiled"
 
     monkeypatch.setattr(OnGpu, "compile", compiling)
-    monkeypatch.setattr(devices, "batch_that_fits", lambda *_: 64)
+    monkeypatch.setattr(cuda, "batch_that_fits", lambda *_: 64)
     call = OnGpu.__call__
 
     def full(self: OnGpu, pixels: Tensor, gradients: bool = True) -> Computed:

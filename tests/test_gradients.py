@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import grafiqs.gradients
-from grafiqs import images
 from grafiqs.backbones.backbone import observed
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS, WIDTHS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.gradients import gradient_scores, image_gradients, statistics_loss
+from grafiqs.images.tensors import normalise, resized
 from making import picture, random_network
 from oracle import oracle_gradients, recorded_branches
 
@@ -23,8 +23,8 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
 def faces(count: int) -> Tensor:
-    pixels = torch.stack([images.resized(picture(100 + number)) for number in range(count)])
-    return images.normalise(pixels, dtype=torch.float64)
+    pixels = torch.stack([resized(picture(100 + number)) for number in range(count)])
+    return normalise(pixels, dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from grafiqs import images
-from grafiqs.backbones.catalogue import IMAGENET, Preprocessing
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.images import decode, normalise, read, resized
+from grafiqs.images import decoding
+from grafiqs.images.decoding import decode
+from grafiqs.images.preprocessing import IMAGENET, Preprocessing
+from grafiqs.images.tensors import normalise, read, resized
 from grafiqs.template import SIZE
 from making import picture
 
@@ -328,7 +329,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_takes_memory(kind: st
 
 def test_the_largest_picture_that_is_allowed() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "MAX_PIXELS", 12)
+        patch.setattr(decoding, "MAX_PIXELS", 12)
         assert decode(png(4, 3, 8, 0, (b"\0" + bytes(4)) * 3)).shape == (3, 4, 3)
         assert reason(png(13, 1, 8, 0, bytes(14))) == "13x1 pixels are more than 12"
 
@@ -495,7 +496,7 @@ def outcome(data: bytes) -> Pixels | str:
 def decodes_or_says_why(data: bytes) -> None:
     """Either a picture, which can be resized, or a reason in one line; nothing else."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "MAX_PIXELS", 300_000)  # so that no claimed size takes seconds
+        patch.setattr(decoding, "MAX_PIXELS", 300_000)  # so that no claimed size takes seconds
         found = outcome(data)
     if isinstance(found, str):
         assert len(found.splitlines()) == 1

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grafiqs import Options, crops, inspect_dataset
+from grafiqs import Options, inspect_dataset, inspect_report
+from grafiqs import likeness as measure
 from grafiqs.cli import main
 from grafiqs.inspect import Inspection
 from making import make_faces, picture, tree
@@ -128,7 +129,7 @@ def test_names_and_sizes_are_what_they_are_upright(tmp_path: Path) -> None:
     Image.fromarray(picture(3, (40, 70))).save(tmp_path / "faces" / "ann" / "bell\a.jpg", exif=exif)
     found = inspected(tmp_path / "faces")
     assert found.sizes == {"40x70": 1}
-    assert all(line.isprintable() for line in found.report())
+    assert all(line.isprintable() for line in inspect_report.lines(found))
 
 
 @pytest.mark.parametrize("counts", [[5], [1, 1, 1], [0, 1, 1000], list(range(100)), [3, 17, 17, 40]])
@@ -148,16 +149,16 @@ def test_the_histogram_holds_every_identity_once(counts: list[int], faces: Path)
 
 
 def likeness(images: list[np.ndarray]) -> float:
-    return crops.likeness(np.mean([crops.edges(image) for image in images], axis=0))
+    return measure.likeness(np.mean([measure.edges(image) for image in images], axis=0))
 
 
 def test_drawn_crops_look_aligned_and_moved_ones_do_not() -> None:
     aligned = [picture(1000 * person + sample) for person in range(10) for sample in range(5)]
-    assert likeness(aligned) > crops.ALIGNED + 0.1
+    assert likeness(aligned) > measure.ALIGNED + 0.1
     assert likeness([np.flipud(image) for image in aligned]) < 0.3
-    assert likeness([np.roll(image, 25, axis=0) for image in aligned]) < crops.ALIGNED
+    assert likeness([np.roll(image, 25, axis=0) for image in aligned]) < measure.ALIGNED
     small = [np.array(Image.fromarray(image).resize((70, 70))) for image in aligned]
-    assert likeness([np.pad(image, ((21, 21), (21, 21), (0, 0)), mode="edge") for image in small]) < crops.ALIGNED
+    assert likeness([np.pad(image, ((21, 21), (21, 21), (0, 0)), mode="edge") for image in small]) < measure.ALIGNED
 
 
 def test_pictures_of_nothing_look_like_nothing() -> None:
@@ -167,7 +168,7 @@ def test_pictures_of_nothing_look_like_nothing() -> None:
 
 
 def test_the_warning_waits_for_enough_identities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number in range(crops.IDENTITIES):
+    for number in range(measure.IDENTITIES):
         (tmp_path / "faces" / f"{number}").mkdir(parents=True)
         for sample in range(3):
             upside_down = Image.fromarray(np.flipud(picture(1000 * number + sample)))
@@ -184,14 +185,14 @@ def test_the_warning_waits_for_enough_identities(tmp_path: Path, capsys: pytest.
 
 
 def test_every_identity_counts_once_and_the_unnamed_image_by_image() -> None:
-    aligned, other = crops.edges(picture(0)), crops.edges(np.flipud(picture(0)))
-    named, unnamed = crops.Likeness(), crops.Likeness()
-    for number in range(crops.IDENTITIES):
+    aligned, other = measure.edges(picture(0)), measure.edges(np.flipud(picture(0)))
+    named, unnamed = measure.Likeness(), measure.Likeness()
+    for number in range(measure.IDENTITIES):
         for _ in range(1 if number else 50):
             named.add(f"{number}", aligned if number else other)
-    mean = (other + (crops.IDENTITIES - 1) * aligned.astype(float)) / crops.IDENTITIES
-    assert named.value() == pytest.approx(crops.likeness(mean), abs=1e-12)
-    for _ in range(crops.IMAGES):
+    mean = (other + (measure.IDENTITIES - 1) * aligned.astype(float)) / measure.IDENTITIES
+    assert named.value() == pytest.approx(measure.likeness(mean), abs=1e-12)
+    for _ in range(measure.IMAGES):
         assert unnamed.value() is None
         unnamed.add("", aligned)
-    assert unnamed.value() == pytest.approx(crops.likeness(aligned.astype(float)), abs=1e-6)
+    assert unnamed.value() == pytest.approx(measure.likeness(aligned.astype(float)), abs=1e-6)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
-from grafiqs import images
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.factory import ForeignBackbone
 from grafiqs.computer import Computer
+from grafiqs.images.tensors import resized
 from grafiqs.precision import RoundedConv2d, rounded
 from grafiqs.selfcheck import SCORES
 from making import picture, recorded_statistics
@@ -59,7 +59,7 @@ class Net(nn.Sequential):
 def scores(network: nn.Module, precision: str) -> Tensor:
     """The scores of four faces."""
     backbone = ForeignBackbone(network, ("stage0", "stage1", "stage2", "stage3"))
-    pixels = torch.stack([images.resized(picture(number)) for number in range(4)])
+    pixels = torch.stack([resized(picture(number)) for number in range(4)])
     computer = Computer(backbone, torch.device("cpu"), 4, LAYERS, precision=precision)
     return computer(pixels, gradients=False).scores
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from grafiqs import compiled, devices, images, tuning
+from grafiqs import compiled, devices, tuning
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.backbones.iresnet import IResNet
@@ -22,6 +22,8 @@ from grafiqs.cli import main
 from grafiqs.compiled import CompileError, Program
 from grafiqs.computer import Computed, Computer
 from grafiqs.demo.backbone import demo_backbone
+from grafiqs.images.decoding import decode
+from grafiqs.images.tensors import normalise, resized
 from grafiqs.reading import Reader
 from grafiqs.selfcheck import Differences, differences
 from making import picture, random_network, recorded_statistics, tree
@@ -115,7 +117,7 @@ def test_a_manifest_that_does_not_say_how_it_was_computed_is_damaged(
 
 def test_the_self_check_looks_at_every_place_of_a_batch() -> None:
     network = random_network()
-    pixels = torch.stack([images.resized(picture(number)) for number in range(10)])
+    pixels = torch.stack([resized(picture(number)) for number in range(10)])
     computed = Computer(network, CPU, 10, ("block4",))(pixels)
     reference = Computer(network, CPU, 4, ("block4",))
     for place in range(10):
@@ -242,7 +244,7 @@ def test_bfloat16_keeps_scores_and_their_order() -> None:
     """On a trained network: every score within half a percent, ranks as good as the same."""
     network = load_checkpoint(demo_backbone()).network
     plain, rounded = (Computer(network, CPU, 8, LAYERS, precision=name) for name in ("float32", "bfloat16"))
-    pixels = torch.stack([images.resized(picture(1000 * person + face)) for person in range(6) for face in range(8)])
+    pixels = torch.stack([resized(picture(1000 * person + face)) for person in range(6) for face in range(8)])
     expected, found = (
         torch.cat([computer(batch, gradients=False).scores for batch in torch.split(pixels, 8)])
         for computer in (plain, rounded)
@@ -267,7 +269,7 @@ def test_bfloat16_differs_and_is_checked_too(
 
 def test_the_self_check_finds_one_image_that_is_wrong_at_one_layer() -> None:
     network = random_network()
-    pixels = torch.stack([images.resized(picture(number)) for number in range(3)])
+    pixels = torch.stack([resized(picture(number)) for number in range(3)])
     computer = Computer(network, CPU, 3, LAYERS)
     computed = computer(pixels)
     computed.gradients["block2"][1] *= 1.25
@@ -324,8 +326,8 @@ def test_float64_is_the_reference_itself(faces: Path, weights: Path, tmp_path: P
     torch.set_num_threads(1)
     one, six = (scores_of(tmp_path / name) for name in ("one", "six"))
     checkpoint = load_checkpoint(weights)
-    pixels = images.resized(images.decode((faces / "ann" / "0.png").read_bytes()))[None]
-    expected = oracle_gradients(checkpoint.network, images.normalise(pixels, dtype=torch.float64))
+    pixels = resized(decode((faces / "ann" / "0.png").read_bytes()))[None]
+    expected = oracle_gradients(checkpoint.network, normalise(pixels, dtype=torch.float64))
     for layer in LAYERS:
         assert abs(one[layer] / six[layer] - 1).max() < 1e-12
         assert one[layer][0] == pytest.approx(float(expected[layer].abs().sum()), rel=1e-12)
@@ -345,7 +347,7 @@ def test_float64_is_not_compiled(command: list[str], tmp_path: Path, capsys: pyt
 
 def test_float32_lies_near_float64_and_batches_are_the_single_images_bit_for_bit() -> None:
     network = recorded_statistics(lambda: IResNet((1, 1, 1, 1), embedding_size=32))
-    pixels = torch.stack([images.resized(picture(number)) for number in range(8)])
+    pixels = torch.stack([resized(picture(number)) for number in range(8)])
     alone, together = (Computer(network, CPU, size, LAYERS) for size in (1, 8))
     expected = Computer(network, CPU, 8, LAYERS, precision="float64")(pixels)
     found = together(pixels)

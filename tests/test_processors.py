@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from grafiqs import processors
+import grafiqs
+from grafiqs.workers import processors
 
 LIMITS = {
     "no control groups": ({}, 8),
@@ -71,6 +72,6 @@ def test_the_scheduler_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_nothing_else_counts_processors() -> None:
-    source = Path(processors.__file__).parent
+    source = Path(grafiqs.__file__).parent
     for path in source.rglob("*.py"):
         assert "cpu_count" not in path.read_text() or path.name == "processors.py", path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import re
@@ -17,11 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
-from grafiqs import processors
 from grafiqs.errors import StoppedError, UnreadableSampleError
 from grafiqs.formats.folders import Files
 from grafiqs.reading import Read, Reader, processes_for, read_ahead
 from grafiqs.scan import scan
+from grafiqs.workers import processors
 from making import make_faces
 
 
@@ -56,6 +57,7 @@ def test_reading_that_nobody_goes_on_with_ends(flawed: Path) -> None:
     started = time.monotonic()
     reads.close()
     assert time.monotonic() - started < 20
+    assert multiprocessing.active_children() == []
 
 
 def test_a_process_that_dies_stops_the_run(flawed: Path) -> None:

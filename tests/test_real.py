@@ -18,7 +18,6 @@ from grafiqs import (
     Options,
     gradient_scores,
     image_gradients,
-    images,
     load_checkpoint,
     open_dataset,
     open_run,
@@ -26,8 +25,11 @@ from grafiqs import (
 )
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.cli import main
-from grafiqs.crops import are_plainly_unaligned, edges, likeness
+from grafiqs.images.decoding import decode
+from grafiqs.images.tensors import normalise, read, resized
+from grafiqs.likeness import edges, likeness
 from grafiqs.template import LANDMARKS
+from grafiqs.unaligned import are_plainly_unaligned
 from making import REAL, person, random_network
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real faces in {REAL}")
@@ -41,7 +43,7 @@ PHOTOS = REAL / "faces" / "lfw158_raw250"
 @pytest.fixture(scope="module")
 def crops() -> torch.Tensor:
     """Real aligned crops (48, 3, 112, 112), uint8."""
-    return torch.stack([images.read(path.read_bytes()) for path in sorted(ALIGNED.glob("*/*.png"))[::24][:48]])
+    return torch.stack([read(path.read_bytes()) for path in sorted(ALIGNED.glob("*/*.png"))[::24][:48]])
 
 
 @pytest.fixture(scope="module")
@@ -224,11 +226,11 @@ def test_scores_of_real_faces_rise_where_they_get_worse(
     weights: str, changes: tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], ...], aligned_photos: Path
 ) -> None:
     checkpoint = load_checkpoint(REAL / "weights" / weights)
-    crops = [images.decode(path.read_bytes()) for path in sorted(aligned_photos.glob("*/*.png"))[::32]]
+    crops = [decode(path.read_bytes()) for path in sorted(aligned_photos.glob("*/*.png"))[::32]]
 
     def scores(pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
-        batches = torch.stack([images.resized(picture) for picture in pictures]).split(16)  # type: ignore[no-untyped-call]
-        inputs = (images.normalise(batch, checkpoint.preprocessing) for batch in batches)
+        batches = torch.stack([resized(picture) for picture in pictures]).split(16)  # type: ignore[no-untyped-call]
+        inputs = (normalise(batch, checkpoint.preprocessing) for batch in batches)
         found = (image_gradients(checkpoint.network, batch, ("image",))["image"] for batch in inputs)
         return torch.cat([gradient_scores(gradient) for gradient in found])
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset
+from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset, Sample
 from grafiqs.names import EXTENSIONS, in_order, without_extension
 from grafiqs.options.extract import Options
 from grafiqs.run.tree import GradientTree
 from grafiqs.scan import scan
-from grafiqs.select import Sample, Subset, draw_samples, rank_identities, report, select, select_subset
+from grafiqs.select import Subset, draw_samples, rank_identities, report, select, select_subset
 
 NAMES = st.text(
     st.characters(exclude_characters="/\0.", exclude_categories=["Cs"]) | st.sampled_from("éÅñ각\u0301\u030a"),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats import verification
+from grafiqs.formats import pickled, verification
 from grafiqs.formats.dataset import Pair
 from grafiqs.formats.verification import VerificationSet
 from writing import contents, damaged, in_a_process, python2, python3, truncated
@@ -151,8 +151,8 @@ def test_an_image_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pyt
         (([b"a", b"b"], [True, False]), "holds 2 images for 2 pairs, instead of two for each"),
         (([b"a", b"b"], ["yes"]), "a str stands where the pairs are said to be the same or not"),
         (([b"a", b"b"], [None]), "a NoneType stands where the pairs are said to be the same or not"),
-        ((b"ab", [True]), "its images are a bytes instead of a list"),
-        ((np.zeros(2, np.uint8), [True]), "its images are a _Array instead of a list"),
+        ((b"ab", [True]), "its images are of type bytes instead of a list"),
+        ((np.zeros(2, np.uint8), [True]), "its images are of type Array instead of a list"),
         (([b"a", b"b"], np.array([1j])), "an array of type 'c16'"),
         (([b"a", b"b"], np.array([True, None])), "an array of type 'O8'"),
         (([b"a", b"b"], np.array([1], ">i4")), "an array of big-endian numbers"),
@@ -307,10 +307,10 @@ def test_no_other_name_is_looked_up(tmp_path: Path, data: bytes) -> None:
     ],
 )
 def test_nothing_is_called_or_set_but_arrays(tmp_path: Path, data: bytes) -> None:
-    before = (dict(vars(verification)), dict(verification._NAMES), dict(verification._Unpickler.dispatch))
+    before = (dict(vars(pickled)), dict(pickled._NAMES), dict(pickled._Unpickler.dispatch))
     dispatch = dict(pickle._Unpickler.dispatch)
     assert " is no verification set" in refusal(written(tmp_path, data))
-    assert (dict(vars(verification)), dict(verification._NAMES), dict(verification._Unpickler.dispatch)) == before
+    assert (dict(vars(pickled)), dict(pickled._NAMES), dict(pickled._Unpickler.dispatch)) == before
     assert pickle._Unpickler.dispatch == dispatch
     check(written(tmp_path, python3((list(map(IMAGE_KINDS["arrays"], IMAGES)), np.array(SAME)), 2)))
 

@@ -24,13 +24,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drawing import EVALUATION_SEED, Request, draw, positive
-from grafiqs import RequestError, devices, processors
+from grafiqs import RequestError, devices
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
 from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.gradients import gradient_scores, image_gradients
-from grafiqs.images import normalise
+from grafiqs.images.tensors import normalise
+from grafiqs.workers import processors
 
 BATCH_SIZE = 32
 LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)

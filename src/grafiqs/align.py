@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 
-from grafiqs import images, processors
-from grafiqs.ahead import mapped
-from grafiqs.alignment import Faces, cut_out
+from grafiqs.cut import cut_out
 from grafiqs.detector import Detector
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats.dataset import Dataset
+from grafiqs.face import Faces
+from grafiqs.formats.dataset import Dataset, Sample
+from grafiqs.images.decoding import decode
 from grafiqs.landmarks import Landmarks
 from grafiqs.names import shown
 from grafiqs.opencv import one_thread, opencv_version
@@ -31,8 +31,10 @@ from grafiqs.run.aligned import Alignment, AlignmentFolder
 from grafiqs.run.journal import Aligned, Failed
 from grafiqs.run.output import Output
 from grafiqs.run.tables import FACES, FAILURES
-from grafiqs.select import Sample, Subset, left_out, open_dataset, select
+from grafiqs.select import Subset, left_out, open_dataset, select
 from grafiqs.template import landmarks
+from grafiqs.workers import processors
+from grafiqs.workers.ahead import mapped
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +152,7 @@ def _outcome(index: int, sample: Sample, faces: Faces, dataset: Dataset, options
     """Align one sample and write its crop; may run on any thread."""
     try:
         data = dataset.read(sample.location)
-        pixels = images.decode(data)
+        pixels = decode(data)
         face = faces.face(sample.location, pixels)
         crop = cut_out(pixels, face, options.input_size)
     except UnreadableSampleError as error:

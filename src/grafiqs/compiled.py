@@ -13,17 +13,17 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import GraphModule
 
-from grafiqs import programs, tuning
+from grafiqs import cuda, programs
+from grafiqs.errors import first_line
 from grafiqs.names import shown
 from grafiqs.programs import NoFolderError
 
@@ -40,12 +40,9 @@ CPU_SETTINGS = {
 }
 """The compiler's settings for a CPU."""
 
-GPU_SETTINGS = {"deterministic": True, "layout_optimization": tuning.LAYOUT_OPTIMIZATION}
-"""The same for a GPU."""
-
 _DEFINITION = (
-    *("backbones", "compiled.py", "computer.py", "devices.py", "gradients.py", "images.py", "precision.py"),
-    "tuning.py",
+    *("backbones", "compiled.py", "computer.py", "cuda.py", "devices.py", "gradients.py", "images/preprocessing.py"),
+    *("images/tensors.py", "precision.py", "tuning.py"),
 )
 """The sources that decide what a program computes: with others, it is another program."""
 
@@ -70,10 +67,12 @@ def program(step: nn.Module, pixels: Tensor, traces: bool = False) -> Program:
         try:
             return made(step, pixels, place, name)
         except torch.OutOfMemoryError as error:
-            raise CompileError(_reason(error)) from error
+            raise CompileError(first_line(error)) from error
         except Exception as error:  # noqa: BLE001 - what is damaged fails in every way there is
             log.warning(
-                "warning: the compiled program in %s is damaged (%s): compiling it again", shown(place), _reason(error)
+                "warning: the compiled program in %s is damaged (%s): compiling it again",
+                shown(place),
+                first_line(error),
             )
             programs.forget(place, name)
     programs.need_room(place)
@@ -81,7 +80,7 @@ def program(step: nn.Module, pixels: Tensor, traces: bool = False) -> Program:
     try:
         return made(step, pixels, place, name)
     except Exception as error:  # a compiler fails in every way there is
-        raise CompileError(_reason(error)) from error
+        raise CompileError(first_line(error)) from error
 
 
 def is_known(step: nn.Module, pixels: Tensor, traces: bool = False) -> bool:
@@ -129,49 +128,10 @@ def _on_cpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
 
 
 def _on_gpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
-    """The program as the compiler loads it, from what it kept where there is something, recorded as a CUDA graph."""
+    """The program as the compiler loads it, from what it kept where there is something."""
     kernels = programs.kernels(place, name)
-    with torch.cuda.device(pixels.device), _compiling(kernels):
-        from torch._inductor import standalone_compile
-
-        weights = weights_of(step)
-        inputs: list[Any] = [pixels, *weights]
-        settings = {"config_patches": dict(GPU_SETTINGS)}
-        run = standalone_compile(traced(step, pixels), inputs, dynamic_shapes="from_example_inputs", options=settings)
-        with torch.no_grad():
-            run(*inputs)
-        programs.complete(kernels)
-        return _recorded(run, pixels, weights)
-
-
-def _recorded(run: Callable[..., tuple[Tensor, ...]], pixels: Tensor, weights: list[Tensor]) -> Program:
-    """The program as a CUDA graph: launched as a whole, into the same memory every time.
-
-    A GPU that has no memory left for it launches the program kernel by kernel.
-    """
-    usual = torch.cuda.current_stream(pixels.device)
-    try:
-        inputs = pixels.clone()
-        stream = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(usual)
-        graph = torch.cuda.CUDAGraph()
-        with torch.no_grad(), torch.cuda.stream(usual):  # a recording that fails would stay on its own stream
-            with torch.cuda.stream(stream):
-                for _ in range(3):  # libraries set themselves up in their first calls, which cannot be recorded
-                    run(inputs, *weights)
-            usual.wait_stream(stream)
-            with torch.cuda.graph(graph, stream=stream):
-                outputs = tuple(run(inputs, *weights))
-    except RuntimeError as error:  # for want of memory, say
-        log.warning("warning: the program is launched kernel by kernel (no CUDA graph: %s)", _reason(error))
-        return lambda pixels: tuple(run(pixels, *weights))
-
-    def replay(pixels: Tensor, _held: object = (run, weights)) -> tuple[Tensor, ...]:  # what the graph reads must live
-        inputs.copy_(pixels, non_blocking=True)
-        graph.replay()
-        return outputs
-
-    return replay
+    with _compiling(kernels):
+        return cuda.program(partial(traced, step, pixels), pixels, weights_of(step), kernels)
 
 
 @contextmanager
@@ -188,10 +148,6 @@ def _compiling(place: Path) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 # -- what tells programs apart -----------------------------------------------------------------------------
 
 
@@ -205,7 +161,7 @@ def _name(step: nn.Module, pixels: Tensor, traces: bool, place: Path) -> str:
         with _compiling(place):  # the compiler's front end sets its variables when it is imported
             graph = traced(step, pixels).code
     what = (str(step), layouts, tuple(pixels.shape), device, torch.__version__, torch.get_num_threads(), graph)
-    settings = sorted((GPU_SETTINGS if pixels.is_cuda else CPU_SETTINGS).items())
+    settings = sorted((cuda.SETTINGS if pixels.is_cuda else CPU_SETTINGS).items())
     return hashlib.sha256(repr((what, settings, _definition())).encode()).hexdigest()[:32]
 
 

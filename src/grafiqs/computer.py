@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from grafiqs import compiled, devices, images, tuning
+from grafiqs import compiled, cuda, devices, tuning
 from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import USUAL, Preprocessing
-from grafiqs.errors import RequestError
+from grafiqs.errors import RequestError, first_line
 from grafiqs.gradients import gradient_scores, gradients_and_features
+from grafiqs.images.preprocessing import USUAL, Preprocessing
+from grafiqs.images.tensors import normalise
 
 Embeddings = Literal["none", "plain", "flip"]
 """Which embeddings are computed, too: those of the images, or with those of their mirror images added."""
@@ -48,7 +49,7 @@ class Step(nn.Module):
         The embeddings (B, embedding_size) are those that were asked for, or left out.
         """
         dtype = torch.float64 if self.precision == "float64" else torch.float32
-        x = images.normalise(pixels, self.preprocessing, dtype).contiguous(memory_format=self.memory_format)
+        x = normalise(pixels, self.preprocessing, dtype).contiguous(memory_format=self.memory_format)
         found, features = gradients_and_features(self.network, x, self.layers, self.norms)
         scores = torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
         results = (*(gradient.float().contiguous() for gradient in found.values()), scores)
@@ -78,15 +79,12 @@ class Computed:
     gradients: dict[str, Tensor]
     scores: Tensor
     embeddings: Tensor | None = None
-    copied: torch.cuda.Event | None = None
-    originals: list[Tensor] = field(default_factory=list)
-    """What is being copied, in the GPU's memory, which must live until it is."""
+    arrival: cuda.Arrival | None = None
 
     def wait(self) -> None:
         """Return when everything has arrived."""
-        if self.copied is not None:
-            self.copied.synchronize()
-        self.originals.clear()
+        if self.arrival is not None:
+            self.arrival.wait()
 
 
 class Computer:
@@ -114,9 +112,8 @@ class Computer:
         plain = tuning.plain_layout(device, precision) if network.known else torch.contiguous_format
         self._step = Step(placed, layers, preprocessing, plain, embeddings, norms, precision)
         self._run: compiled.Program = self._step
-        on_gpu = device.type == "cuda"
-        self._copying = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
-        self.in_flight = int(on_gpu)
+        self._copying = cuda.stream(device) if device.type == "cuda" else None
+        self.in_flight = 0 if self._copying is None else 1
         """Batches that can be under way beside the one whose results are being looked at."""
 
     def blank(self) -> Tensor:
@@ -134,12 +131,11 @@ class Computer:
             wanted = dict(zip(self._names, found, strict=True))
             if not gradients:
                 wanted = {name: value for name, value in wanted.items() if name not in self.layers}
-            copied: torch.cuda.Event | None = None
-            originals: list[Tensor] = []
+            arrival = None
             if self._copying is not None:
-                wanted, copied, originals = _fetched(wanted, self._copying)
+                wanted, arrival = cuda.fetched(wanted, self._copying)
         scores, embeddings = wanted.pop("scores"), wanted.pop("embeddings", None)
-        return Computed(wanted, scores, embeddings, copied, originals)
+        return Computed(wanted, scores, embeddings, arrival)
 
     def compile(self) -> None:
         """Compute by a compiled program from now on.
@@ -174,24 +170,7 @@ class Computer:
 
     def cannot(self, error: Exception) -> RequestError:
         """What to say when the device cannot compute a batch."""
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         return RequestError(
-            f"{self.device} cannot compute {self.batch_size} images at once ({reason}): "
+            f"{self.device} cannot compute {self.batch_size} images at once ({first_line(error)}): "
             "give a smaller --batch-size, or another --device"
         )
-
-
-def _fetched(
-    found: dict[str, Tensor], stream: torch.cuda.Stream
-) -> tuple[dict[str, Tensor], torch.cuda.Event, list[Tensor]]:
-    """Copies on their way to the CPU, on a stream beside the computation, which may overwrite what they are copied of.
-
-    So that is cloned first; the clones must live until the event, with which the copies have arrived.
-    """
-    own = {name: value.clone() for name, value in found.items()}
-    stream.wait_stream(torch.cuda.current_stream(stream.device))
-    with torch.cuda.stream(stream):
-        copies = {name: value.to("cpu", non_blocking=True) for name, value in own.items()}
-    arrived = torch.cuda.Event(blocking=tuning.BLOCKING_WAIT)  # type: ignore[no-untyped-call]
-    arrived.record(stream)
-    return copies, arrived, list(own.values())

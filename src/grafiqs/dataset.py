@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grafiqs import images, npy
+from grafiqs import npy
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import Dataset
+from grafiqs.formats.dataset import Dataset, Sample
 from grafiqs.formats.records import Records
+from grafiqs.images.tensors import normalise, read
 from grafiqs.names import order, shown
 from grafiqs.options.subset import SubsetOptions
 from grafiqs.run.manifest import is_run
-from grafiqs.select import Sample, open_dataset, rank_identities, select_subset
+from grafiqs.select import open_dataset, rank_identities, select_subset
 from grafiqs.torch_dataset import FaceDataset
 
 DATASET_TYPES = ("CasiaWebFace", "CasiaWebFaceEmbeddings", "MXFaceDataset")
@@ -75,7 +76,7 @@ def create_dataset_with_subset(
 
 
 def _image(dataset: Dataset, sample: Sample) -> Tensor:
-    return images.normalise(images.read(dataset.read(sample.location))[None])[0]
+    return normalise(read(dataset.read(sample.location))[None])[0]
 
 
 def _array(dataset: Dataset, sample: Sample) -> Tensor:

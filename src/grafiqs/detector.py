@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.alignment import Face
 from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.face import Face
 from grafiqs.names import shown
 from grafiqs.run import files
 

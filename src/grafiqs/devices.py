@@ -8,15 +8,15 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from grafiqs import tuning
+from grafiqs import cuda, tuning
 from grafiqs.errors import RequestError
 from grafiqs.names import shown
 from grafiqs.precision import rounded
@@ -83,12 +83,7 @@ def resolve(device: str, gpu: int | None = None) -> torch.device:
 def check_precision(precision: str, device: torch.device) -> None:
     """Raise RequestError when `device` has no such arithmetic; warn when it has, but slowly."""
     if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        if precision in ("tf32", "bfloat16") and major < 8:
-            raise RequestError(
-                f"--precision {precision} needs a GPU of compute capability 8.0 or later, and {device} has "
-                f"{major}.{minor}: give --precision float32"
-            )
+        cuda.check_precision(precision, device)
     elif precision == "tf32":
         raise RequestError("--precision tf32 is a number format of GPUs: on a CPU, give float32 or bfloat16")
     elif cpu_has_bfloat16():
@@ -104,17 +99,6 @@ def check_precision(precision: str, device: torch.device) -> None:
 def cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 numbers itself (AVX-512 BF16, AMX, or Arm's)."""
     return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
-
-
-def batch_that_fits(device: torch.device, compute: Callable[[], object], count: int) -> int:
-    """How many images, a power of two, a GPU's free memory holds, where `compute` computes `count` at once."""
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    compute()
-    each = (torch.cuda.max_memory_allocated(device) - before) / count
-    free, _ = torch.cuda.mem_get_info(device)
-    fits = 1 << max(1, int(free * tuning.GPU_SHARE / each)).bit_length() - 1
-    return min(tuning.GPU_BATCH, fits)
 
 
 def placed(network: Network, device: torch.device, precision: str = "float32", known: bool = True) -> Network:
@@ -244,37 +228,7 @@ def environment(device: torch.device) -> dict[str, object]:
         "platform": f"{platform.system()} {platform.machine()}",
         **{package: version(package) for package in ("grafiqs", "torch", "numpy", "pillow")},
         "device": f"{device.type} {name}",
-        **(_gpu(device) if on_gpu else {}),
+        **(cuda.environment(device) if on_gpu else {}),
         "threads": torch.get_num_threads(),
         **{variable: os.environ[variable] for variable in _VARIABLES if variable in os.environ},
     }
-
-
-def _gpu(device: torch.device) -> dict[str, object]:
-    """What a GPU computes by, besides PyTorch: versions, None where there is no such thing."""
-    return {
-        "compute_capability": "{}.{}".format(*torch.cuda.get_device_capability(device)),
-        "driver": _driver(),
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "triton": _version("triton"),
-    }
-
-
-def _version(package: str) -> str | None:
-    """The version of an installed package."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _driver() -> str | None:
-    """The version of NVIDIA's driver, by its own library; PyTorch does not tell it."""
-    found = ctypes.create_string_buffer(80)
-    try:
-        library = ctypes.CDLL("libnvidia-ml.so.1")
-        failed = library.nvmlInit_v2() or library.nvmlSystemGetDriverVersion(found, ctypes.c_uint(len(found)))
-    except (OSError, AttributeError):
-        return None
-    return None if failed else found.value.decode(errors="replace")

@@ -17,3 +17,8 @@ class StoppedError(RuntimeError):
 
 class UnreadableSampleError(Exception):
     """A sample that cannot be read; the message is the reason, in one line. The others are not affected."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, cut to one line; its type if it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -8,15 +8,15 @@ import time
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from grafiqs import devices
 from grafiqs.backbones.weights import check_file
-from grafiqs.crops import are_plainly_unaligned
-from grafiqs.errors import StoppedError
+from grafiqs.errors import StoppedError, first_line
 from grafiqs.estimate import log_estimate
+from grafiqs.face import Faces
 from grafiqs.formats.dataset import Dataset
 from grafiqs.names import shown
 from grafiqs.network import layers_of, load_network
@@ -33,9 +33,7 @@ from grafiqs.run.manifest import METHOD, Manifest
 from grafiqs.run.tables import FAILURES
 from grafiqs.seeds import set_seeds
 from grafiqs.select import Subset, open_dataset, select_subset
-
-if TYPE_CHECKING:
-    from grafiqs.alignment import Faces
+from grafiqs.unaligned import are_plainly_unaligned
 
 log = logging.getLogger(__name__)
 
@@ -135,9 +133,8 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
     except (RuntimeError, MemoryError) as error:  # a GPU that is gone, say
         if isinstance(error, StoppedError):
             raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise StoppedError(
-            f"the computation failed ({reason}). {run.kept()}: the same command goes on from there"
+            f"the computation failed ({first_line(error)}). {run.kept()}: the same command goes on from there"
         ) from error
     if pending:
         seconds = time.monotonic() - started

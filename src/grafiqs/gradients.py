@@ -7,13 +7,12 @@ CVPRW 2024, arXiv 2404.12203. docs/method.md sets formula and code side by side.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.backbone import Backbone, sees_pixels
+from grafiqs.backbones.backbone import Backbone, sees_pixels, watched
 from grafiqs.backbones.catalogue import LAYERS
 
 
@@ -48,35 +47,24 @@ class _Pass:
 
         What lies before the first layer runs without a graph and without statistics.
         """
-        norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-        hooks = [norm.register_forward_pre_hook(self._measure) for norm in norms]
-        for layer, name in zip(LAYERS[1:], backbone.blocks, strict=True):
-            hooks.append(backbone.block(name).register_forward_hook(partial(self._keep, layer)))
-        try:
-            with torch.no_grad():
-                image = self._kept("image", images)
-                self.features = backbone.trunk(images.clone() if image is None else image)
-                return torch.stack(self._terms or [self.features.new_zeros(1)]).sum() / max(1, self._norms)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with watched(backbone, self._keep, self._measure), torch.no_grad():
+            image = self._keep("image", images)
+            self.features = backbone.trunk(images.clone() if image is None else image)
+            return torch.stack(self._terms or [self.features.new_zeros(1)]).sum() / max(1, self._norms)
 
-    def _measure(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+    def _measure(self, norm: nn.Module, u: Tensor) -> Tensor | None:
         """Returns a copy for the norm if the network may modify its input in place."""
-        if not self._all and sees_pixels(inputs[0]):
+        if not self._all and sees_pixels(u):
             return None
         self._norms += 1
         self.reached = tuple(self.activations)
         if not torch.is_grad_enabled():
             return None
-        u = inputs[0].clone() if self._copies else inputs[0]
+        u = u.clone() if self._copies else u
         self._terms.append(statistics_loss(u, cast(nn.BatchNorm2d, norm)))
         return u if self._copies else None
 
-    def _keep(self, layer: str, _block: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        return self._kept(layer, output)
-
-    def _kept(self, layer: str, activation: Tensor) -> Tensor | None:
+    def _keep(self, layer: str, activation: Tensor) -> Tensor | None:
         """Keep an activation to differentiate by; returns what the network is to go on with, where it changes.
 
         That is a copy, since a network may change in place what it is given.
@@ -95,7 +83,7 @@ def image_gradients(
 ) -> dict[str, Tensor]:
     """The gradient of each image's own loss at each of `layers`; at all that have one, if they are not given.
 
-    `images` (B, 3, H, W) are preprocessed (see `grafiqs.images.normalise`), of the backbone's dtype and
+    `images` (B, 3, H, W) are preprocessed (see `grafiqs.images.tensors.normalise`), of the backbone's dtype and
     device; the backbone is in eval mode with frozen weights, as `load_checkpoint` returns it.
     Returns {layer: (B, C, H, W)} in the order of `layers`. Raises ValueError if one of them has no gradient.
 

@@ -15,27 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs import crops, images, processors
-from grafiqs.ahead import mapped
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.formats.dataset import Dataset
-from grafiqs.names import shown
+from grafiqs.images.decoding import picture
+from grafiqs.likeness import ALIGNED, Likeness, edges
 from grafiqs.options.extract import Options
 from grafiqs.progress import progress_bar
-from grafiqs.select import UNNAMED, left_out, open_dataset
+from grafiqs.select import left_out, open_dataset
 from grafiqs.template import SIZE
+from grafiqs.workers import processors
+from grafiqs.workers.ahead import mapped
 
 CROP = f"{SIZE}x{SIZE}"
 """The size of an aligned crop, as the report writes sizes."""
-
-_LISTED = 10
-"""Findings of a kind that the report lists; the rest are counted, and stand in the JSON."""
-
-_MEMBERS = 5
-"""Members of a group of duplicates that the report names."""
-
-_BAR = 40
-"""The longest bar of the histogram, in characters."""
 
 _ROWS = 12
 """The most rows of the histogram."""
@@ -48,7 +40,7 @@ class Inspection:
     `counts` are the samples of each identity; `unreadable` has the reason for each location that cannot be read.
     `within` and `across` are groups of locations whose images, decoded to RGB, have the same pixels: within one
     identity, and where they are of more than one. `sizes` (width x height, upright), `formats` and `modes` count
-    readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.crops`), None when
+    readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.likeness`), None when
     there are too few.
     """
 
@@ -88,11 +80,11 @@ class Inspection:
                 f"{images - crop} of {images} images are not {CROP}: they are no aligned crops, which the networks "
                 "expect, and would be resized as they are; scores of unaligned faces mean little"
             )
-        if self.likeness is not None and self.likeness < crops.ALIGNED:
+        if self.likeness is not None and self.likeness < ALIGNED:
             yield (
                 f"the {CROP} images do not look like crops aligned to the ArcFace template, which the networks expect: "
                 f"on the whole, eyes and mouths are not where it has them (likeness {self.likeness:.2f}; aligned crops "
-                f"have {crops.ALIGNED} or more); scores of unaligned faces mean little"
+                f"have {ALIGNED} or more); scores of unaligned faces mean little"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -123,49 +115,6 @@ class Inspection:
             "warnings": list(self.warnings()),
         }
 
-    def report(self) -> Iterator[str]:
-        """What was found, in lines for people; the warnings are not among them."""
-        numbers = self.counts.values()
-        total = sum(numbers)
-        yield f"{shown(self.dataset.place)}: {self.dataset.form}, {len(self.counts)} identities, {total} samples"
-        if self.dataset.pairs:
-            same = sum(pair.same for pair in self.dataset.pairs)
-            yield f"Pairs to compare: {len(self.dataset.pairs)}, {same} of the same identity"
-        yield f"Samples of an identity: {min(numbers)} to {max(numbers)}, median {statistics.median(numbers):g}"
-        yield from self._bars()
-        if self.insufficient:
-            few = "without samples" if self.required is None else f"with fewer than {self.required} samples"
-            yield f"Identities {few}: {len(self.insufficient)}"
-            yield from _listed(
-                f"{shown(name) or UNNAMED}: {count} samples" for name, count in self.insufficient.items()
-            )
-        elif self.required is not None:
-            yield f"Every identity has {self.required} samples."
-        for what, counts in (("Sizes", self.sizes), ("Formats", self.formats), ("Modes", self.modes)):
-            common = sorted(counts.items(), key=lambda item: -item[1])
-            rest = f", and {len(common) - 5} more" if len(common) > 5 else ""
-            yield f"{what}: {', '.join(f'{name} ({count})' for name, count in common[:5]) or 'none'}{rest}"
-        if self.likeness is not None:
-            yield f"Likeness to aligned crops: {self.likeness:.2f} (aligned crops have {crops.ALIGNED} or more)"
-        elif self.sizes.get(CROP):
-            yield (
-                f"Likeness to aligned crops: not judged, which takes {CROP} images of {crops.IDENTITIES} identities"
-                f" (or {crops.IMAGES} without names)"
-            )
-        yield f"Unreadable: {len(self.unreadable) or 'none'}"
-        yield from _listed(f"{shown(location)}: {reason}" for location, reason in self.unreadable.items())
-        for what, groups in (("within an identity", self.within), ("across identities", self.across)):
-            yield f"Exact duplicates {what}: {f'{len(groups)} groups' if groups else 'none'}"
-            yield from _listed(" = ".join(_some(group)) for group in groups)
-
-    def _bars(self) -> Iterator[str]:
-        rows = self.histogram()
-        most = max(count for _, _, count in rows)
-        names = [f"{start}" if start == end else f"{start}-{end}" for start, end, _ in rows]
-        for name, (_, _, count) in zip(names, rows, strict=True):
-            bar = "#" * -(-count * _BAR // most)
-            yield f"  {name:>{max(map(len, names))}}  {bar:{_BAR}}  {count}"
-
 
 def inspect_dataset(options: Options) -> Inspection:
     """Read every sample of the data set that `options` name, and say what is there.
@@ -182,7 +131,7 @@ def inspect_dataset(options: Options) -> Inspection:
     unreadable: dict[str, str] = {}
     same: defaultdict[bytes, list[str]] = defaultdict(list)
     sizes, formats, modes = Counter[str](), Counter[str](), Counter[str]()
-    likeness = crops.Likeness()
+    likeness = Likeness()
     threads = processors.usable()
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -228,13 +177,13 @@ class _Seen:
 def _seen(dataset: Dataset, location: str) -> _Seen | str:
     """What is to be known of a sample; for one that cannot be read, the reason."""
     try:
-        picture = images.picture(dataset.read(location))
+        found = picture(dataset.read(location))
     except UnreadableSampleError as error:
         return str(error)
-    height, width, _ = picture.pixels.shape
+    height, width, _ = found.pixels.shape
     size = f"{width}x{height}"
-    digest = hashlib.blake2b(picture.pixels.data, digest_size=16, person=size.encode()[:16]).digest()
-    return _Seen(size, picture.format, picture.mode, digest, crops.edges(picture.pixels) if size == CROP else None)
+    digest = hashlib.blake2b(found.pixels.data, digest_size=16, person=size.encode()[:16]).digest()
+    return _Seen(size, found.format, found.mode, digest, edges(found.pixels) if size == CROP else None)
 
 
 def _duplicates(groups: Iterable[list[str]], identities: Mapping[str, str]) -> tuple[list[list[str]], list[list[str]]]:
@@ -249,17 +198,3 @@ def _duplicates(groups: Iterable[list[str]], identities: Mapping[str, str]) -> t
         if len(own) > 1:
             across.append(group)
     return within, across
-
-
-def _some(locations: list[str]) -> list[str]:
-    """The first locations of a group, and how many more it has."""
-    rest = [f"{len(locations) - _MEMBERS} more"] if len(locations) > _MEMBERS else []
-    return [*map(shown, locations[:_MEMBERS]), *rest]
-
-
-def _listed(lines: Iterable[str]) -> Iterator[str]:
-    """The first lines, indented, and how many more there are."""
-    every = list(lines)
-    yield from (f"  - {line}" for line in every[:_LISTED])
-    if len(every) > _LISTED:
-        yield f"  ... and {len(every) - _LISTED} more (--json lists all)"

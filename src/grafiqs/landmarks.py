@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.alignment import Face
 from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.face import BOX, POINTS, Face
 from grafiqs.names import shown
 from grafiqs.run import files
-from grafiqs.run.tables import BOX, POINTS
 from grafiqs.template import LANDMARKS, similarity
 
 _LIKE_A_FACE = 14.0

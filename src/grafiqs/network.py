@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from grafiqs.backbones.catalogue import LAYERS, USUAL
+from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
-from grafiqs.backbones.factory import load_factory
 from grafiqs.backbones.weights import check_file
 from grafiqs.errors import RequestError
+from grafiqs.images.preprocessing import USUAL
 from grafiqs.names import shown
 from grafiqs.options.extract import Options
+from grafiqs.probe import load_factory
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from grafiqs.ahead import mapped
 from grafiqs.computer import Computed, Computer
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.names import shown
@@ -27,6 +26,7 @@ from grafiqs.reading import THREADS, Read, Reader, processes_for, read_ahead
 from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.tree import UnwritableNameError
+from grafiqs.workers.ahead import mapped
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grafiqs import devices, tuning
+from grafiqs import cuda, devices, tuning
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.compiled import CompileError
 from grafiqs.computer import Computed, Computer, Embeddings
@@ -153,7 +153,7 @@ def build(task: Task, ready: Ready, pending: Sequence[int], compiles: bool = Tru
             full = isinstance(error.__cause__, torch.OutOfMemoryError)
             if not full or size == 1 or not ready.is_resumed or task.options.batch_size is not None:
                 raise
-        fits = devices.batch_that_fits(task.device, ready.reference.warm_up, tuning.CHECKED)
+        fits = cuda.batch_that_fits(task.device, ready.reference.warm_up, tuning.CHECKED)
         smaller = task.computer(max(1, min(size // 2, fits)), computer.precision)
         ready = replace(ready, computer=smaller, engine="eager", first=None)
         log.warning(
@@ -203,7 +203,7 @@ def _batch_size(device: torch.device, reference: Computer) -> int:
     """Images computed at once if nobody says."""
     if device.type == "cpu":
         return tuning.CPU_BATCH
-    return devices.batch_that_fits(device, reference.warm_up, tuning.CHECKED)
+    return cuda.batch_that_fits(device, reference.warm_up, tuning.CHECKED)
 
 
 def _engine(task: Task, kept: dict[str, Any], computer: Computer) -> tuple[str, Batch | None]:

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
-import multiprocessing
-import os
-import pickle
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import Connection
-from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from grafiqs import images, processors
-from grafiqs.ahead import mapped
-from grafiqs.backbones.catalogue import USUAL
 from grafiqs.errors import StoppedError, UnreadableSampleError
+from grafiqs.face import Face, Faces
 from grafiqs.formats.dataset import Readable
-
-if TYPE_CHECKING:
-    from grafiqs.alignment import Face, Faces
-
-T = TypeVar("T")
+from grafiqs.images.decoding import decode
+from grafiqs.images.preprocessing import USUAL
+from grafiqs.images.tensors import resized
+from grafiqs.workers import processors
+from grafiqs.workers.ahead import mapped
+from grafiqs.workers.processes import Processes, stopping
 
 _CHUNK = 32
 """Samples that a process reads in one go."""
@@ -68,17 +58,15 @@ class Reader:
         """Read and decode one sample; or say why that cannot be."""
         try:
             data = self.dataset.read(location)
-            picture = images.decode(data)
+            picture = decode(data)
             height, width, _ = picture.shape
             face = None
             if self.faces is not None:
-                from grafiqs.alignment import cut_out  # loads OpenCV, which others need not have
+                from grafiqs.cut import cut_out  # loads OpenCV, which others need not have
 
                 face = self.faces.face(location, picture)
                 picture = cut_out(picture, face, self.size)
-            return Read(
-                images.resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), (height, width), face
-            )
+            return Read(resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), (height, width), face)
         except UnreadableSampleError as error:
             return error
 
@@ -103,87 +91,38 @@ def read_ahead(
 
     Raises StoppedError when a reading process dies.
     """
-    pool: Executor
-    if processes:
-        spawn = multiprocessing.get_context("spawn")  # a copy of a process with threads and a GPU in it cannot work
-        pool = _Processes(processes, spawn, initializer=_start, initargs=(_shared(reader),))
-        work, size, ahead = _read_here, _CHUNK, ahead // _CHUNK + 2 * processes
-    else:
-        pool, size = ThreadPoolExecutor(THREADS), 1
-
-        def work(locations: list[str]) -> list[Read | UnreadableSampleError]:
-            return [reader(location) for location in locations]
-
+    if not processes:
+        threads = ThreadPoolExecutor(THREADS)
+        try:
+            yield from mapped(threads, reader, locations, ahead)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)  # what was to be read ahead is no longer wanted
+        return
     try:
-        for chunk in mapped(pool, work, _chunks(locations, size), ahead):
-            yield from chunk
+        with Processes(processes, reader, _alone) as pool:
+            for chunk in pool.mapped(_read, _chunks(locations), ahead // _CHUNK + 2 * processes):
+                yield from chunk
     except BrokenProcessPool as error:
         raise StoppedError(
             "a process that reads images has died. Where grafiqs is called from a script, the call must stand under "
             'if __name__ == "__main__"; the same command goes on from there'
         ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # what was to be read ahead is no longer wanted
 
 
-class _Processes(ProcessPoolExecutor):
-    """Processes that are deaf to Ctrl-C, which is for this one to hear, from their first moment on.
-
-    They begin when work is given, deaf to what this process is deaf to then, and stay so.
-    """
-
-    def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            return super().submit(work, *arguments, **named)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-
-def _shared(reader: Reader) -> Connection:
-    """The reader, pickled, in a file without a name, which every process reads for itself.
-
-    The pool itself would write it to one process after the other, and wait each time until that has imported PyTorch.
-    Only connections can be given to a process that begins.
-    """
-    with os.fdopen(os.memfd_create("reader"), "wb") if hasattr(os, "memfd_create") else TemporaryFile() as file:
-        pickle.dump(reader, file)
-        file.flush()
-        return Connection(os.dup(file.fileno()), writable=False)
-
-
-def _chunks(locations: Iterable[str], size: int) -> Iterator[list[str]]:
+def _chunks(locations: Iterable[str]) -> Iterator[list[str]]:
     locations = iter(locations)
-    while chunk := list(islice(locations, size)):
+    while chunk := list(islice(locations, _CHUNK)):
         yield chunk
 
 
-# -- in a reading process ----------------------------------------------------------------------------------
-
-_here: list[Reader] = []
-"""The reader of this process."""
-
-
-def _start(shared: Connection) -> None:
-    """Make this process read: quietly, on one core, and no longer than the process that began it lives."""
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+def _alone(reader: Reader) -> None:
+    """Read on one core: there is a process for each."""
     torch.set_num_threads(1)
-    with mmap.mmap(shared.fileno(), 0, access=mmap.ACCESS_READ) as pickled:  # all processes have one place in the file
-        reader: Reader = pickle.loads(pickled)  # noqa: S301 - by the process that began this one
     if reader.faces is not None:
         import cv2
 
         cv2.setNumThreads(1)
-    _here[:] = [reader]
 
 
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _read_here(locations: list[str]) -> list[Read | UnreadableSampleError]:
-    return [_here[0](location) for location in locations]
+def _read(reader: Reader, locations: list[str]) -> list[Read | UnreadableSampleError]:
+    return [reader(location) for location in locations if not stopping()]

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from grafiqs import npy
 from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.formats.dataset import Sample
 from grafiqs.names import shown
 from grafiqs.run import finished, tables
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.tree import GradientTree
-from grafiqs.select import Sample, Subset
+from grafiqs.select import Subset
 
 if TYPE_CHECKING:
     from torch import Tensor

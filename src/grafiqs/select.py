@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset, Pair
+from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset, Pair, Sample
 from grafiqs.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
 from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.subset import SubsetOptions
@@ -24,15 +24,6 @@ log = logging.getLogger(__name__)
 
 UNNAMED = "(the whole data set)"
 """What the unnamed identity is called where people read it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image: its identity, its name, unique within the identity, and its POSIX path relative to the data set."""
-
-    identity: str
-    name: str
-    location: str
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.formats.dataset import Pair
+from grafiqs.formats.dataset import Pair, Sample
 from grafiqs.names import shown
-from grafiqs.select import Sample, Subset
+from grafiqs.select import Subset
 
 
 class FaceDataset(TorchDataset[tuple[Any, Tensor, int, str]]):

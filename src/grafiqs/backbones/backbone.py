@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,7 +74,7 @@ class Observer:
         """The block of a layer gives this output."""
         self.shapes[layer] = tuple(output.shape[1:])
 
-    def norm(self, u: Tensor) -> None:
+    def norm(self, _norm: nn.Module, u: Tensor) -> None:
         """A BatchNorm2d is given this input."""
         for choice in ("all",) if sees_pixels(u) else NORMS:
             self._counts[choice] += 1
@@ -90,32 +92,41 @@ def sees_pixels(u: Tensor) -> bool:
     return u.shape[2:].numel() == 1
 
 
+@contextmanager
+def watched(
+    network: Backbone, block: Callable[[str, Tensor], Tensor | None], norm: Callable[[nn.Module, Tensor], Tensor | None]
+) -> Iterator[None]:
+    """While it runs, call `block` with every layer and its output, `norm` with every BatchNorm2d and its input.
+
+    What they return, the network goes on with instead.
+    """
+
+    def ran(layer: str, _block: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
+        return block(layer, output)
+
+    def normed(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+        return norm(module, inputs[0])
+
+    hooks = []
+    try:
+        for layer, name in zip(LAYERS[1:], network.blocks, strict=True):
+            hooks.append(network.block(name).register_forward_hook(partial(ran, layer)))
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        hooks += [module.register_forward_pre_hook(normed) for module in norms]
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def observed(network: Backbone, size: tuple[int, int]) -> Observer:
     """What a forward pass of one image of `size`, height and width, shows of a network.
 
     It is computed on the network's own device: PyTorch's meta device computes nothing, but imports its compiler.
     """
     seen = Observer()
-
-    def block(layer: str, _block: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.block(layer, output)
-
-    def norm(_norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.norm(inputs[0])
-
-    hooks = [
-        network.block(name).register_forward_hook(partial(block, layer))
-        for layer, name in zip(LAYERS[1:], network.blocks, strict=True)
-    ]
-    hooks += [
-        module.register_forward_pre_hook(norm) for module in network.modules() if isinstance(module, nn.BatchNorm2d)
-    ]
-    try:
-        with torch.no_grad():
-            image = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
-            seen.image(tuple(image.shape[1:]))
-            network.trunk(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with watched(network, seen.block, seen.norm), torch.no_grad():
+        image = torch.zeros(1, 3, *size, device=next(network.parameters()).device)
+        seen.image(tuple(image.shape[1:]))
+        network.trunk(image)
     return seen

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grafiqs.backbones.catalogue import FAMILIES, LAYERS, Family, Preprocessing, published
+from grafiqs.backbones.catalogue import FAMILIES, LAYERS, Family, published
+from grafiqs.images.preprocessing import Preprocessing
 from grafiqs.names import shown
 
 _WIDTH = 14

@@ -39,6 +39,7 @@ def fill(parser: Parser) -> None:
 def prepare(command: Namespace) -> Work:
     """Load what the verb needs; what is returned does its work, and says the exit code."""
     options = options_of(Options, command)
+    from grafiqs import inspect_report
     from grafiqs.inspect import inspect_dataset
 
     log_to_terminal(command.quiet, results_on_stdout=command.json)
@@ -50,7 +51,7 @@ def prepare(command: Namespace) -> Work:
         if command.json:
             write([json.dumps(found.to_json(), indent=1).encode(), b"\n"])
         else:
-            for line in found.report():
+            for line in inspect_report.lines(found):
                 log.info("%s", line)
         for warning in found.warnings():
             log.warning("warning: %s", warning)

@@ -5,21 +5,15 @@ from __future__ import annotations
 import io
 import itertools
 import logging
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import cv2
 from PIL import Image
 
-from grafiqs import processors
 from grafiqs.demo import sheet
 from grafiqs.demo.faces import Identity
 from grafiqs.demo.plan import (
@@ -41,6 +35,8 @@ from grafiqs.run.inside import PART
 from grafiqs.run.output import LOCK, Output
 from grafiqs.run.resumable import Resumable
 from grafiqs.template import SIZE
+from grafiqs.workers import processors
+from grafiqs.workers.processes import Processes, stopping
 
 log = logging.getLogger(__name__)
 
@@ -81,42 +77,14 @@ def draw_faces(options: DrawOptions) -> int:
 
 def _drawn(options: DrawOptions) -> Generator[int]:
     """Draw all identities, on all cores; gives the number of faces of each when it is done."""
-    processes = min(processors.usable(), options.identities)
-    # Millions of identities go to the pool in some thousand pieces, not each as one of its own.
-    piece = 1 + options.identities // 4096
-    # Spawned, because a process that is forked while other threads run may hang.
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    with ProcessPoolExecutor(processes, context, _begin, (stop,)) as pool:
-        try:
-            # The helpers begin, and stay, deaf to Ctrl-C: this process tells them to stop.
-            heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                counts = pool.map(_draw_identity, itertools.repeat(options), range(options.identities), chunksize=piece)
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, heard)
-            yield from counts
-        finally:
-            stop.set()
+    count = min(processors.usable(), options.identities)
+    with Processes(count, options, _alone) as pool:
+        yield from pool.mapped(_draw_identity, range(options.identities), 4 * count)
 
 
-_stop: Event
-"""Set when a helper is to stop."""
-
-
-def _begin(stop: Event) -> None:
-    """What a helper does first: learn when to stop, and end with its parent, however that ends."""
-    global _stop
-    _stop = stop
+def _alone(_options: DrawOptions) -> None:
+    """Draw on one core: there is a process for each."""
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)
 
 
 class _Drawing(Resumable[DrawOptions]):
@@ -211,7 +179,7 @@ def _draw_identity(options: DrawOptions, number: int) -> int:
     count = sample_count(options, number)
     for sample in range(count):
         path = face_path(number, sample)
-        if not _stop.is_set() and not _is_whole(options.output, path):
+        if not stopping() and not _is_whole(options.output, path):
             image = identity.face(sample, draw_degradation(options, number, sample)).image
             with inside.whole(options.output, path) as file:
                 file.write(cv2.imencode(".png", image[..., ::-1])[1].tobytes())

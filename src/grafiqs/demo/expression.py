@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.demo.head import Head, Map, both, bumps, linear, single, texels
+from grafiqs.demo.head import Head
+from grafiqs.demo.maps import Map, both, bumps, linear, single, texels
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
 

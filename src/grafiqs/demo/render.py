@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.demo.expression import express
-from grafiqs.demo.head import BOTTOM, FRONT, HEIGHT, SPAN, TOP, WIDTH, Head, Map, linear, single
+from grafiqs.demo.head import Head
+from grafiqs.demo.maps import BOTTOM, FRONT, HEIGHT, SPAN, TOP, WIDTH, Map, linear, single
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
 from grafiqs.template import SIZE, similarity

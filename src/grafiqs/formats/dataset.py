@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,12 +17,20 @@ IMAGE_EXTENSIONS = frozenset(
 MAX_BYTES = 2**28
 """A sample with more bytes is refused before it is read."""
 
-
 MAX_PATH = 4096
 """A path with more characters is no sample's: no file system takes it."""
 
 APPLE = "__MACOSX"
 """A folder that macOS puts into every .zip, beside what was packed: no identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image: its identity, its name, unique within the identity, and its POSIX path relative to the data set."""
+
+    identity: str
+    name: str
+    location: str
 
 
 class Pair(NamedTuple):

@@ -1,47 +1,16 @@
-"""insightface's verification sets: a pickle of encoded images, two for each pair, and of who is the same person.
-
-The pickle is followed by Python's own unpickler, the one written in Python (the one in C can be made to take far more
-memory than the file has bytes), cut down to what such a file needs: lists, tuples, bytes, text, numbers, and plain
-NumPy arrays, which are rebuilt here without NumPy. Nothing else that a pickle names is looked up, let alone called.
-A pickle can use what it holds many times over, so that no step may copy it, or look at more than its first level.
-"""
+"""insightface's verification sets: a pickle of encoded images, two for each pair, and of who is the same person."""
 
 from __future__ import annotations
 
-import io
-import math
 import pickle
-import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.formats import pickled
 from grafiqs.formats.dataset import MAX_BYTES, Dataset, Pair, too_large
 from grafiqs.names import in_order, shown
-
-_CODES = {
-    "b1": "?",
-    "i1": "b",
-    "i2": "h",
-    "i4": "i",
-    "i8": "q",
-    "u1": "B",
-    "u2": "H",
-    "u4": "I",
-    "u8": "Q",
-    "f2": "e",
-    "f4": "f",
-    "f8": "d",
-}
-"""The NumPy types that are read, and what `struct` calls them."""
-
-_STEPS, _STEPS_PER_BYTE = 100_000, 1 / 16
-"""How many steps a pickle may take: each can put something into memory. A set takes a few for each image."""
-
-_MAX_ARGUMENTS = 4
-_MAX_DIMENSIONS = 32
 
 
 class VerificationSet(Dataset):
@@ -90,12 +59,12 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
     except OSError as error:
         raise RequestError(f"cannot read {shown(place)}: {error.strerror}") from error
     try:
-        content = _Unpickler(data).load()
+        content = pickled.load(data)
         images, same = content
         if not isinstance(images, list | tuple):
-            raise pickle.UnpicklingError(f"its images are a {type(images).__name__} instead of a list")
-        answers = [bool(answer) for answer in (same.values() if isinstance(same, _Array) else map(_number, same))]
-    except _RefusedError as error:
+            raise pickle.UnpicklingError(f"its images are of type {type(images).__name__} instead of a list")
+        answers = list(map(bool, same.values() if isinstance(same, pickled.Array) else map(_number, same)))
+    except pickled.RefusedError as error:
         raise RequestError(
             f"{shown(place)} was not opened further: it names {shown(str(error)[:200])}, and nothing but lists, bytes, "
             "numbers and plain arrays belongs in a verification set; what else it holds could run code"
@@ -115,8 +84,8 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
 
 def _image(value: Any) -> bytes | None:
     """The bytes of one image, as the different writers have stored them."""
-    if isinstance(value, _Array):
-        return value.data if value.dtype.code in "Bb" and value.is_row else None
+    if isinstance(value, pickled.Array):
+        return value.row_of_bytes()
     return value if isinstance(value, bytes) else None
 
 
@@ -124,174 +93,3 @@ def _number(value: Any) -> int | float:
     if not isinstance(value, int | float):
         raise pickle.UnpicklingError(f"a {type(value).__name__} stands where the pairs are said to be the same or not")
     return value
-
-
-# -- what a pickle may hold --------------------------------------------------------------------------------
-
-
-class _RefusedError(pickle.UnpicklingError):
-    """The pickle names something that it may not; the message is that name."""
-
-
-class _Type:
-    """A NumPy type of numbers or truth values."""
-
-    __slots__ = ("code", "size")
-
-    def __init__(self, name: object, *_: object) -> None:
-        text = _text(name)
-        if text not in _CODES:
-            raise pickle.UnpicklingError(f"an array of type {text!r}")
-        self.code = _CODES[text]
-        self.size = int(text[1])
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        if _text(state[1]) not in ("|", "<", "="):
-            raise pickle.UnpicklingError("an array of big-endian numbers")
-
-    def values(self, data: bytes) -> tuple[int | float, ...]:
-        return struct.unpack(f"<{len(data) // self.size}{self.code}", data)
-
-
-class _Array:
-    """A plain NumPy array: type, shape and bytes."""
-
-    __slots__ = ("data", "dtype", "shape")
-
-    def __init__(self, data: object, dtype: object, shape: object, _order: object = "C") -> None:
-        if not isinstance(data, bytes) or not isinstance(dtype, _Type):
-            raise pickle.UnpicklingError("an array without bytes or a type")
-        if not isinstance(shape, tuple) or len(shape) > _MAX_DIMENSIONS:
-            raise pickle.UnpicklingError("an array without a shape")
-        most = max(1, len(data))
-        if not all(type(n) is int and 0 <= n <= most for n in shape) or len(data) != math.prod(shape) * dtype.size:
-            raise pickle.UnpicklingError("an array whose bytes do not fill its shape")
-        self.data, self.dtype, self.shape = data, dtype, shape
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        _, shape, dtype, _, data = state
-        self.__init__(data, dtype, shape)  # type: ignore[misc]
-
-    @property
-    def is_row(self) -> bool:
-        """Whether it is one row or one column, of which older OpenCV's encoder makes (N, 1): in any order the same."""
-        return len(self.shape) > 0 and sum(length != 1 for length in self.shape) <= 1
-
-    def values(self) -> tuple[int | float, ...]:
-        return self.dtype.values(self.data)
-
-
-@dataclass(frozen=True)
-class _Name:
-    """One of the names that a pickle may call, and what is done instead."""
-
-    make: Callable[..., Any]
-
-
-def _text(value: object) -> str:
-    """A short text, from Python 2 or 3."""
-    if not isinstance(value, bytes | str) or len(value) > 8:
-        raise pickle.UnpicklingError(f"a {type(value).__name__} where a short text stands otherwise")
-    return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
-def _latin(text: str | bytes = "", _encoding: object = None) -> bytes:
-    """What Python 3 writes for bytes where Python 2 is to read it, and for byte arrays."""
-    return text if isinstance(text, bytes) else text.encode("latin-1")
-
-
-def _scalar(dtype: object, data: object) -> int | float:
-    (value,) = _Array(data, dtype, (1,)).values()
-    return value
-
-
-_NAMES = {
-    **{
-        (f"numpy.{core}.{module}", name): _Name(make)
-        for core in ("core", "_core")
-        for module, name, make in (
-            ("multiarray", "_reconstruct", lambda *_: _Array(b"", _Type("u1"), (0,))),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", _Array),
-        )
-    },
-    ("numpy", "ndarray"): _Name(_Array),
-    ("numpy", "dtype"): _Name(_Type),
-    ("_codecs", "encode"): _Name(_latin),
-    ("__builtin__", "bytes"): _Name(_latin),
-    ("builtins", "bytes"): _Name(_latin),
-    ("__builtin__", "bytearray"): _Name(_latin),
-    ("builtins", "bytearray"): _Name(_latin),
-}
-
-_OPCODES = b"".join(
-    (
-        *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK),
-        *(pickle.EMPTY_LIST, pickle.LIST, pickle.APPEND, pickle.APPENDS),
-        *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
-        *(pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING),
-        *(pickle.BINBYTES, pickle.SHORT_BINBYTES, pickle.BINBYTES8),
-        *(pickle.UNICODE, pickle.BINUNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE8),
-        *(pickle.INT, pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG, pickle.LONG1, pickle.LONG4),
-        *(pickle.FLOAT, pickle.BINFLOAT, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE),
-        *(pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE, pickle.GET, pickle.BINGET, pickle.LONG_BINGET),
-        *(pickle.GLOBAL, pickle.STACK_GLOBAL),
-    )
-)
-
-
-def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A step of the unpickler that ends a pickle of too many."""
-
-    def step(unpickler: _Unpickler) -> None:
-        unpickler._steps -= 1
-        if unpickler._steps < 0:
-            raise pickle.UnpicklingError("it takes more steps than a set of images does")
-        load(unpickler)
-
-    return step
-
-
-class _Unpickler(pickle._Unpickler):
-    """Python's unpickler without the opcodes, and without the names, that a verification set does not need."""
-
-    stack: list[Any]
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data), encoding="bytes")
-        self._room = len(data)
-        self._steps = _STEPS + int(len(data) * _STEPS_PER_BYTE)
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _NAMES[module, name]
-        except KeyError:
-            raise _RefusedError(f"{module}.{name}") from None
-
-    def _refuse(self) -> None:
-        raise pickle.UnpicklingError("a step that nothing in such a set needs")
-
-    def _call(self) -> None:
-        arguments, name = self.stack.pop(), self.stack.pop()
-        if not isinstance(name, _Name) or not isinstance(arguments, tuple) or len(arguments) > _MAX_ARGUMENTS:
-            raise pickle.UnpicklingError("it calls what cannot be called")
-        made = name.make(*arguments)
-        if isinstance(made, bytes) and all(made is not argument for argument in arguments):
-            self._room -= len(made)
-            if self._room < 0:
-                raise pickle.UnpicklingError("it makes more bytes than it holds")
-        self.stack.append(made)
-
-    def _set(self) -> None:
-        state = self.stack.pop()
-        if not isinstance(self.stack[-1], _Array | _Type):
-            raise pickle.UnpicklingError("it sets what cannot be set")
-        self.stack[-1].__setstate__(state)
-
-    dispatch: ClassVar[dict[int, Any]] = {
-        **dict.fromkeys(range(256), _refuse),
-        **{code: _counted(load) for code, load in pickle._Unpickler.dispatch.items() if code in _OPCODES},
-        pickle.BYTEARRAY8[0]: _counted(pickle._Unpickler.dispatch[pickle.BINBYTES8[0]]),
-        pickle.REDUCE[0]: _counted(_call),
-        pickle.BUILD[0]: _counted(_set),
-    }

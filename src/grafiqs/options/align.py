@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from grafiqs.backbones.catalogue import USUAL
 from grafiqs.errors import RequestError
+from grafiqs.images.preprocessing import USUAL
 from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.field import SIZE, option
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from grafiqs.errors import RequestError
+from grafiqs.formats.dataset import Sample
 from grafiqs.names import shown
 from grafiqs.run import files, inside, sums, tables
 from grafiqs.run import journal as journals
@@ -19,7 +20,7 @@ from grafiqs.run.manifest import compared, documented_subset, subset_differences
 from grafiqs.run.output import LOCK, Output
 from grafiqs.run.resumable import Journaled
 from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, sums_table
-from grafiqs.select import Sample, Subset
+from grafiqs.select import Subset
 from grafiqs.utf8 import need_utf8
 
 log = logging.getLogger(__name__)

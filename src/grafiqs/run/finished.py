@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from grafiqs import npy
+from grafiqs.formats.dataset import Sample
 from grafiqs.names import encoded, shown
 from grafiqs.run import files, sums, tables
 from grafiqs.run.journal import NAME as JOURNAL
@@ -21,7 +22,6 @@ from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Anything, CsvTable, Table, sums_table
-from grafiqs.select import Sample
 
 SCORES = "scores.csv"
 EMBEDDINGS = "embeddings.npy"

@@ -29,7 +29,7 @@ NAME = "progress.jsonl"
 class Scored:
     """A sample that is done: its scores and the checksums of its gradient files, in the order of the layers.
 
-    `face` is the row of the face that it was aligned by, in `grafiqs.alignment.Face`'s order, or empty; `embedding` the
+    `face` is the row of the face that it was aligned by, in `grafiqs.face.Face`'s order, or empty; `embedding` the
     bytes of its float32 numbers in base64, or empty.
     """
 

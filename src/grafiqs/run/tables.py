@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
+from grafiqs.face import BOX, POINTS
+from grafiqs.formats.dataset import Sample
 from grafiqs.names import encoded
 from grafiqs.run import files, inside, sums
 from grafiqs.run.journal import Aligned, Failed, Scored
-from grafiqs.select import Sample, Subset
+from grafiqs.select import Subset
 
 Value = TypeVar("Value")
 Anything = Scored | Aligned | Failed
@@ -28,12 +30,6 @@ SUMS = "SHA256SUMS"
 
 SAMPLE = ("identity", "sample", "path")
 """The columns that tell a sample, in every table."""
-
-BOX = ("x", "y", "width", "height", "score")
-"""The columns of a detector's box and score, in align.csv; empty where landmarks were given."""
-
-POINTS = tuple(f"{axis}{number}" for number in range(1, 6) for axis in "xy")
-"""The columns of the landmarks there."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from grafiqs import npy
 from grafiqs.errors import UnreadableSampleError
+from grafiqs.formats.dataset import Sample
 from grafiqs.names import GRADIENT, shown
 from grafiqs.run import files, inside
-from grafiqs.select import Sample
 
 
 class UnwritableNameError(Exception):

@@ -1,4 +1,4 @@
-"""From an encoded image to the network's input; the only module that knows the image decoder."""
+"""From an encoded image to pixels; the only module that knows the image decoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
@@ -24,11 +23,9 @@ from PIL import (
     UnidentifiedImageError,
     WebPImagePlugin,
 )
-from torch import Tensor
 
-from grafiqs import libtiff
-from grafiqs.backbones.catalogue import USUAL, Preprocessing
 from grafiqs.errors import UnreadableSampleError
+from grafiqs.images import libtiff
 
 MAX_PIXELS = 89_478_485
 """A picture with more pixels is refused before it is decoded (a quarter of a gigabyte of RGB; Pillow's own limit)."""
@@ -69,11 +66,6 @@ class Picture:
     pixels: NDArray[np.uint8]
 
 
-def read(data: bytes, size: tuple[int, int] = USUAL.size) -> Tensor:
-    """Encoded image -> uint8 RGB tensor (3, *size). Raises UnreadableSampleError as `decode` does."""
-    return resized(decode(data), size)
-
-
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode an encoded image to RGB uint8 (H, W, 3). Raises UnreadableSampleError as `picture` does."""
     return picture(data).pixels
@@ -109,26 +101,6 @@ def picture(data: bytes) -> Picture:
     except Exception as error:  # hostile data make decoders fail in every way there is
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableSampleError(f"cannot be decoded: {reason}") from error
-
-
-def resized(pixels: NDArray[np.uint8], size: tuple[int, int] = USUAL.size) -> Tensor:
-    """RGB uint8 (H, W, 3) -> uint8 tensor (3, *size); `size` is height and width.
-
-    Bilinear with antialiasing, still in uint8: bit for bit what torchvision's v2 resize gives on the CPU.
-    """
-    image = torch.from_numpy(pixels).permute(2, 0, 1)
-    if image.shape[1:] == size:
-        return image.contiguous()
-    batch = torch.nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True)
-    return batch[0].contiguous()
-
-
-def normalise(images: Tensor, preprocessing: Preprocessing = USUAL, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 RGB (B, 3, H, W) -> the network's input of the same shape: (x/255 - mean) / std, in its channel order."""
-    if preprocessing.channel_order == "bgr":
-        images = images.flip(1)
-    channels = zip(images.to(dtype).div(255).unbind(1), preprocessing.mean, preprocessing.std, strict=True)
-    return torch.stack([channel.sub(mean).div(std) for channel, mean, std in channels], dim=1)
 
 
 def _flaw(kind: str, data: bytes) -> str:
