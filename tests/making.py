@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -121,3 +122,13 @@ def fill_disk_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return usual(name, flags, mode, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", opened)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def sums_of(path: Path) -> dict[str, str]:
+    """A list of checksums without escaped names: {path: checksum}."""
+    return {line[66:]: line[:64] for line in path.read_text().splitlines()}

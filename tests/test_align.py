@@ -9,7 +9,6 @@ import io
 import json
 import os
 import pickle
-import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import filelock
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -41,9 +39,9 @@ from grafiqs.scan import scan
 from grafiqs.select import select_subset
 from grafiqs.template import LANDMARKS, SIZE, landmarks, similarity
 from grafiqs.workers import processors
-from making import REAL, checked, fill_disk_at, grafiqs, picture, tree
+from killing import ended
+from making import REAL, checked, grafiqs, picture, rows_of, sums_of, tree
 from test_archives import zipped
-from test_run_folder import begun, ended, events_of, exit_code, rows_of, said_by, sums_of, wait_for_lines
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -664,66 +662,6 @@ def test_crops_of_names_without_an_extension_keep_the_whole_name_and_the_draw(tm
 # -- stopped, and gone on with -----------------------------------------------------------------------------
 
 
-def test_an_alignment_killed_at_any_write_ends_byte_identical(
-    finished: Path, photos: Path, table: Path, tmp_path: Path
-) -> None:
-    events = events_of(finished)
-    for path in without_journal(finished):
-        assert path == ".lock" or {f"open {path}.part", f"rename {path}.part"} <= set(events)
-    stops = [
-        *("mkdir .", "open align.json.part", "rename align.json.part", "open progress.jsonl", "mkdir bob"),
-        *("open ann/0.png.part", "rename bob/1.png.part", "append 0", "appended 4", "append 7"),
-        *("rename align.csv.part", "open SHA256SUMS.part", "rename SHA256SUMS.part"),
-    ]
-    assert set(stops) <= set(events)
-    for number, event in enumerate(stops):
-        folder = tmp_path / str(number)
-        arguments = command(photos, folder, table)
-        assert ended(arguments, folder, event) == -signal.SIGKILL, event
-        for path, data in without_journal(folder).items():
-            assert path.endswith(".part") or data == without_journal(finished)[path], (event, path)
-        assert main(arguments) == 1, event
-        assert without_journal(folder) == without_journal(finished), event
-
-
-@pytest.mark.parametrize(
-    ("event", "number"),
-    [
-        ("rename ann/2.png.part", signal.SIGINT),
-        ("appended 3", signal.SIGTERM),
-        ("append 6", signal.SIGINT),
-        ("open align.csv.part", signal.SIGTERM),
-        ("rename SHA256SUMS.part", signal.SIGINT),
-    ],
-)
-def test_ctrl_c_and_sigterm_end_an_alignment_cleanly(
-    event: str, number: signal.Signals, finished: Path, photos: Path, table: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "crops"
-    arguments = command(photos, folder, table)
-    assert ended(arguments, folder, event, number) == 128 + number
-    assert re.fullmatch(
-        r"grafiqs: stopped\. \d of 8 images are done and kept: the same command goes on from there\n", said_by(folder)
-    )
-    assert not [path for path in tree(folder) if path.endswith(".part")]
-    done = (folder / "progress.jsonl").read_bytes().splitlines()
-    stamps = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*.png"))}
-    assert main(arguments) == 1
-    assert without_journal(folder) == without_journal(finished)
-    kept = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns == stamp]
-    assert len(kept) >= sum(len(json.loads(line[9:])) > 2 for line in done)
-
-
-@pytest.mark.parametrize("event", ["mkdir .", "open .lock", "rename align.json.part"])
-def test_a_stop_before_the_first_photo_leaves_nothing_half_done(
-    event: str, photos: Path, table: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "crops"
-    assert ended(command(photos, folder, table), folder, event, signal.SIGINT) == 130
-    assert "Traceback" not in said_by(folder)
-    assert not folder.exists() or tree(folder) == {}
-
-
 def test_the_same_command_on_a_finished_alignment_changes_nothing(output: Path, photos: Path, table: Path) -> None:
     """Though it tries again what had failed."""
     before = tree(output)
@@ -807,57 +745,6 @@ def test_a_photo_that_is_mended_gets_its_crop_and_one_that_spoiled_loses_it(
     assert without_journal(folder) == without_journal(tmp_path / "new")
 
 
-def test_a_second_command_is_refused_while_the_first_is_at_work(
-    finished: Path, photos: Path, table: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    folder = tmp_path / "crops"
-    arguments = command(photos, folder, table)
-    first = begun(arguments, folder, "append 3", signal.SIGSTOP)
-    try:
-        wait_for_lines(folder / "progress.jsonl", 3, first.is_alive)
-        for more in ((), ("--overwrite",)):
-            assert f"is at work in {folder}: " in refused(capsys, photos, folder, "--landmarks", table, *more)
-        assert first.is_alive()
-    finally:
-        assert first.pid
-        os.kill(first.pid, signal.SIGCONT)
-        code = exit_code(first)
-    assert code == 1
-    assert tree(folder) == tree(finished)
-
-
-def test_a_folder_that_is_locked_is_left_as_it_is(photos: Path, table: Path, tmp_path: Path, capsys: Capture) -> None:
-    (tmp_path / "crops").mkdir()
-    with filelock.FileLock(tmp_path / "crops" / ".lock"):
-        refused(capsys, photos, tmp_path / "crops", "--landmarks", table)
-        assert list(tree(tmp_path / "crops")) == [".lock"]
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-@pytest.mark.parametrize("name", ["ann/1.png", "cyd/0.png", "align.csv", "SHA256SUMS"])
-def test_a_disk_that_fills_up_stops_it_and_room_lets_it_go_on(
-    name: str,
-    finished: Path,
-    photos: Path,
-    table: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Capture,
-) -> None:
-    folder = tmp_path / "crops"
-    assert ended(command(photos, folder, table), folder, "open ann/0.png.part") == -signal.SIGKILL
-    fill_disk_at(folder / name, monkeypatch)
-    assert main(command(photos, folder, table)) == 3
-    monkeypatch.undo()
-    assert re.fullmatch(
-        f"grafiqs: cannot write to {folder}: {os.strerror(errno.ENOSPC)}\\. \\d+ of \\d+ images are done and kept: "
-        "mend that, and the same command goes on from there\n",
-        capsys.readouterr().err,
-    )
-    assert main(command(photos, folder, table)) == 1
-    assert without_journal(folder) == without_journal(finished)
-
-
 # -- other requests, other folders -------------------------------------------------------------------------
 
 
@@ -905,19 +792,6 @@ def test_overwrite_removes_its_own_files_and_no_others(
     assert main(command(fewer, tmp_path / "new", table, "--overwrite")) == 0
     assert tree(output) == tree(tmp_path / "new") | foreign
     assert not (output / "cyd").exists()
-
-
-def test_an_overwriting_that_is_killed_can_be_gone_on_with(
-    finished: Path, photos: Path, known_faces: dict[str, Points], tmp_path: Path
-) -> None:
-    table = write_table(tmp_path / "t.csv", {path: points + 1 for path, points in known_faces.items()})
-    assert main(command(photos, tmp_path / "new", table)) == 1
-    for number, event in enumerate(("remove align.csv", "remove bob/0.png", "rmdir bob", "rename align.json.part")):
-        folder = Path(shutil.copytree(finished, tmp_path / str(number)))
-        arguments = command(photos, folder, table, "--overwrite")
-        assert ended(arguments, folder, event) == -signal.SIGKILL, event
-        assert main(arguments) == 1
-        assert tree(folder) == tree(tmp_path / "new"), event
 
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",)])

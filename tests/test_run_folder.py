@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
 import json
-import multiprocessing
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import fields
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from grafiqs.cli import main
 from grafiqs.options.extract import Options
 from grafiqs.run import manifest as manifests
 from grafiqs.run.folder import RunFolder, journal_of
-from grafiqs.run.journal import Journal, Outcome, Scored
+from grafiqs.run.journal import Scored
 from grafiqs.run.journal import line as journal_line
-from making import checked, fill_disk_at, make_faces, picture, random_network, tree
+from killing import begun, ended, events_of, exit_code, said_by, wait_for_lines
+from making import checked, make_faces, picture, random_network, rows_of, sums_of, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-PROCESSES = multiprocessing.get_context("forkserver")
-"""Processes of their own that need not load torch again: one that has loaded it, and nothing else, is forked."""
-PROCESSES.set_forkserver_preload(["grafiqs.extract", "pytest"])
 
 LAYERS = ("block3", "block4")
 """The cheapest layers."""
@@ -55,16 +44,6 @@ def command(image_path: Path, weights: Path, output: Path, *more: object) -> lis
     options: list[object] = ["--image-path", image_path, "--weights", weights, "--output-dir", output]
     options += ["--layers", ",".join(LAYERS), "--batch-size", 4, "--device", "cpu", "--quiet", *more]
     return ["extract", *map(str, options)]
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return list(csv.DictReader(file, strict=True))
-
-
-def sums_of(path: Path) -> dict[str, str]:
-    """A list of checksums without escaped names: {path: checksum}."""
-    return {line[66:]: line[:64] for line in path.read_text().splitlines()}
 
 
 def torn(path: Path, size: int) -> None:
@@ -95,143 +74,9 @@ def output(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-# -- processes that stop at a chosen point ------------------------------------------------------------------
-
-
-def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file_limit: int) -> None:
-    """Run the command in this process, which sends itself the signal `number` just before the event `stop`.
-
-    Every change to a file or folder below `folder` is an event, named by what is done and to what, and so are
-    the start and the end of each line of the journal. What the process says goes to FOLDER.said, the events go
-    to FOLDER.events. No file can grow beyond `file_limit` bytes.
-    """
-    said = os.open(f"{folder}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
-    torch.set_num_threads(1)
-    tqdm.set_lock(threading.RLock())  # its own lock is one between processes, of which a kill leaves a trace
-    happened: dict[str, None] = {}
-
-    def happens(event: str) -> None:
-        if event not in happened:
-            happened[event] = None
-            if event == stop:
-                os.kill(os.getpid(), number)
-                if number in (signal.SIGKILL, signal.SIGSTOP):
-                    time.sleep(0.2)  # a signal to the whole process may come a moment after
-
-    def seen(name: str, path: str) -> None:
-        if path == str(folder) or path.startswith(f"{folder}/"):
-            happens(f"{name} {os.path.relpath(path, folder)}")
-
-    def audit(name: str, details: tuple[Any, ...]) -> None:
-        if name == "os.mkdir" or (name == "open" and details[2] & (os.O_WRONLY | os.O_RDWR)):
-            seen(name.removeprefix("os."), os.fsdecode(details[0]) if not isinstance(details[0], int) else "")
-
-    def watched(name: str, change: Callable[..., Any], below: str = "dir_fd") -> Callable[..., Any]:
-        """A change that is made by its name in an open folder, which no audit tells."""
-
-        def changes(path: Any, *arguments: Any, **named: Any) -> Any:
-            writes = name != "open" or arguments[0] & (os.O_WRONLY | os.O_RDWR)
-            if writes and isinstance(named.get(below), int):
-                seen(name, os.path.join(os.readlink(f"/proc/self/fd/{named[below]}"), os.fsdecode(path)))
-            return change(path, *arguments, **named)
-
-        return changes
-
-    for name, below in {"open": "dir_fd", "rename": "src_dir_fd", "mkdir": "dir_fd", "rmdir": "dir_fd"}.items():
-        setattr(os, name, watched(name, getattr(os, name), below))
-    os.unlink = watched("remove", os.unlink)
-
-    append = Journal.append
-
-    def watched_append(journal: Journal[Scored], outcome: Outcome) -> None:
-        happens(f"append {outcome.index}")
-        append(journal, outcome)
-        happens(f"appended {outcome.index}")
-
-    Journal.append = watched_append  # type: ignore[assignment, method-assign]
-    sys.addaudithook(audit)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
-    code = main(arguments)
-    Path(f"{folder}.events").write_text(json.dumps(list(happened)))
-    sys.exit(code)
-
-
-def begun(
-    arguments: list[str],
-    folder: Path,
-    stop: str = "",
-    number: int = signal.SIGKILL,
-    file_limit: int = resource.RLIM_INFINITY,
-) -> ForkServerProcess:
-    """A process at work on the command, to be stopped by the signal `number` just before the event `stop`."""
-    process = PROCESSES.Process(target=watched_run, args=(arguments, folder, stop, int(number), file_limit))
-    process.start()
-    return process
-
-
-def ended(arguments: list[str], folder: Path, stop: str = "", number: int = signal.SIGKILL) -> int | None:
-    """The exit code of such a process; the number of the signal, negative, where that ended it."""
-    return exit_code(begun(arguments, folder, stop, number))
-
-
-def exit_code(process: ForkServerProcess) -> int | None:
-    process.join(60)
-    code = process.exitcode
-    process.kill()
-    process.join()
-    process.close()
-    return code
-
-
-def events_of(folder: Path) -> list[str]:
-    """The events of a watched run that came to its end."""
-    events: list[str] = json.loads(Path(f"{folder}.events").read_text())
-    return events
-
-
-def said_by(folder: Path) -> str:
-    """What a watched run printed."""
-    return Path(f"{folder}.said").read_text()
-
-
-def wait_for_lines(journal: Path, count: int, alive: Callable[[], bool]) -> None:
-    """Wait until a run at work has recorded so many samples."""
-    while not journal.exists() or journal.read_bytes().count(b"\n") < count:
-        assert alive()
-        time.sleep(0.002)
-
-
-def kind(event: str) -> str:
-    """What sort of write an event is."""
-    what, _, path = event.partition(" ")
-    if what in ("append", "appended"):
-        return "journal line"
-    if what in ("mkdir", "rmdir"):
-        return "folder"
-    for name in ("manifest.json", "progress.jsonl", ".npy"):
-        if name in path:
-            return name
-    return "table"
-
-
-def points(events: list[str], sort: str) -> list[tuple[str, bool]]:
-    """The events of one kind to stop at, and whether in the middle of the writing; some, where there are many."""
-    found = [
-        (event, middle)
-        for event in events
-        if kind(event) == sort
-        for middle in ((False, True) if event.startswith(("rename", "appended")) else (False,))
-    ]
-    if sort == "table":
-        return [found[0], *(point for point in found if point[0].startswith("rename"))]
-    return found[:: {"folder": 4, ".npy": 13, "journal line": 13}.get(sort, 1)]
-
-
 def chosen(events: list[str], every: int) -> list[str]:
     """The events around the manifest, and some of the others."""
-    return [event for event in events if kind(event) == "manifest.json" or event in events[::every]]
+    return [event for event in events if "manifest.json" in event or event in events[::every]]
 
 
 def done_files(folder: Path) -> dict[str, tuple[int, int]]:
@@ -264,61 +109,6 @@ def assert_goes_on(folder: Path, arguments: list[str], reference: dict[str, byte
         assert (status.st_ino, status.st_mtime_ns) == stamp, f"{path} was written again after {why}"
 
 
-def tear(folder: Path, event: str) -> None:
-    """Turn a kill at `event` into one in the middle of the writing that this event ends."""
-    what, _, path = event.partition(" ")
-    if what == "rename":
-        torn(folder / path, (folder / path).stat().st_size // 2)
-    else:
-        torn(folder / "progress.jsonl", (folder / "progress.jsonl").stat().st_size - 20)
-
-
-@pytest.mark.parametrize("sort", ["folder", "manifest.json", "progress.jsonl", ".npy", "journal line", "table"])
-def test_a_run_killed_at_any_write_ends_byte_identical(
-    sort: str, finished: Path, flawed_faces: Path, weights: Path, tmp_path: Path
-) -> None:
-    reference = tree(finished)
-    stops = points(events_of(finished), sort)
-    assert stops
-    for number, (event, middle) in enumerate(stops):
-        folder = tmp_path / str(number)
-        arguments = command(flawed_faces, weights, folder)
-        assert ended(arguments, folder, event) == -signal.SIGKILL, event
-        if middle:
-            tear(folder, event)
-        assert_goes_on(folder, arguments, reference, f"a kill at {event!r}, in the middle: {middle}")
-
-
-def test_the_events_are_all_that_a_run_writes(finished: Path) -> None:
-    """What the kills above stop at: every file is opened as .part and renamed, and every sample has a line."""
-    events = set(events_of(finished))
-    written = {path for path in tree(finished) if path != ".lock"}
-    assert {f"open {path}.part" for path in written} <= events
-    assert {f"rename {path}.part" for path in written} <= events
-    assert {f"appended {index}" for index in range(20)} <= events
-    assert {"open progress.jsonl", "remove progress.jsonl", "open .lock", "mkdir ."} <= events
-
-
-def test_a_run_killed_twice_ends_byte_identical(
-    finished: Path, flawed_faces: Path, weights: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    arguments = command(flawed_faces, weights, folder)
-    for event in ("append 5", "rename block4/bob/3_grad.npy.part", "append 14", "rename SHA256SUMS.part"):
-        assert ended(arguments, folder, event) == -signal.SIGKILL
-    assert_goes_on(folder, arguments, tree(finished), "four kills")
-
-
-def test_a_killed_run_without_gradient_files_ends_byte_identical(
-    flawed_faces: Path, weights: Path, tmp_path: Path
-) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(command(flawed_faces, weights, whole, "--no-dump-gradients")) == 1
-    arguments = command(flawed_faces, weights, killed, "--no-dump-gradients")
-    assert ended(arguments, killed, "append 9") == -signal.SIGKILL
-    assert_goes_on(killed, arguments, tree(whole), "a kill without gradient files")
-
-
 def test_a_kill_while_a_finished_run_is_mended_loses_nothing(
     finished: Path, flawed_faces: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -336,32 +126,6 @@ def test_a_kill_while_a_finished_run_is_mended_loses_nothing(
         assert ended(arguments, folder, event) == -signal.SIGKILL, event
         assert main(arguments) == 1
         assert tree(folder) == tree(finished), event
-
-
-def test_a_kill_while_a_run_is_overwritten_can_be_gone_on_with(
-    finished: Path, flawed_faces: Path, weights: Path, tmp_path: Path
-) -> None:
-    """Foreign files lie in the folder, which is what makes a folder without manifest untouchable."""
-    foreign = {"notes.txt": b"mine", "block3/ann/mine.txt": b"mine too"}
-    other = ("--layers", "block4", "--gradient-dtype", "float16", "--overwrite")
-    fresh = tmp_path / "fresh"
-    assert main(command(flawed_faces, weights, fresh, *other)) == 1
-    expected = tree(fresh) | foreign
-
-    def with_foreign(name: str) -> tuple[Path, list[str]]:
-        folder = Path(shutil.copytree(finished, tmp_path / name))
-        for path, data in foreign.items():
-            (folder / path).write_bytes(data)
-        return folder, command(flawed_faces, weights, folder, *other)
-
-    folder, arguments = with_foreign("whole")
-    assert ended(arguments, folder) == 1
-    assert tree(folder) == expected
-    for number, event in enumerate(chosen(events_of(folder), every=16)):
-        folder, arguments = with_foreign(str(number))
-        assert ended(arguments, folder, event) == -signal.SIGKILL, event
-        assert main(arguments) == 1, event
-        assert tree(folder) == expected, event
 
 
 def test_a_manifest_half_written_by_a_kill_does_not_stay(output: Path, flawed_faces: Path, weights: Path) -> None:
@@ -486,37 +250,6 @@ def test_no_forged_line_takes_the_place_of_a_good_one(stopped: Path) -> None:
 
 
 # -- one run at a time ---------------------------------------------------------------------------------------
-
-
-def test_a_second_run_is_refused_while_the_first_goes_on(
-    finished: Path, flawed_faces: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "run"
-    arguments = command(flawed_faces, weights, folder)
-    first = begun(arguments, folder, "append 6", signal.SIGSTOP)
-    try:
-        wait_for_lines(folder / "progress.jsonl", 6, first.is_alive)
-        assert main(arguments) == 2
-        assert main([*arguments, "--overwrite"]) == 2
-        assert capsys.readouterr().err.count(f"another run is at work in {folder}") == 2
-        assert first.is_alive()
-    finally:
-        assert first.pid
-        os.kill(first.pid, signal.SIGCONT)
-        code = exit_code(first)
-    assert code == 1
-    assert tree(folder) == tree(finished)
-
-
-def test_a_refused_run_leaves_the_lock_of_the_one_at_work(flawed_faces: Path, weights: Path, tmp_path: Path) -> None:
-    """Even before that one has written its manifest: without the file, a third run could lock the folder."""
-    output = tmp_path / "run"
-    output.mkdir()
-    with filelock.FileLock(output / ".lock"):
-        for _ in range(2):
-            assert main(command(flawed_faces, weights, output)) == 2
-            assert list(tree(output)) == [".lock"]
-    assert main(command(flawed_faces, weights, output)) == 1
 
 
 def test_the_folder_is_free_as_soon_as_the_run_in_it_ends(output: Path, flawed_faces: Path, weights: Path) -> None:
@@ -965,35 +698,6 @@ def test_sha256sum_itself_checks_the_run_and_the_images(strange_faces: Path, wei
 # -- no room -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-@pytest.mark.parametrize("name", ["block3/bob/0_grad.npy", "block4/ann/0_grad.npy", "scores.csv", "SHA256SUMS"])
-def test_a_disk_that_fills_up_stops_the_run_and_room_lets_it_go_on(
-    name: str,
-    finished: Path,
-    stopped: Path,
-    flawed_faces: Path,
-    weights: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for path in [*stopped.glob("block*/bob/0*"), *stopped.glob("block*/ann/0*")]:
-        path.unlink()
-    kept = set(done_files(stopped))
-    assert len(kept) == 2 * 5
-    fill_disk_at(stopped / name, monkeypatch)
-    assert main(command(flawed_faces, weights, stopped)) == 3
-    monkeypatch.undo()
-    said = capsys.readouterr().err
-    found = re.fullmatch(
-        rf"grafiqs: cannot write to {stopped}: {os.strerror(errno.ENOSPC)}. "
-        r"(\d+) of 20 images are done and kept: mend that, and the same command goes on from there\n",
-        said,
-    )
-    assert found, said
-    assert int(found[1]) == {"block4/ann/0_grad.npy": 5, "block3/bob/0_grad.npy": 6}.get(name, 20)
-    assert_goes_on(stopped, command(flawed_faces, weights, stopped), tree(finished), "a full disk")
-
-
 def test_a_journal_that_cannot_grow_stops_the_run_and_is_gone_on_with(
     flawed_faces: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -1044,52 +748,6 @@ def test_a_disk_too_small_leaves_the_run_that_is_there_as_it_is(
 
 
 # -- signals -------------------------------------------------------------------------------------------------
-
-SENTENCE = r"grafiqs: stopped\. (\d+) of 20 images are done and kept: the same command goes on from there\n"
-
-
-@pytest.mark.parametrize(
-    ("event", "number"),
-    [
-        ("appended 7", signal.SIGTERM),
-        ("append 15", signal.SIGINT),
-        ("open block3/bob/2_grad.npy.part", signal.SIGTERM),
-        ("rename block4/dee/1_grad.npy.part", signal.SIGINT),
-        ("open scores.csv.part", signal.SIGTERM),
-        ("rename GraFIQs_block4.txt.part", signal.SIGINT),
-        ("rename SHA256SUMS.part", signal.SIGTERM),
-    ],
-)
-def test_ctrl_c_and_sigterm_end_a_run_cleanly(
-    event: str, number: signal.Signals, finished: Path, flawed_faces: Path, weights: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "run"
-    arguments = command(flawed_faces, weights, output)
-    assert ended(arguments, output, event, number) == 128 + number
-    said = said_by(output)
-    assert "Traceback" not in said
-    assert "Exception" not in said
-    found = re.search(SENTENCE, said)
-    assert found, said
-    lines = (output / "progress.jsonl").read_bytes().count(b"\n")
-    assert int(found[1]) in (lines - 1, lines)  # the signal may come between writing a line and counting it
-    assert not [path for path in tree(output) if path.endswith(".part")]
-    assert_goes_on(output, arguments, tree(finished), f"signal {number} before {event!r}")
-
-
-@pytest.mark.parametrize(
-    ("event", "number"),
-    [("mkdir .", signal.SIGINT), ("open .lock", signal.SIGTERM), ("rename manifest.json.part", signal.SIGINT)],
-)
-def test_a_signal_before_the_first_image_leaves_nothing_half_done(
-    event: str, number: signal.Signals, finished: Path, flawed_faces: Path, weights: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "run"
-    arguments = command(flawed_faces, weights, output)
-    assert ended(arguments, output, event, number) == 128 + number
-    assert "Traceback" not in said_by(output)
-    assert not output.exists() or tree(output) == {}
-    assert_goes_on(output, arguments, tree(finished), f"signal {number} before {event!r}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
