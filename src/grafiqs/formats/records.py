@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from grafiqs.errors import RequestError, UnreadableSampleError
@@ -38,7 +37,6 @@ class Records(Dataset):
         except OSError as error:
             raise RequestError(f"cannot read {shown(place)}: {error.strerror}") from error
         self._index_path = place.with_suffix(".idx")
-        self._walked = False
         found = self._found()
         if not found:
             raise RequestError(f"{shown(place)} holds no image of an identity: check --image-path")
@@ -57,13 +55,14 @@ class Records(Dataset):
         try:
             if _key(int(key)) != key:
                 raise ValueError
-            data = self._record(int(key))
+            data = self._file.data(self._index.span(int(key)))
             head = head_of(data, len(data))
             identity = head.identity
         except ValueError as error:
             raise UnreadableSampleError("is not in the training set") from error
         except DamagedError as error:
-            raise UnreadableSampleError(f"the record is damaged: {error}") from error
+            index = f"where {self._index_path.name} is wrong, without it the file is walked through"
+            raise UnreadableSampleError(f"the record is damaged: {error}; {index}") from error
         except OSError as error:
             raise UnreadableSampleError(f"cannot be read: {error.strerror}") from error
         if identity is None or _name(identity) != name:
@@ -82,7 +81,6 @@ class Records(Dataset):
             log.info("There is no %s: walking through %s", shown(self._index_path), shown(self.place))
         except (DamagedError, OSError) as error:
             log.warning("%s is damaged (%s): walking through %s", *map(shown, (self._index_path, error, self.place)))
-        self._walked = True
         try:
             self._index, by_ids = self._file.index()
             if by_ids:
@@ -152,33 +150,6 @@ class Records(Dataset):
     def _head(self, key: int) -> Head:
         """What stands before the image of a record."""
         return self._file.head(self._index.span(key))
-
-    def _record(self, key: int) -> bytes:
-        """The data of a record, put together; an index that leads astray is made again, once.
-
-        Opening looks at few of a million records, so that a line of it that is wrong shows here.
-        Threads that meet with it at once each make it, rather than wait: a lock could be forked while it is held.
-        """
-        index = self._index
-        try:
-            return self._file.data(index.span(key))
-        except DamagedError:
-            if not self._walked:
-                self._make_again()
-            if self._index is index:
-                raise
-        return self._file.data(self._index.span(key))
-
-    def _make_again(self) -> None:
-        """Take the offsets from the file itself, where it holds as many records as the index names."""
-        try:
-            offsets = self._file.walk()
-            if len(offsets) == len(self._index.offsets) and offsets != self._index.offsets:
-                log.warning("%s leads astray: walked through %s", shown(self._index_path), shown(self.place))
-                self._index = replace(self._index, offsets=offsets)
-        except DamagedError:
-            pass
-        self._walked = True
 
 
 def _name(label: int) -> str:

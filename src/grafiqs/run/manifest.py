@@ -92,8 +92,7 @@ class Manifest:
 
     def to_options(self, **others: Any) -> Options:
         """The options that made this run, with `others` that do not decide what it writes."""
-        lists = {name: tuple(value) for name, value in self.options.items() if isinstance(value, list)}
-        return Options(**{**self.options, **lists, **others})
+        return Options(**{**self.options, **others})
 
     def differences(self, other: Manifest) -> list[str]:
         """What differs between this run and the `other` asked for, a line each."""
