@@ -35,16 +35,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from grafiqs import devices, tuning
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.backbones.iresnet import IResNet
-from grafiqs.computer import Computed, Computer
-from grafiqs.demo.backbone import demo_backbone
-from grafiqs.demo.faces import Identity
+from grafiqs.compute import devices, tuning
+from grafiqs.compute.computer import Computed, Computer
+from grafiqs.demo.embedded import demo_backbone
+from grafiqs.demo.identity import Identity
+from grafiqs.disk import files
 from grafiqs.extract import extract_gradients
 from grafiqs.options.extract import Options
-from grafiqs.run import files
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ PARTS = ("gradients", "runs", "start", "memory", "names", "drawing")
 SCAN = """
 import sys
 from pathlib import Path
-from grafiqs.scan import scan
+from grafiqs.datasets.scan import scan
 dataset = scan(Path(sys.argv[1])) if sys.argv[1:] else None
 kept = [dataset.samples(identity) for identity in dataset.identities] if dataset else []
 """
@@ -385,7 +385,7 @@ def pipeline_alone(folder: Path, weights: Path, device: torch.device) -> list[Ro
             compile="off",
             quiet=True,
         )
-        with patch("grafiqs.preparation.Computer", Idle):
+        with patch("grafiqs.compute.preparation.Computer", Idle):
             seconds = timed(lambda: extract_gradients(options))  # noqa: B023
         what = f"reading{', writing' if dumps else ''} and book-keeping alone, {count} images"
         rows.append(Row(what, count / seconds, "images/s"))

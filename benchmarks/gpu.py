@@ -1,4 +1,4 @@
-"""Decide on a GPU: run its tests, then measure every choice that `grafiqs.tuning` and the code around it have made.
+"""Decide on a GPU: run its tests, then measure every choice of `grafiqs.compute.tuning` and around it.
 
     make gpu                                            (at most 8 minutes; writes gpu.json)
     python benchmarks/gpu.py --only batch --seconds 1800
@@ -39,12 +39,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from grafiqs import __version__, compiled, cuda, devices, tuning
+from grafiqs import __version__
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.iresnet import IResNet
-from grafiqs.computer import Computer
+from grafiqs.compute import compiled, cuda, devices, tuning
+from grafiqs.compute.computer import Computer
+from grafiqs.images.reading import THREADS, Reader, processes_for, read_ahead
 from grafiqs.images.tensors import normalise
-from grafiqs.reading import THREADS, Reader, processes_for, read_ahead
 
 ROOT = Path(__file__).resolve().parents[1]
 TIE = 1.03
@@ -62,7 +63,7 @@ class Row:
     """One measured figure; `value` is None if it could not be measured, and `note` says why.
 
     `choice` is what is decided, `way` one side of it, `now` whether it is that of the code. `constant` is the name that
-    such a figure has in `grafiqs.tuning`.
+    such a figure has in `grafiqs.compute.tuning`.
     """
 
     choice: str
@@ -269,7 +270,7 @@ def waiting() -> Iterator[Row]:
 
 def reading() -> Iterator[Row]:
     """How many processes decode images."""
-    from grafiqs.scan import scan
+    from grafiqs.datasets.scan import scan
 
     count = 6000
     with tempfile.TemporaryDirectory() as name:

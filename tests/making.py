@@ -22,7 +22,7 @@ from torch import nn
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.backbones.iresnet import IResNet
-from grafiqs.demo.faces import Identity
+from grafiqs.demo.identity import Identity
 from grafiqs.images.tensors import normalise, resized
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -23,21 +23,21 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from grafiqs import detector as detector_module
 from grafiqs import open_run
 from grafiqs.cli import main
-from grafiqs.cut import cut_out
-from grafiqs.detector import Detector
+from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.face import BOX, POINTS, Face
+from grafiqs.faces import detector as detector_module
+from grafiqs.faces.cut import cut_out
+from grafiqs.faces.detector import Detector
+from grafiqs.faces.face import BOX, POINTS, Face
+from grafiqs.faces.landmarks import Landmarks
+from grafiqs.faces.template import LANDMARKS, SIZE, landmarks, similarity
 from grafiqs.images.decoding import decode
-from grafiqs.landmarks import Landmarks
+from grafiqs.images.reading import Read, Reader, read_ahead
 from grafiqs.options.align import AlignOptions
 from grafiqs.options.extract import Options
-from grafiqs.reading import Read, Reader, read_ahead
-from grafiqs.scan import scan
 from grafiqs.select import select_subset
-from grafiqs.template import LANDMARKS, SIZE, landmarks, similarity
 from grafiqs.workers import processors
 from killing import ended
 from making import REAL, checked, grafiqs, picture, rows_of, sums_of, tree
@@ -1123,11 +1123,11 @@ def test_a_trial_runs_nothing_of_the_current_folder_and_minds_no_environment(tmp
         (hostile / f"{name}.py").write_text("open('canary', 'w').close()\n")
     model.write_bytes(YUNET.read_bytes() if YUNET.exists() else relu_model())
     script.write_text(
-        "import logging, sys, pathlib, grafiqs.detector, grafiqs.errors\n"
+        "import logging, sys, pathlib, grafiqs.faces.detector, grafiqs.errors\n"
         "logging.basicConfig()\n"
         "sys.path[:0] = ['', '.', sys.argv[2]]\n"
         "try:\n"
-        "    grafiqs.detector.Detector(pathlib.Path(sys.argv[1]))\n"
+        "    grafiqs.faces.detector.Detector(pathlib.Path(sys.argv[1]))\n"
         "    print('fine')\n"
         "except grafiqs.errors.RequestError:\n"
         "    print('refused')\n"

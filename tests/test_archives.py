@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from grafiqs.datasets.dataset import MAX_BYTES, Dataset
+from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats.dataset import MAX_BYTES, Dataset
 from grafiqs.options.extract import Options
-from grafiqs.scan import scan
 from grafiqs.select import select
 from writing import contents as outcome
 from writing import damaged, in_a_process

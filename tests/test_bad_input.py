@@ -31,8 +31,8 @@ from PIL import Image
 from torch import nn
 
 from grafiqs.cli import main
-from grafiqs.formats.dataset import MAX_BYTES
-from grafiqs.template import LANDMARKS
+from grafiqs.datasets.dataset import MAX_BYTES
+from grafiqs.faces.template import LANDMARKS
 from making import grafiqs, picture, random_network, tree
 
 Capture = pytest.CaptureFixture[str]

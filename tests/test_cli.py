@@ -17,8 +17,8 @@ import pytest
 import torch
 
 import grafiqs as grafiqs_package
-from grafiqs import computer
 from grafiqs.cli import main
+from grafiqs.compute import computer
 from grafiqs.gradients import gradients_and_features
 from grafiqs.options.extract import Options
 from grafiqs.options.field import flag

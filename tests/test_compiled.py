@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grafiqs import compiled, programs
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.iresnet import IResNet
-from grafiqs.compiled import CompileError
-from grafiqs.computer import Computer, Step
+from grafiqs.compute import compiled, programs
+from grafiqs.compute.compiled import CompileError
+from grafiqs.compute.computer import Computer, Step
 from grafiqs.gradients import gradient_scores
 from grafiqs.images.preprocessing import Preprocessing
 from grafiqs.images.tensors import normalise, resized

@@ -18,8 +18,8 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from grafiqs import RequestError, create_dataset_with_subset
 from grafiqs.cli import main
-from grafiqs.dataset import DATASET_TYPES
 from grafiqs.errors import UnreadableSampleError
+from grafiqs.guide import DATASET_TYPES
 from grafiqs.select import rank_identities
 from grafiqs.torch_dataset import FaceDataset
 from making import make_faces

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.cli import main
-from grafiqs.demo import backbone
+from grafiqs.demo import embedded
 from grafiqs.demo.degrade import Degradation
-from grafiqs.demo.faces import Identity
 from grafiqs.demo.first_run import PICTURE, best_and_worst, ranked
+from grafiqs.demo.identity import Identity
 from grafiqs.demo.plan import FACES, read_faces
 from grafiqs.errors import RequestError
 from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.images.tensors import normalise
-from grafiqs.results import open_run
+from grafiqs.run.results import open_run
 from making import grafiqs, tree, widths_of
 
 UNSEEN = 3
@@ -195,7 +195,7 @@ def test_damaged_faces_are_drawn_again(copied: Path, capsys: pytest.CaptureFixtu
 
 @pytest.fixture(scope="module")
 def network() -> Backbone:
-    return load_checkpoint(backbone.demo_backbone()).network
+    return load_checkpoint(embedded.demo_backbone()).network
 
 
 def inputs(faces: list[NDArray[np.uint8]]) -> torch.Tensor:
@@ -207,16 +207,16 @@ def block4_scores(network: Backbone, faces: list[NDArray[np.uint8]]) -> NDArray[
 
 
 def test_the_shipped_file_is_small_narrow_and_told_by_its_keys() -> None:
-    path = backbone.demo_backbone()
+    path = embedded.demo_backbone()
     assert path.stat().st_size <= 4_000_000
     checkpoint = load_checkpoint(path)
     assert (checkpoint.backbone, checkpoint.embedding_size) == ("iresnet18", 128)
     assert widths_of(checkpoint) == (16, 32, 64, 128)
-    assert checkpoint.sha256 == backbone.SHA256
+    assert checkpoint.sha256 == embedded.SHA256
 
 
 def test_the_model_card_is_about_the_shipped_file() -> None:
-    assert backbone.SHA256 in backbone.demo_backbone().with_name("MODEL_CARD.md").read_text()
+    assert embedded.SHA256 in embedded.demo_backbone().with_name("MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
@@ -224,15 +224,15 @@ def test_a_damaged_backbone_is_not_loaded(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "backbone.safetensors"
-    shutil.copy(backbone.demo_backbone(), copy)
+    shutil.copy(embedded.demo_backbone(), copy)
     data = bytearray(copy.read_bytes())
     data[len(data) // 2] ^= 1
     copy.write_bytes(data if damage == "changed" else data[:-1])
     if damage == "gone":
         copy.unlink()
-    monkeypatch.setattr(backbone, "__file__", str(tmp_path / "backbone.py"))
+    monkeypatch.setattr(embedded, "__file__", str(tmp_path / "backbone.py"))
     with pytest.raises(RequestError, match="install the package again"):
-        backbone.demo_backbone()
+        embedded.demo_backbone()
     assert main(["demo", "--output-dir", str(tmp_path / "out")]) == 2
     assert "install the package again" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

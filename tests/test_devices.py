@@ -21,8 +21,9 @@ import pytest
 import torch
 from torch import nn
 
-from grafiqs import Options, RequestError, cli, cuda, devices, extract, extract_gradients
+from grafiqs import Options, RequestError, cli, extract, extract_gradients
 from grafiqs.cli import main
+from grafiqs.compute import cuda, devices
 from making import tree
 
 CPU = torch.device("cpu")

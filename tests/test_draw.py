@@ -29,7 +29,7 @@ from PIL import Image
 from grafiqs import DrawOptions, RequestError, draw_faces
 from grafiqs.cli import main
 from grafiqs.demo.degrade import KINDS, Degradation
-from grafiqs.demo.faces import Identity
+from grafiqs.demo.identity import Identity
 from grafiqs.demo.plan import COLUMNS, draw_degradation, read_faces, sample_count
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.sheet import contact_sheet

@@ -11,7 +11,7 @@ import torch
 
 from grafiqs import load_checkpoint, open_run
 from grafiqs.cli import main
-from grafiqs.computer import Computer
+from grafiqs.compute.computer import Computer
 from grafiqs.errors import RequestError
 from grafiqs.images.tensors import normalise, read, resized
 from grafiqs.run.journal import Journal, Scored

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from grafiqs.demo import maps
 from grafiqs.demo.degrade import KINDS, YAW, Degradation, degrade
-from grafiqs.demo.faces import Identity
 from grafiqs.demo.head import Head, build_head
+from grafiqs.demo.identity import Identity
 from grafiqs.demo.render import render
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import BEARDS, FRAMES, HAIR_COLOURS, HAIR_STYLES, IRISES, Traits
 from grafiqs.errors import RequestError
-from grafiqs.template import LANDMARKS, SIZE
+from grafiqs.faces.template import LANDMARKS, SIZE
 
 Picture = NDArray[np.uint8]
 Places = NDArray[np.float64]
@@ -76,7 +76,7 @@ PROGRAM = """
 import hashlib, sys, cv2
 cv2.setNumThreads(int(sys.argv[1]))
 from grafiqs.demo.degrade import KINDS, Degradation
-from grafiqs.demo.faces import Identity
+from grafiqs.demo.identity import Identity
 digest = hashlib.sha256()
 for number in range(3):
     identity = Identity(6, number)

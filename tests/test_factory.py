@@ -23,10 +23,10 @@ from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
 from grafiqs.backbones.factory import ForeignBackbone
+from grafiqs.compute.probe import load_factory
 from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.images.preprocessing import Preprocessing
 from grafiqs.images.tensors import resized
-from grafiqs.probe import load_factory
 from making import make_faces, picture, recorded_statistics, tree
 from oracle import oracle_gradients
 from test_bad_input import Capture, refused, run, scores

@@ -1,6 +1,6 @@
 """What a GPU does: on one, where there is one (`-m gpu`), and its code with stand-ins on the CPU, everywhere.
 
-The stand-ins let `grafiqs.compiled` and `grafiqs.computer` take the way of a GPU with tensors of the CPU.
+The stand-ins let `grafiqs.compute` take the way of a GPU with tensors of the CPU.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from grafiqs import compiled, cuda, devices, programs, tuning
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.cli import main
-from grafiqs.computer import Computed, Computer
+from grafiqs.compute import compiled, cuda, devices, programs, tuning
+from grafiqs.compute.computer import Computed, Computer
+from grafiqs.compute.selfcheck import differences
 from grafiqs.images.tensors import resized
-from grafiqs.selfcheck import differences
 from making import NARROW, picture, random_network, recorded_statistics, tree
 from test_gradients import largest_difference
 
@@ -364,7 +364,7 @@ class OnGpu(Computer):
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[OnGpu]:
     """A GPU that is the CPU, for the command."""
-    monkeypatch.setattr("grafiqs.preparation.Computer", OnGpu)
+    monkeypatch.setattr("grafiqs.compute.preparation.Computer", OnGpu)
     monkeypatch.setattr(devices, "resolve", lambda *_: GPU)
     monkeypatch.setattr(devices, "environment", lambda _device: {"device": "cuda stand-in"})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))

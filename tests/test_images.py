@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from grafiqs.errors import UnreadableSampleError
+from grafiqs.faces.template import SIZE
 from grafiqs.images import decoding
 from grafiqs.images.decoding import decode
 from grafiqs.images.preprocessing import IMAGENET, Preprocessing
 from grafiqs.images.tensors import normalise, read, resized
-from grafiqs.template import SIZE
 from making import picture
 
 # The decoder warns of broken metadata; the command line keeps that quiet, and so do these tests.

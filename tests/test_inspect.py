@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from grafiqs import Options, inspect_dataset, inspect_report
-from grafiqs import likeness as measure
 from grafiqs.cli import main
+from grafiqs.faces import likeness as measure
 from grafiqs.inspect import Inspection
 from making import make_faces, picture, tree
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from grafiqs.datasets.dataset import Dataset
+from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.extract import extract_gradients
-from grafiqs.formats.dataset import Dataset
 from grafiqs.options.extract import Options
-from grafiqs.scan import scan
 from grafiqs.select import select
 from making import grafiqs
 from writing import contents as outcome

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from grafiqs import npy
+from grafiqs.disk import npy
 from grafiqs.errors import UnreadableSampleError
 
 NUMBERS = [

@@ -13,10 +13,10 @@ from torch.nn.utils import parametrizations, prune
 
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.factory import ForeignBackbone
-from grafiqs.computer import Computer
+from grafiqs.compute.computer import Computer
+from grafiqs.compute.precision import RoundedConv2d, rounded
+from grafiqs.compute.selfcheck import SCORES
 from grafiqs.images.tensors import resized
-from grafiqs.precision import RoundedConv2d, rounded
-from grafiqs.selfcheck import SCORES
 from making import picture, recorded_statistics
 
 pytestmark = pytest.mark.usefixtures("one_thread")

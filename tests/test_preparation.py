@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 import torch
 
-from grafiqs import compiled, devices, tuning
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.cli import main
-from grafiqs.compiled import CompileError, Program
-from grafiqs.computer import Computed, Computer
-from grafiqs.demo.backbone import demo_backbone
+from grafiqs.compute import compiled, devices, tuning
+from grafiqs.compute.compiled import CompileError, Program
+from grafiqs.compute.computer import Computed, Computer
+from grafiqs.compute.selfcheck import Differences, differences
+from grafiqs.demo.embedded import demo_backbone
 from grafiqs.images.decoding import decode
+from grafiqs.images.reading import Reader
 from grafiqs.images.tensors import normalise, resized
-from grafiqs.reading import Reader
-from grafiqs.selfcheck import Differences, differences
 from making import picture, random_network, recorded_statistics, tree
 from oracle import oracle_gradients
 
@@ -448,7 +448,7 @@ def test_the_first_batch_is_read_once_while_the_engine_is_chosen(
 
     monkeypatch.setattr(Reader, "__call__", counting)
     monkeypatch.setattr("grafiqs.extract.are_plainly_unaligned", lambda *_: False)
-    monkeypatch.setattr("grafiqs.preparation.Computer.was_compiled_before", lambda _self: False)
+    monkeypatch.setattr("grafiqs.compute.preparation.Computer.was_compiled_before", lambda _self: False)
     assert main([*command, "--compile", "auto", "--quiet", "--output-dir", str(tmp_path / "run")]) == 0
     assert len(seen) == len(set(seen)) > 0
 

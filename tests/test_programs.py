@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from grafiqs import programs
-from grafiqs.programs import NoFolderError
+from grafiqs.compute import programs
+from grafiqs.compute.programs import NoFolderError
 
 VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
 

@@ -18,10 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
+from grafiqs.datasets.folders import Files
+from grafiqs.datasets.scan import scan
 from grafiqs.errors import StoppedError, UnreadableSampleError
-from grafiqs.formats.folders import Files
-from grafiqs.reading import Read, Reader, processes_for, read_ahead
-from grafiqs.scan import scan
+from grafiqs.images.reading import Read, Reader, processes_for, read_ahead
 from grafiqs.workers import processors
 from making import make_faces
 
@@ -73,8 +73,8 @@ def test_reading_processes_do_not_outlive_a_killed_run(flawed: Path, tmp_path: P
     program = f"""
 import sys, time
 from pathlib import Path
-from grafiqs.reading import Reader, read_ahead
-from grafiqs.scan import scan
+from grafiqs.images.reading import Reader, read_ahead
+from grafiqs.datasets.scan import scan
 if __name__ == "__main__":
     reads = read_ahead(Reader(scan(Path({str(flawed)!r}))), ["ann/0.png"] * 1_000_000, 64, 2)
     next(reads)

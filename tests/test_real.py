@@ -25,11 +25,11 @@ from grafiqs import (
 )
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.cli import main
+from grafiqs.faces.likeness import edges, likeness
+from grafiqs.faces.template import LANDMARKS
 from grafiqs.images.decoding import decode
 from grafiqs.images.tensors import normalise, read, resized
-from grafiqs.likeness import edges, likeness
-from grafiqs.template import LANDMARKS
-from grafiqs.unaligned import are_plainly_unaligned
+from grafiqs.images.unaligned import are_plainly_unaligned
 from making import REAL, person, random_network
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real faces in {REAL}")

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grafiqs.datasets.dataset import Dataset
+from grafiqs.datasets.records import Records
+from grafiqs.datasets.shared_file import SharedFile
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats.dataset import Dataset
-from grafiqs.formats.records import Records
-from grafiqs.formats.shared_file import SharedFile
 from grafiqs.options.extract import Options
 from grafiqs.select import select_subset
 from writing import (

@@ -223,7 +223,7 @@ def test_a_layer_that_the_run_has_not_is_refused(finished: Path) -> None:
 
 def test_opening_loads_no_torch(finished: Path) -> None:
     code = (
-        "import sys, grafiqs.results; run = grafiqs.results.open_run(sys.argv[1]); "
+        "import sys, grafiqs.run.results; run = grafiqs.run.results.open_run(sys.argv[1]); "
         "print(run.gradients('block2')[0].shape, 'torch' in sys.modules, 'PIL' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code, finished], capture_output=True, text=True, check=True).stdout

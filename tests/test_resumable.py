@@ -19,7 +19,7 @@ import pytest
 
 from grafiqs.cli import main
 from grafiqs.demo.plan import FACES
-from grafiqs.run import inside
+from grafiqs.disk import inside
 from killing import begun, ended, events_of, exit_code, said_by, wait_for_lines
 from making import fill_disk_at, make_faces, tree
 

@@ -23,12 +23,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, MAX_BYTES, Dataset, is_sample
+from grafiqs.datasets.folders import read_file
+from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.extract import extract_gradients
-from grafiqs.formats.dataset import IMAGE_EXTENSIONS, MAX_BYTES, Dataset, is_sample
-from grafiqs.formats.folders import read_file
 from grafiqs.options.extract import Options
-from grafiqs.scan import scan
 from grafiqs.select import select
 from test_archives import contents, tarred, zipped
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, Sample
+from grafiqs.datasets.scan import scan
+from grafiqs.disk.names import EXTENSIONS, in_order, without_extension
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset, Sample
-from grafiqs.names import EXTENSIONS, in_order, without_extension
 from grafiqs.options.extract import Options
 from grafiqs.run.tree import GradientTree
-from grafiqs.scan import scan
 from grafiqs.select import Subset, draw_samples, rank_identities, report, select, select_subset
 
 NAMES = st.text(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from grafiqs.template import LANDMARKS, SIZE, similarity
+from grafiqs.faces.template import LANDMARKS, SIZE, similarity
 
 Points = NDArray[np.float64]
 

@@ -160,7 +160,7 @@ LIBRARY = """
 import json, sys
 from pathlib import Path
 import grafiqs
-from grafiqs.scan import scan
+from grafiqs.datasets.scan import scan
 
 nowhere = Path("/nowhere")
 said = {}

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from grafiqs.datasets import pickled, verification
+from grafiqs.datasets.dataset import Pair
+from grafiqs.datasets.verification import VerificationSet
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.formats import pickled, verification
-from grafiqs.formats.dataset import Pair
-from grafiqs.formats.verification import VerificationSet
 from writing import contents, damaged, in_a_process, python2, python3, truncated
 
 IMAGES = [b"\xff\xd8 'a' \"\n", b"", bytes(range(256)) * 2, b"\x89PNG\r\n\x1a\n", b"a", b"a"]

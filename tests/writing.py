@@ -19,8 +19,8 @@ from unittest import mock
 
 import numpy as np
 
+from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.scan import scan
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 

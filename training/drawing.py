@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from grafiqs.demo.degrade import Degradation
-from grafiqs.demo.faces import Identity
+from grafiqs.demo.identity import Identity
+from grafiqs.faces.template import SIZE
 from grafiqs.options.draw import DrawOptions
-from grafiqs.template import SIZE
 
 DEMO_SEED, TRAINING_SEED, EVALUATION_SEED = DrawOptions.seed, 1, 2
 """Whose identities are whose: another seed draws other people."""

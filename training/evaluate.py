@@ -24,10 +24,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drawing import EVALUATION_SEED, Request, draw, positive
-from grafiqs import RequestError, devices
+from grafiqs import RequestError
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
+from grafiqs.compute import devices
 from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.images.tensors import normalise

@@ -25,14 +25,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drawing import DEMO_SEED, EVALUATION_SEED, TRAINING_SEED, draw, positive
-from grafiqs import RequestError, devices, tuning
+from grafiqs import RequestError
 from grafiqs.backbones.catalogue import DEPTHS
 from grafiqs.backbones.iresnet import IResNet
-from grafiqs.demo.faces import Identity
+from grafiqs.compute import devices, tuning
+from grafiqs.compute.seeds import set_seeds
+from grafiqs.demo.identity import Identity
+from grafiqs.disk import files
+from grafiqs.faces.template import SIZE
 from grafiqs.images.tensors import normalise
-from grafiqs.run import files
-from grafiqs.seeds import set_seeds
-from grafiqs.template import SIZE
 from grafiqs.workers import processors
 
 WIDTHS = (16, 32, 64, 128)

@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
     from grafiqs.align import align_faces as align_faces
     from grafiqs.backbones.checkpoint import load_checkpoint as load_checkpoint
-    from grafiqs.dataset import create_dataset_with_subset as create_dataset_with_subset
-    from grafiqs.demo.backbone import demo_backbone as demo_backbone
     from grafiqs.demo.draw import draw_faces as draw_faces
+    from grafiqs.demo.embedded import demo_backbone as demo_backbone
     from grafiqs.errors import RequestError as RequestError
     from grafiqs.errors import StoppedError as StoppedError
     from grafiqs.extract import extract_gradients as extract_gradients
     from grafiqs.gradients import gradient_scores as gradient_scores
     from grafiqs.gradients import image_gradients as image_gradients
+    from grafiqs.guide import create_dataset_with_subset as create_dataset_with_subset
     from grafiqs.inspect import inspect_dataset as inspect_dataset
     from grafiqs.options.align import AlignOptions as AlignOptions
     from grafiqs.options.draw import DrawOptions as DrawOptions
     from grafiqs.options.extract import Options as Options
-    from grafiqs.results import open_run as open_run
+    from grafiqs.run.results import open_run as open_run
     from grafiqs.select import open_dataset as open_dataset
     from grafiqs.select import select_subset as select_subset
     from grafiqs.verify import verify_run as verify_run

@@ -13,26 +13,27 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 
-from grafiqs.cut import cut_out
-from grafiqs.detector import Detector
+from grafiqs.datasets.dataset import Dataset, Sample
+from grafiqs.disk import inside
+from grafiqs.disk.names import shown
+from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.face import Faces
-from grafiqs.formats.dataset import Dataset, Sample
+from grafiqs.faces.cut import cut_out
+from grafiqs.faces.detector import Detector
+from grafiqs.faces.face import Faces
+from grafiqs.faces.landmarks import Landmarks
+from grafiqs.faces.opencv import one_thread, opencv_version
+from grafiqs.faces.template import landmarks
 from grafiqs.images.decoding import decode
-from grafiqs.landmarks import Landmarks
-from grafiqs.names import shown
-from grafiqs.opencv import one_thread, opencv_version
 from grafiqs.options.align import AlignOptions
 from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.subset import SubsetOptions
 from grafiqs.progress import progress_bar
-from grafiqs.run import aligned, inside
+from grafiqs.run import aligned
 from grafiqs.run.aligned import Alignment, AlignmentFolder
 from grafiqs.run.journal import Aligned, Failed
-from grafiqs.run.output import Output
 from grafiqs.run.tables import FACES, FAILURES
 from grafiqs.select import Subset, left_out, open_dataset, select
-from grafiqs.template import landmarks
 from grafiqs.workers import processors
 from grafiqs.workers.ahead import mapped
 

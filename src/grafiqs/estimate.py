@@ -11,12 +11,12 @@ from contextlib import closing, nullcontext
 from itertools import count, cycle, islice
 from pathlib import Path
 
-from grafiqs.computer import Computer
-from grafiqs.opencv import one_thread
+from grafiqs.compute.computer import Computer
+from grafiqs.compute.preparation import Ready, Task, build, prove
+from grafiqs.faces.opencv import one_thread
+from grafiqs.images.reading import Reader, processes_for, read_ahead
 from grafiqs.pipeline import computed_batches
-from grafiqs.preparation import Ready, Task, build, prove
 from grafiqs.progress import duration
-from grafiqs.reading import Reader, processes_for, read_ahead
 from grafiqs.run.manifest import Manifest
 
 log = logging.getLogger(__name__)

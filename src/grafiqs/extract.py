@@ -12,28 +12,28 @@ from typing import Any
 
 import torch
 
-from grafiqs import devices
 from grafiqs.backbones.weights import check_file
+from grafiqs.compute import devices
+from grafiqs.compute.network import layers_of, load_network
+from grafiqs.compute.preparation import Ready, Task, build, choose, prove
+from grafiqs.compute.seeds import set_seeds
+from grafiqs.datasets.dataset import Dataset
+from grafiqs.disk.names import shown
 from grafiqs.errors import StoppedError, first_line
 from grafiqs.estimate import log_estimate
-from grafiqs.face import Faces
-from grafiqs.formats.dataset import Dataset
-from grafiqs.names import shown
-from grafiqs.network import layers_of, load_network
-from grafiqs.opencv import need_opencv, one_thread
+from grafiqs.faces.face import Faces
+from grafiqs.faces.opencv import need_opencv, one_thread
+from grafiqs.images.reading import Reader
+from grafiqs.images.unaligned import are_plainly_unaligned
 from grafiqs.options.extract import Options
 from grafiqs.pipeline import ChangedImageError, outcomes
-from grafiqs.preparation import Ready, Task, build, choose, prove
 from grafiqs.progress import duration, progress_bar
-from grafiqs.reading import Reader
 from grafiqs.run import manifest as manifests
 from grafiqs.run.finished import SCORES, Counts
 from grafiqs.run.folder import RunFolder, output_of
 from grafiqs.run.manifest import METHOD, Manifest
 from grafiqs.run.tables import FAILURES
-from grafiqs.seeds import set_seeds
 from grafiqs.select import Subset, open_dataset, select_subset
-from grafiqs.unaligned import are_plainly_unaligned
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _faces(options: Options) -> Faces | None:
     if options.align is None:
         return None
     need_opencv("--align")
-    from grafiqs.detector import Detector  # loads OpenCV
+    from grafiqs.faces.detector import Detector  # loads OpenCV
 
     return Detector(options.align)
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.datasets.dataset import Dataset
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.formats.dataset import Dataset
+from grafiqs.faces.likeness import ALIGNED, Likeness, edges
+from grafiqs.faces.template import SIZE
 from grafiqs.images.decoding import picture
-from grafiqs.likeness import ALIGNED, Likeness, edges
 from grafiqs.options.extract import Options
 from grafiqs.progress import progress_bar
 from grafiqs.select import left_out, open_dataset
-from grafiqs.template import SIZE
 from grafiqs.workers import processors
 from grafiqs.workers.ahead import mapped
 
@@ -40,8 +40,8 @@ class Inspection:
     `counts` are the samples of each identity; `unreadable` has the reason for each location that cannot be read.
     `within` and `across` are groups of locations whose images, decoded to RGB, have the same pixels: within one
     identity, and where they are of more than one. `sizes` (width x height, upright), `formats` and `modes` count
-    readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.likeness`), None when
-    there are too few.
+    readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.faces.likeness`), None
+    when there are too few.
     """
 
     dataset: Dataset

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator
 
+from grafiqs.disk.names import shown
+from grafiqs.faces.likeness import ALIGNED, IDENTITIES, IMAGES
 from grafiqs.inspect import CROP, Inspection
-from grafiqs.likeness import ALIGNED, IDENTITIES, IMAGES
-from grafiqs.names import shown
 from grafiqs.select import UNNAMED
 
 _LISTED = 10

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from grafiqs.computer import Computed, Computer
+from grafiqs.compute.computer import Computed, Computer
+from grafiqs.compute.preparation import Batch
+from grafiqs.disk.names import shown
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.names import shown
-from grafiqs.preparation import Batch
-from grafiqs.reading import THREADS, Read, Reader, processes_for, read_ahead
+from grafiqs.images.reading import THREADS, Read, Reader, processes_for, read_ahead
 from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.tree import UnwritableNameError

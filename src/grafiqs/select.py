@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, Pair, Sample
+from grafiqs.datasets.scan import scan
+from grafiqs.disk.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import IMAGE_EXTENSIONS, Dataset, Pair, Sample
-from grafiqs.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
 from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.subset import SubsetOptions
-from grafiqs.scan import scan
 
 log = logging.getLogger(__name__)
 

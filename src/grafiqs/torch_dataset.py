@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from grafiqs.datasets.dataset import Pair, Sample
+from grafiqs.disk.names import shown
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.formats.dataset import Pair, Sample
-from grafiqs.names import shown
 from grafiqs.select import Subset
 
 

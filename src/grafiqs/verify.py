@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from grafiqs.datasets.dataset import Dataset
+from grafiqs.datasets.lists import ListedFiles
+from grafiqs.disk import files
+from grafiqs.disk.names import shown
+from grafiqs.disk.output import LOCK
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
-from grafiqs.formats.dataset import Dataset
-from grafiqs.formats.lists import ListedFiles
-from grafiqs.names import shown
 from grafiqs.options.subset import SubsetOptions
 from grafiqs.progress import progress_bar
-from grafiqs.run import aligned, files, finished, sums
+from grafiqs.run import aligned, finished, sums
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Outcome, Scored
 from grafiqs.run.manifest import Manifest, subset_differences
-from grafiqs.run.output import LOCK
 from grafiqs.run.tables import FAILURES, IMAGE_SUMS, SUMS
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset, open_dataset, select

@@ -15,9 +15,9 @@ from grafiqs.backbones.backbone import Backbone, Norms, observed
 from grafiqs.backbones.catalogue import BACKBONES, Family, family_of
 from grafiqs.backbones.families import BUILDERS, Builder
 from grafiqs.backbones.weights import first, fitted, read_weights
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.images.preprocessing import Preprocessing
-from grafiqs.names import shown
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from grafiqs.backbones.catalogue import FAMILIES, LAYERS, Family, published
+from grafiqs.disk.names import shown
 from grafiqs.images.preprocessing import Preprocessing
-from grafiqs.names import shown
 
 _WIDTH = 14
 """Of the first column."""

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.weights import first, fitted, read_weights
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.names import shown
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.names import shown
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:

@@ -39,7 +39,7 @@ def _begin() -> None:
     for number in (_signal.SIGINT, _signal.SIGTERM):
         if _signal.getsignal(number) != _signal.SIG_IGN:  # as under nohup
             _signal.signal(number, _signal.SIG_DFL)
-    from grafiqs.utf8 import in_utf8
+    from grafiqs.disk.utf8 import in_utf8
 
     in_utf8()
     _fill_closed()

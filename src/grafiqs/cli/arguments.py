@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from grafiqs.cli.terminal import say, warn
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.names import shown
 from grafiqs.options.field import flag, readers, written
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from grafiqs.cli.arguments import CODES, Parser, Work
 from grafiqs.cli.terminal import log_to_terminal, write
-from grafiqs.names import encoded
+from grafiqs.disk.names import encoded
 from grafiqs.options.field import path
 
 _EXAMPLES = """

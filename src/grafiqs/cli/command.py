@@ -10,8 +10,8 @@ from importlib import import_module
 from grafiqs import __version__
 from grafiqs.cli.arguments import ABOUT, CODES, Parser, Work
 from grafiqs.cli.terminal import log, log_to_terminal, silence
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, StoppedError
-from grafiqs.names import shown
 from grafiqs.signals import Signals
 
 _VERBS = {

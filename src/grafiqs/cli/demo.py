@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from grafiqs.cli.arguments import CODES, Parser, Work
-from grafiqs.opencv import need_opencv
+from grafiqs.faces.opencv import need_opencv
 from grafiqs.options.field import path
 
 _EXAMPLES = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from grafiqs.cli.arguments import CODES, Parser, Work, options_of
-from grafiqs.opencv import need_opencv
+from grafiqs.faces.opencv import need_opencv
 from grafiqs.options.draw import DrawOptions
 
 _EXAMPLES = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from grafiqs.cli.arguments import ABOUT, CODES, Parser, Work, options_of
-from grafiqs.opencv import need_opencv
+from grafiqs.faces.opencv import need_opencv
 from grafiqs.options.extract import Options
 
 _EXAMPLES = """
@@ -42,7 +42,7 @@ def prepare(command: Namespace) -> Work:
     options = options_of(Options, command)
     if options.align is not None:
         need_opencv("--align")
-    from grafiqs import devices
+    from grafiqs.compute import devices
     from grafiqs.extract import extract_gradients  # loads torch
 
     def work() -> int:

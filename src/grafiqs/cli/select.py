@@ -9,8 +9,8 @@ from pathlib import Path
 
 from grafiqs.cli.arguments import Parser, Work, options_of
 from grafiqs.cli.terminal import log_to_terminal, write
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.names import shown
 from grafiqs.options.field import path
 from grafiqs.options.subset import SubsetOptions
 
@@ -38,7 +38,7 @@ def fill(parser: Parser) -> None:
 def prepare(command: Namespace) -> Work:
     """Load what the verb needs; what is returned does its work, and says the exit code."""
     options = options_of(SubsetOptions, command)
-    from grafiqs.run.files import whole
+    from grafiqs.disk.files import whole
     from grafiqs.run.tables import subset_csv
     from grafiqs.select import select_subset
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.errors import RequestError
-from grafiqs.template import LANDMARKS
+from grafiqs.faces.template import LANDMARKS
 
 Picture = NDArray[np.uint8]
 

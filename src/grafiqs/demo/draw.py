@@ -15,7 +15,7 @@ import cv2
 from PIL import Image
 
 from grafiqs.demo import sheet
-from grafiqs.demo.faces import Identity
+from grafiqs.demo.identity import Identity
 from grafiqs.demo.plan import (
     FACES,
     draw_degradation,
@@ -26,15 +26,15 @@ from grafiqs.demo.plan import (
     sample_count,
     sample_name,
 )
+from grafiqs.disk import inside
+from grafiqs.disk.inside import PART
+from grafiqs.disk.names import shown
+from grafiqs.disk.output import LOCK, Output
 from grafiqs.errors import RequestError, StoppedError
-from grafiqs.names import shown
+from grafiqs.faces.template import SIZE
 from grafiqs.options.draw import DrawOptions
 from grafiqs.progress import progress_bar
-from grafiqs.run import inside
-from grafiqs.run.inside import PART
-from grafiqs.run.output import LOCK, Output
 from grafiqs.run.resumable import Resumable
-from grafiqs.template import SIZE
 from grafiqs.workers import processors
 from grafiqs.workers.processes import Processes, stopping
 

@@ -14,20 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.demo import sheet
-from grafiqs.demo.backbone import demo_backbone
 from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.demo.draw import draw_faces
+from grafiqs.demo.embedded import demo_backbone
 from grafiqs.demo.plan import FACES, read_faces
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.extract import Summary, extract_gradients
-from grafiqs.names import shown
+from grafiqs.faces.template import SIZE
 from grafiqs.options.draw import DrawOptions
 from grafiqs.options.extract import Options
 from grafiqs.progress import duration
-from grafiqs.results import Gradients, Run, open_run
 from grafiqs.run.finished import SCORES
+from grafiqs.run.results import Gradients, Run, open_run
 from grafiqs.run.tables import FAILURES
-from grafiqs.template import SIZE
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from grafiqs.demo.degrade import KINDS, Degradation
-from grafiqs.demo.faces import Identity
+from grafiqs.demo.identity import Identity
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
 from grafiqs.options.draw import DrawOptions

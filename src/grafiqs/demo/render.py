@@ -11,7 +11,7 @@ from grafiqs.demo.head import Head
 from grafiqs.demo.maps import BOTTOM, FRONT, HEIGHT, SPAN, TOP, WIDTH, Map, linear, single
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
-from grafiqs.template import SIZE, similarity
+from grafiqs.faces.template import SIZE, similarity
 
 FINE = 136  # rays a side
 COARSE = FINE // 8

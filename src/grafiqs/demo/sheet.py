@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from grafiqs.demo.degrade import Degradation
 from grafiqs.demo.plan import draw_degradation, face_path, sample_count
+from grafiqs.disk.files import whole
+from grafiqs.disk.names import shown
 from grafiqs.errors import StoppedError
-from grafiqs.names import shown
+from grafiqs.faces.template import SIZE
 from grafiqs.options.draw import DrawOptions
-from grafiqs.run.files import whole
-from grafiqs.template import SIZE
 
 Picture = NDArray[np.uint8]
 

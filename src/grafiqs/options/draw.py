@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.names import shown
 from grafiqs.options.field import SEED, option, settle
 
 MAX_FACES = 10_000_000

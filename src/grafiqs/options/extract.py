@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from grafiqs.backbones.catalogue import BACKBONES, LAYERS, NORMS
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.names import shown
 from grafiqs.options.field import SIZE, flag, option, written
 from grafiqs.options.subset import SubsetOptions
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from grafiqs.disk.names import shown
+from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
-from grafiqs.names import shown
-from grafiqs.utf8 import need_utf8
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

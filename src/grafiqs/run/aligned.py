@@ -10,18 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from grafiqs.datasets.dataset import Sample
+from grafiqs.disk import files, inside
+from grafiqs.disk.names import shown
+from grafiqs.disk.output import LOCK, Output
+from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import Sample
-from grafiqs.names import shown
-from grafiqs.run import files, inside, sums, tables
 from grafiqs.run import journal as journals
+from grafiqs.run import sums, tables
 from grafiqs.run.journal import Aligned, Journal
 from grafiqs.run.manifest import compared, documented_subset, subset_differences, subset_document
-from grafiqs.run.output import LOCK, Output
 from grafiqs.run.resumable import Journaled
 from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, sums_table
 from grafiqs.select import Subset
-from grafiqs.utf8 import need_utf8
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from grafiqs import npy
-from grafiqs.formats.dataset import Sample
-from grafiqs.names import encoded, shown
-from grafiqs.run import files, sums, tables
+from grafiqs.datasets.dataset import Sample
+from grafiqs.disk import files, npy
+from grafiqs.disk.names import encoded, shown
+from grafiqs.run import sums, tables
 from grafiqs.run.journal import NAME as JOURNAL
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from grafiqs.disk.names import shown
+from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError
-from grafiqs.names import shown
 from grafiqs.run import finished, tables
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed, Journal, Outcome, Scored
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.output import Output
 from grafiqs.run.resumable import Journaled
 
 log = logging.getLogger(__name__)

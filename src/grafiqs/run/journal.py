@@ -20,7 +20,7 @@ from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 
-from grafiqs.run import inside
+from grafiqs.disk import inside
 
 NAME = "progress.jsonl"
 
@@ -29,8 +29,8 @@ NAME = "progress.jsonl"
 class Scored:
     """A sample that is done: its scores and the checksums of its gradient files, in the order of the layers.
 
-    `face` is the row of the face that it was aligned by, in `grafiqs.face.Face`'s order, or empty; `embedding` the
-    bytes of its float32 numbers in base64, or empty.
+    `face` is the row of the face that it was aligned by, in the order of `grafiqs.faces.face.Face`, or empty;
+    `embedding` the bytes of its float32 numbers in base64, or empty.
     """
 
     index: int

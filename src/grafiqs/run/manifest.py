@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, get_origin, get_type_hints
 
 from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.datasets.dataset import Sample
+from grafiqs.disk import files
+from grafiqs.disk.names import shown
+from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
-from grafiqs.formats.dataset import Sample
-from grafiqs.names import shown
 from grafiqs.options.extract import DECIDING, Options
-from grafiqs.run import files
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
-from grafiqs.utf8 import need_utf8
 
 NAME = "manifest.json"
 FORMAT = 6

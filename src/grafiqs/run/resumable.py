@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Self, TypeVar
 
+from grafiqs.disk import inside
+from grafiqs.disk.names import shown
+from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError, StoppedError
-from grafiqs.names import shown
-from grafiqs.run import inside
 from grafiqs.run.journal import Done, Journal
-from grafiqs.run.output import Output
 
 Stated = TypeVar("Stated")
 """What the manifest of a folder states: what a command is to make of it."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from grafiqs.names import encoded
-from grafiqs.run import files
+from grafiqs.disk import files
+from grafiqs.disk.names import encoded
 
 # Two spaces stand before the path, and a backslash before the checksum if the path is escaped.
 _ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"))

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
-from grafiqs.face import BOX, POINTS
-from grafiqs.formats.dataset import Sample
-from grafiqs.names import encoded
-from grafiqs.run import files, inside, sums
+from grafiqs.datasets.dataset import Sample
+from grafiqs.disk import files, inside
+from grafiqs.disk.names import encoded
+from grafiqs.faces.face import BOX, POINTS
+from grafiqs.run import sums
 from grafiqs.run.journal import Aligned, Failed, Scored
 from grafiqs.select import Subset
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from grafiqs import npy
+from grafiqs.datasets.dataset import Sample
+from grafiqs.disk import files, inside, npy
+from grafiqs.disk.names import GRADIENT, shown
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.formats.dataset import Sample
-from grafiqs.names import GRADIENT, shown
-from grafiqs.run import files, inside
 
 
 class UnwritableNameError(Exception):

@@ -1,0 +1,69 @@
+"""The network that options ask for, the input that it is given, and the layers at which it has gradients."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
+from grafiqs.backbones.weights import check_file
+from grafiqs.compute.probe import load_factory
+from grafiqs.disk.names import shown
+from grafiqs.errors import RequestError
+from grafiqs.images.preprocessing import USUAL
+from grafiqs.options.extract import Options
+
+log = logging.getLogger(__name__)
+
+
+def load_network(options: Options) -> Checkpoint:
+    """The network that `options` ask for, and the input that it is to be given; logs both.
+
+    Raises RequestError when there is no such network.
+    """
+    checkpoint = _factory(options) if options.is_factory else _known(options)
+    log.info(
+        "Backbone: %s from %s (SHA-256 %s)",
+        *(shown(checkpoint.backbone), shown(checkpoint.path or "its own weights"), checkpoint.sha256),
+    )
+    return checkpoint
+
+
+def _known(options: Options) -> Checkpoint:
+    checkpoint = load_checkpoint(check_file(options.weights), options.backbone)
+    preprocessing = checkpoint.preprocessing.changed(options.channel_order, options.mean, options.std)
+    if preprocessing != checkpoint.preprocessing:
+        log.warning(
+            "warning: %s is known to expect %s, and is given another input, as asked for",
+            *(checkpoint.backbone, checkpoint.preprocessing),
+        )
+    return replace(checkpoint, preprocessing=preprocessing)
+
+
+def _factory(options: Options) -> Checkpoint:
+    own = replace(USUAL, size=options.input_size or USUAL.size)
+    preprocessing = own.changed(options.channel_order, options.mean, options.std)
+    return load_factory(
+        str(options.backbone), options.blocks, options.weights, preprocessing, options.layers, options.norms
+    )
+
+
+def layers_of(options: Options, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The layers of a run: those that were asked for, or all that have a gradient; logs which have none.
+
+    Raises RequestError when one that was asked for has none.
+    """
+    log.info("Statistics: %s", checkpoint.norms.said(options.norms))
+    reached = checkpoint.norms.layers[options.norms]
+    asked = options.layers or reached
+    more = " (--norms all takes more of them)" if reached != checkpoint.norms.layers["all"] else ""
+    without = ", ".join(layer for layer in options.layers or LAYERS if layer not in reached)
+    if without and options.layers:
+        raise RequestError(
+            f"no BatchNorm2d that counts comes after {without} in {shown(checkpoint.backbone)}: there is no gradient; "
+            f"give --layers {','.join(reached)}{more}"
+        )
+    if without:
+        log.info("Layers: %s; no BatchNorm2d that counts comes after %s%s", ", ".join(asked), without, more)
+    return asked

@@ -1,0 +1,94 @@
+"""What every data set gives, whatever it lies in: names at hand, and the bytes of a sample when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from grafiqs.disk.names import extension
+
+IMAGE_EXTENSIONS = frozenset(
+    ("avif", "bmp", "gif", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
+)
+"""The file extensions that make a file a sample, in lower case; files are matched in either case."""
+
+MAX_BYTES = 2**28
+"""A sample with more bytes is refused before it is read."""
+
+MAX_PATH = 4096
+"""A path with more characters is no sample's: no file system takes it."""
+
+APPLE = "__MACOSX"
+"""A folder that macOS puts into every .zip, beside what was packed: no identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image: its identity, its name, unique within the identity, and its POSIX path relative to the data set."""
+
+    identity: str
+    name: str
+    location: str
+
+
+class Pair(NamedTuple):
+    """Two samples that a data set wants compared, by location, and whether they are of the same identity."""
+
+    first: str
+    second: str
+    same: bool
+
+
+class Readable(Protocol):
+    """What gives the bytes of samples, from several threads and forked processes at once. It can be pickled."""
+
+    def read(self, location: str) -> bytes:
+        """The encoded image, as it is stored. Raises UnreadableSampleError, with the reason."""
+        ...
+
+    def reading(self) -> Readable:
+        """What reads the same in another process, with as little to send there as can be."""
+        return self
+
+
+class Dataset(Readable, Protocol):
+    """A face data set: identities, their samples, and what each sample holds.
+
+    `place` is the file or folder it was opened from; `form` what it is, in words; `root` what locations are
+    relative to, for people. `identities` are in code-point order of their NFC names, or the one unnamed identity ("").
+    `ignored` counts images that belong to no identity.
+    """
+
+    form: str
+    place: Path
+    identities: tuple[str, ...]
+    ignored: int = 0
+    pairs: Sequence[Pair] = ()
+
+    @property
+    def root(self) -> Path:
+        """What a location is relative to."""
+        return self.place
+
+    def samples(self, identity: str) -> tuple[str, ...]:
+        """The samples of one identity: POSIX paths inside it, in code-point order (NFC).
+
+        Raises RequestError when they cannot be listed.
+        """
+        ...
+
+    def location(self, identity: str, path: str) -> str:
+        """Where a sample lies: a POSIX path relative to the data set."""
+        return f"{identity}/{path}" if identity else path
+
+
+def too_large(size: int) -> str:
+    """Why a sample of so many bytes is not read."""
+    return f"the file has {size:,} bytes, more than {MAX_BYTES:,}"
+
+
+def is_sample(path: str, extensions: frozenset[str]) -> bool:
+    """Whether a POSIX path names an image by its extension, and leads through nothing hidden."""
+    return extension(path) in extensions and not path.startswith(".") and "/." not in path

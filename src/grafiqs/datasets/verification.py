@@ -1,0 +1,95 @@
+"""insightface's verification sets: a pickle of encoded images, two for each pair, and of who is the same person."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from grafiqs.datasets import pickled
+from grafiqs.datasets.dataset import MAX_BYTES, Dataset, Pair, too_large
+from grafiqs.disk.names import in_order, shown
+from grafiqs.errors import RequestError, UnreadableSampleError
+
+
+class VerificationSet(Dataset):
+    """A verification set: one unnamed identity, its samples the places of the images, as six digits; and its pairs.
+
+    Images 0 and 1 are the first pair, 2 and 3 the second, and so on.
+    Raises RequestError when the file is no such pickle, or holds anything else.
+    """
+
+    form = "verification set"
+    identities = ("",)
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._images, same = _content(place)
+        names = [_name(number) for number in range(len(self._images))]
+        self.pairs = tuple(map(Pair, names[::2], names[1::2], same))
+
+    def samples(self, identity: str) -> tuple[str, ...]:  # noqa: ARG002 - there is one only
+        """The places of the images, as six digits."""
+        return in_order(map(_name, range(len(self._images))))
+
+    def read(self, location: str) -> bytes:
+        """The encoded image. Raises UnreadableSampleError, with the reason."""
+        if not location.isdecimal() or int(location) >= len(self._images) or _name(int(location)) != location:
+            raise UnreadableSampleError("is not in the verification set")
+        image = _image(self._images[int(location)])
+        if image is None:
+            raise UnreadableSampleError("holds no bytes of an image")
+        if len(image) > MAX_BYTES:
+            raise UnreadableSampleError(too_large(len(image)))
+        return image
+
+    def __reduce__(self) -> tuple[type[VerificationSet], tuple[Path]]:
+        return VerificationSet, (self.place,)
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}"
+
+
+def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
+    """The images and, for each pair of them, whether both are of the same identity."""
+    try:
+        data = place.read_bytes()
+    except OSError as error:
+        raise RequestError(f"cannot read {shown(place)}: {error.strerror}") from error
+    try:
+        content = pickled.load(data)
+        images, same = content
+        if not isinstance(images, list | tuple):
+            raise pickle.UnpicklingError(f"its images are of type {type(images).__name__} instead of a list")
+        answers = list(map(bool, same.values() if isinstance(same, pickled.Array) else map(_number, same)))
+    except pickled.RefusedError as error:
+        raise RequestError(
+            f"{shown(place)} was not opened further: it names {shown(str(error)[:200])}, and nothing but lists, bytes, "
+            "numbers and plain arrays belongs in a verification set; what else it holds could run code"
+        ) from error
+    except Exception as error:  # hostile data make an unpickler fail in every way there is
+        reason = shown(" ".join(str(error)[:200].split())) or type(error).__name__
+        raise RequestError(
+            f"{shown(place)} is no verification set, a pickle of images and pairs ({reason}): get the file again, or "
+            "write it as insightface does"
+        ) from error
+    if len(images) != 2 * len(answers) or not images:
+        raise RequestError(
+            f"{shown(place)} holds {len(images)} images for {len(answers)} pairs, instead of two for each"
+        )
+    return images, answers
+
+
+def _image(value: Any) -> bytes | None:
+    """The bytes of one image, as the different writers have stored them."""
+    if isinstance(value, pickled.Array):
+        return value.row_of_bytes()
+    return value if isinstance(value, bytes) else None
+
+
+def _number(value: Any) -> int | float:
+    if not isinstance(value, int | float):
+        raise pickle.UnpicklingError(f"a {type(value).__name__} stands where the pairs are said to be the same or not")
+    return value

@@ -1,0 +1,140 @@
+"""What lies inside a folder that a command fills: no link is followed there, and nothing but plain files is opened.
+
+Whoever may write to the folder could else lead a command to files elsewhere. Paths are POSIX paths relative to `root`,
+which itself may be a link. Files appear whole or not at all: they are written under `.part`, and then renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from grafiqs.disk.names import shown
+
+PART = ".part"
+"""What the name of a file ends with until it is whole."""
+
+NAME_ERRORS = frozenset((errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL))
+"""What the file system says when one name is the trouble and others will do."""
+
+_BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+@contextmanager
+def whole(root: Path, path: str) -> Iterator[IO[bytes]]:
+    """A file to write to, which appears under its name only when the block ends well; its folders are made."""
+    with _folder(root, path, make=True) as (folder, name):
+        part = name + PART
+        _unlink(part, folder)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
+        try:
+            with open(descriptor, "wb") as file:
+                yield file
+            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            _unlink(part, folder)
+            raise
+
+
+def opened(root: Path, path: str, append: bool = False) -> IO[bytes]:
+    """A plain file, to be read, or read and appended to, unbuffered, and made if there is none.
+
+    Raises OSError for anything else, without waiting for it.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT if append else os.O_RDONLY
+    with _folder(root, path) as (folder, name), _named(path, name, folder):
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return open(descriptor, "a+b" if append else "rb", buffering=0 if append else -1)
+
+
+def size(root: Path, path: str) -> int | None:
+    """The size of a plain file in bytes; None if there is none, and nothing else either.
+
+    Raises OSError for a link on the way.
+    """
+    try:
+        with _folder(root, path) as (folder, name):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, *NAME_ERRORS):
+            return None
+        raise
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def remove(root: Path, path: str) -> None:
+    """Remove a file, and its unfinished form, where they are; under a name that no file can have, there is none."""
+    try:
+        with _folder(root, path) as (folder, name):
+            for each in (name, name + PART):
+                _unlink(each, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, *NAME_ERRORS):
+            raise
+
+
+def remove_folders(root: Path, paths: Iterable[str]) -> None:
+    """Remove the folders in which these files lay, and theirs, as far as nothing else lies in them."""
+    folders = {
+        "/".join(parts[:depth]) for path in paths if (parts := path.split("/")) for depth in range(1, len(parts))
+    }
+    for path in sorted(folders, key=lambda path: -path.count("/")):
+        with suppress(OSError), _folder(root, path) as (folder, name):
+            os.rmdir(name, dir_fd=folder)
+
+
+@contextmanager
+def _folder(root: Path, path: str, make: bool = False) -> Iterator[tuple[int, str]]:
+    """The folder that a file lies in, open, and the file's name there. Raises OSError for a link on the way."""
+    *folders, name = path.split("/")
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            with _named(path, folder, here):
+                below = _entered(here, folder, make)
+            os.close(here)
+            here = below
+        yield here, name
+    finally:
+        os.close(here)
+
+
+def _entered(here: int, folder: str, make: bool) -> int:
+    try:
+        return os.open(folder, _BELOW, dir_fd=here)
+    except FileNotFoundError:
+        if not make:
+            raise
+        with suppress(FileExistsError):  # another thread was faster
+            os.mkdir(folder, dir_fd=here)
+        return os.open(folder, _BELOW, dir_fd=here)
+
+
+@contextmanager
+def _named(path: str, name: str, folder: int) -> Iterator[None]:
+    """Say of a link that it is one: systems call that by several other names."""
+    try:
+        yield
+    except OSError as error:
+        if _is_link(name, folder):
+            raise OSError(errno.ELOOP, f"{shown(name)} is a link, which is not followed there", path) from error
+        raise
+
+
+def _is_link(name: str, folder: int) -> bool:
+    with suppress(OSError):
+        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    return False
+
+
+def _unlink(name: str, folder: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)

@@ -1,0 +1,150 @@
+"""A finished run, opened for reading: its manifest, its scores as a table, its gradients one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from operator import index as whole_number
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grafiqs.datasets.dataset import Sample
+from grafiqs.disk import npy
+from grafiqs.disk.names import shown
+from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.run import finished, tables
+from grafiqs.run import manifest as manifests
+from grafiqs.run.journal import Failed, Scored
+from grafiqs.run.manifest import Manifest
+from grafiqs.run.tree import GradientTree
+from grafiqs.select import Subset
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from grafiqs.torch_dataset import FaceDataset
+
+
+class Gradients(Mapping[str, NDArray[Any]]):
+    """The gradients of one layer, one (C, H, W) array a sample, memory-mapped when asked for and read-only.
+
+    They are keyed by sample: by the path in the table of scores, or by the row there, as in `gradients["ann/0.jpg"]`
+    and `gradients[0]`. `shape` and `dtype` are those of every one of them.
+    A file that is gone or is no such array raises `grafiqs.errors.UnreadableSampleError`.
+    """
+
+    def __init__(self, tree: GradientTree, layer: str, samples: tuple[Sample, ...]) -> None:
+        self.shape = tree.shapes[layer]
+        self.dtype = np.dtype(tree.dtype)
+        self._tree = tree
+        self._layer = layer
+        self._samples = samples
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {sample.location: row for row, sample in enumerate(self._samples)}
+
+    def __getitem__(self, key: str | SupportsIndex) -> NDArray[Any]:
+        row = self._rows[key] if isinstance(key, str) else whole_number(key)
+        return self._tree.gradient(self._layer, self._samples[row])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def tensor(self, sample: Sample) -> Tensor:
+        """The gradient of a sample as float32 tensor (C, H, W)."""
+        import torch  # so that those who want arrays alone need not wait for it
+
+        return torch.from_numpy(np.array(self[sample.location], np.float32))
+
+
+class Run:
+    """A finished run. `open_run` makes it.
+
+    `scores` is a NumPy structured array, a row a scored sample, in the order of the subset: `identity`, `sample` and
+    `path` (text), and a float64 column a layer; a lower score means higher quality. pandas makes a DataFrame of it.
+    `failures` gives the reason for each path that has no score.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.failures: dict[str, str] = {}
+        samples: list[Sample] = []
+        rows: list[tuple[Any, ...]] = []
+        for outcome in finished.read(folder, manifest):
+            sample = manifest.subset.samples[outcome.index]
+            match outcome:
+                case Scored(scores=scores):
+                    samples.append(sample)
+                    rows.append((sample.identity, sample.name, sample.location, *scores))
+                case Failed(reason=reason):
+                    self.failures[sample.location] = reason
+        columns = [*((name, object) for name in tables.SAMPLE), *((layer, np.float64) for layer in manifest.layers)]
+        self.scores = np.array(rows, dtype=columns)
+        self._samples = tuple(samples)
+
+    def gradients(self, layer: str) -> Gradients:
+        """The gradients of a layer. Raises RequestError when the run has none of it."""
+        if layer not in self.manifest.dumps:
+            have = ", ".join(self.manifest.dumps) or "none: it was made with --no-dump-gradients"
+            raise RequestError(f"{shown(self.folder)} has no gradients of {shown(layer)}; it has {have}")
+        return Gradients(self.manifest.tree(self.folder), layer, self._samples)
+
+    @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """The embeddings (N, size), float32, a row for each of `scores`, memory-mapped and read-only.
+
+        Raises RequestError when the run has none, or the file is gone.
+        """
+        if not self.manifest.embeds:
+            raise RequestError(f"{shown(self.folder)} has no embeddings: it was made without --embeddings")
+        path = self.folder / finished.EMBEDDINGS
+        try:
+            return npy.mapped(path, (len(self.scores), self.manifest.embedding_size), "float32")
+        except UnreadableSampleError as error:
+            raise RequestError(f"{shown(path)}: {error}") from error
+
+    def dataset(self, layer: str, transform: Callable[[Tensor], Any] | None = None) -> FaceDataset:
+        """The gradients of a layer as PyTorch dataset: (gradient float32 (C, H, W), label, index, path).
+
+        The label is an int64 tensor, the place of the identity in `classes`; index and path are those of the scores.
+        Raises RequestError when the run has no gradients of it.
+        """
+        from grafiqs.torch_dataset import FaceDataset  # loads torch
+
+        subset = _of(self.manifest.subset, self._samples)
+        places = [sample.location for sample in self._samples]
+        return FaceDataset(subset, places, self.gradients(layer).tensor, transform)
+
+
+def _of(subset: Subset, samples: tuple[Sample, ...]) -> Subset:
+    """The subset with some of its samples alone."""
+    return replace(subset, samples=samples, identities=len({sample.identity for sample in samples}))
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open the finished run in `folder` for reading; no gradient is read, and nothing checked (`verify_run` does).
+
+    Raises RequestError when `folder` is no run folder, the run is not finished, or its tables are damaged.
+    """
+    folder = Path(folder)
+    manifest = manifests.read(folder)
+    if not finished.is_finished(folder):
+        raise RequestError(f"the run in {shown(folder)} is not finished: the command that began it goes on with it")
+    try:
+        return Run(folder, manifest)
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"the run in {shown(folder)} is damaged ({shown(error)}): 'grafiqs verify' says more"
+        ) from error
