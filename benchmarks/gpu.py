@@ -493,7 +493,7 @@ def tested_on_the_gpu(end: float, places: dict[str, str]) -> dict[str, Any]:
         "-q",
         "-p",
         "no:cacheprovider",
-        str(ROOT / "tests/test_gpu.py"),
+        str(ROOT / "tests/compute/test_gpu.py"),
     ]
     code, output, errors = run(command, PREPARING, end, places)
     if code is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from making import make_faces, random_network
+from support.making import make_faces, random_network
 
 # A shell's background job is deaf to Ctrl-C, and so would be the commands that the tests stop with it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -39,9 +39,9 @@ from grafiqs.options.align import AlignOptions
 from grafiqs.options.extract import Options
 from grafiqs.select import select_subset
 from grafiqs.workers import processors
-from killing import ended
-from making import REAL, checked, grafiqs, picture, rows_of, sums_of, tree
-from test_archives import zipped
+from support.killing import ended
+from support.making import REAL, checked, grafiqs, picture, rows_of, sums_of, tree
+from support.packing import zipped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import importlib
 import io
@@ -30,15 +29,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from grafiqs.cli import main
 from grafiqs.datasets.dataset import MAX_BYTES
 from grafiqs.faces.template import LANDMARKS
-from making import grafiqs, picture, random_network, tree
-
-Capture = pytest.CaptureFixture[str]
-
-RED = "\x1b[31mred\nline"
-"""What would colour a terminal and break a line, where it is printed as it is."""
+from support.commands import RED, Capture, refused, rows, run, scores
+from support.making import grafiqs, picture, random_network, tree
 
 
 @pytest.fixture
@@ -57,14 +51,6 @@ def logger_as_before() -> Iterator[None]:
     logger.propagate = True
 
 
-def run(*arguments: object) -> int:
-    """The exit code of a command; argparse leaves by SystemExit."""
-    try:
-        return main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-
-
 def extract(faces: object, weights: object, output: object, *more: object) -> list[object]:
     """The command `extract` with all that it must have."""
     return ["extract", "--image-path", faces, "--weights", weights, "--output-dir", output, *more]
@@ -79,39 +65,9 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def refused(capsys: Capture, *arguments: object) -> str:
-    """Run a command that is to be refused, exit code 2; returns the one line that says why."""
-    capsys.readouterr()
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        code = run(*arguments)
-    said = capsys.readouterr()
-    assert code == 2, said
-    assert [str(warning.message) for warning in warned] == []
-    assert "Traceback" not in said.out + said.err
-    assert "\x1b" not in said.out + said.err
-    lines = said.err.splitlines()
-    if lines[-1].startswith("Try '"):
-        assert lines.pop().endswith("--help'.")
-    assert len(lines) == 1
-    assert lines[0].startswith("grafiqs")
-    return lines[0]
-
-
-def rows(path: Path) -> list[list[str]]:
-    """The rows of a table after its head."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return list(csv.reader(file, strict=True))[1:]
-
-
 def reasons(output: Path) -> dict[str, str]:
     """Why each image of a run failed, by its path."""
     return {path: reason for _, _, path, reason in rows(output / "failures.csv")}
-
-
-def scores(output: Path) -> dict[str, list[float]]:
-    """The scores of a run, by path."""
-    return {path: [float(value) for value in values] for _, _, path, *values in rows(output / "scores.csv")}
 
 
 def put(path: Path, seed: int = 0) -> Path:

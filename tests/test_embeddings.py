@@ -15,7 +15,7 @@ from grafiqs.compute.computer import Computer
 from grafiqs.errors import RequestError
 from grafiqs.images.tensors import normalise, read, resized
 from grafiqs.run.journal import Journal, Scored
-from making import grafiqs, picture, tree
+from support.making import grafiqs, picture, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,8 +15,8 @@ from grafiqs.backbones.catalogue import DEPTHS, LAYERS, WIDTHS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.gradients import gradient_scores, image_gradients, statistics_loss
 from grafiqs.images.tensors import normalise, resized
-from making import picture, random_network
-from oracle import oracle_gradients, recorded_branches
+from support.making import picture, random_network
+from support.oracle import largest_difference, oracle_gradients, recorded_branches
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 """Largest relative L2 difference of any image's gradient at any layer."""
@@ -30,15 +30,6 @@ def faces(count: int) -> Tensor:
 @pytest.fixture(scope="module")
 def network() -> IResNet:
     return random_network()
-
-
-def largest_difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """The largest relative L2 difference over all layers and images; each is compared by itself."""
-    return max(
-        float((one.double() - other).norm() / other.norm())
-        for layer in found
-        for one, other in zip(found[layer], expected[layer], strict=True)
-    )
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

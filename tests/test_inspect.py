@@ -15,7 +15,7 @@ from grafiqs import Options, inspect_dataset, inspect_report
 from grafiqs.cli import main
 from grafiqs.faces import likeness as measure
 from grafiqs.inspect import Inspection
-from making import make_faces, picture, tree
+from support.making import make_faces, picture, tree
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from grafiqs.faces.template import LANDMARKS
 from grafiqs.images.decoding import decode
 from grafiqs.images.tensors import normalise, read, resized
 from grafiqs.images.unaligned import are_plainly_unaligned
-from making import REAL, person, random_network
+from support.making import REAL, person, random_network
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real faces in {REAL}")
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from grafiqs.cli import main
-from making import make_faces, picture, tree
+from support.making import make_faces, picture, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,0 +1,573 @@
+"""From checkpoint files to networks: every form they come in, and everything that is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import math
+import os
+import pickle
+import random
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from grafiqs.backbones.catalogue import DEPTHS, IR_DEPTHS, WIDTHS
+from grafiqs.backbones.checkpoint import load_checkpoint
+from grafiqs.backbones.ir import IRNet
+from grafiqs.backbones.iresnet import IResNet
+from grafiqs.backbones.weights import check_file
+from grafiqs.errors import RequestError
+from grafiqs.images.preprocessing import IMAGENET, USUAL, Preprocessing
+from support.making import REAL, random_network, widths_of
+
+State = dict[str, Tensor]
+
+SLIM = (2, 3, 4, 5)
+"""Stage widths that tell all stages apart, and take no time."""
+
+
+@pytest.fixture(scope="module")
+def network() -> IResNet:
+    return random_network(widths=SLIM, embedding_size=7)
+
+
+@pytest.fixture
+def state(network: IResNet) -> State:
+    """The network's state dict, for a test to change."""
+    return dict(network.state_dict())
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the package logs, whatever the command line did to its logger before."""
+    logger = logging.getLogger("grafiqs")
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "propagate", False)
+    caplog.set_level(logging.INFO, logger="grafiqs")
+    return caplog
+
+
+def saved(content: Any, path: Path, **how: Any) -> Path:
+    torch.save(content, path, **how)
+    return path
+
+
+def refused(path: Path, backbone: str | None = None) -> str:
+    """Why the checkpoint is refused: one line that names it."""
+    with pytest.raises(RequestError) as caught:
+        load_checkpoint(path, backbone)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert path.name in message
+    return message
+
+
+def same_weights(found: nn.Module, expected: nn.Module) -> bool:
+    ours, theirs = found.state_dict(), expected.state_dict()
+    return list(ours) == list(theirs) and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def same_embeddings(found: nn.Module, expected: nn.Module) -> bool:
+    images = torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    return torch.equal(found(images), expected(images))
+
+
+# -- the forms that checkpoints come in --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.ckpt", "a.bin", "a", "a.safetensors", "ä \n\x1b[1m.pth"])
+def test_every_kind_of_file(network: IResNet, state: State, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.path == path
+    assert checkpoint.backbone == "iresnet18"
+    assert widths_of(checkpoint) == SLIM
+    assert checkpoint.embedding_size == 7
+    assert checkpoint.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert same_embeddings(checkpoint.network, network)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_name_that_is_not_utf_8(network: IResNet, state: State, suffix: str, tmp_path: Path) -> None:
+    plain = tmp_path / f"plain{suffix}"
+    (safetensors.torch.save_file if suffix == ".safetensors" else torch.save)(state, plain)
+    path = plain.with_name(os.fsdecode(b"\xff\xfe") + suffix)
+    try:
+        plain.rename(path)
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    assert same_weights(load_checkpoint(path).network, network)
+
+
+def test_the_network_is_frozen_and_ready_to_run(state: State, tmp_path: Path) -> None:
+    loaded = load_checkpoint(saved(state, tmp_path / "a.pth")).network
+    assert not any(module.training for module in loaded.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    tensors = {key: value for key, value in loaded.state_dict().items() if not key.endswith("num_batches_tracked")}
+    assert {value.dtype for value in tensors.values()} == {torch.float32}
+    assert {value.device.type for value in loaded.state_dict().values()} == {"cpu"}
+    assert all(value.is_contiguous() for value in tensors.values())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_the_network_does_not_change_with_its_file(network: IResNet, state: State, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    (safetensors.torch.save_file if suffix == ".safetensors" else torch.save)(state, path)
+    checkpoint = load_checkpoint(path)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert same_embeddings(checkpoint.network, network)
+
+
+@pytest.mark.parametrize(
+    "nest",
+    [(nest,) for nest in ("state_dict", "model_state_dict", "net_state_dict", "model", "net", "backbone")]
+    + [("model", "state_dict")],
+    ids=".".join,
+)
+def test_every_nest(network: IResNet, state: State, nest: tuple[str, ...], tmp_path: Path) -> None:
+    content: dict[str, Any] = state
+    for name in reversed(nest):
+        content = {"epoch": 3, "loss": 0.5, "optimizer": {"state": {}, "lr": [0.1]}, name: content}
+    assert same_weights(load_checkpoint(saved(content, tmp_path / "a.pth")).network, network)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "backbone.", "model.", "arcface.", "module.backbone.", "model.module.", "_orig_mod.module.", "a.b.c."],
+)
+@pytest.mark.parametrize("nest", [None, "state_dict"])
+def test_every_prefix(network: IResNet, state: State, prefix: str, nest: str | None, tmp_path: Path) -> None:
+    content: dict[str, Any] = {prefix + key: value for key, value in state.items()}
+    path = saved({nest: content} if nest else content, tmp_path / "a.pth")
+    assert same_weights(load_checkpoint(path).network, network)
+
+
+def test_a_prefix_in_a_safetensors_file(network: IResNet, state: State, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file({f"module.{key}": value for key, value in state.items()}, path)
+    assert same_weights(load_checkpoint(path).network, network)
+
+
+def test_the_file_format_of_old_versions_of_torch(network: IResNet, state: State, tmp_path: Path) -> None:
+    path = saved(state, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    assert path.read_bytes()[:2] == b"\x80\x02"  # a pickle, not a zip
+    assert same_weights(load_checkpoint(path).network, network)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision(state: State, dtype: torch.dtype, tmp_path: Path) -> None:
+    other = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
+    expected = IResNet(DEPTHS["iresnet18"], SLIM, 7).eval()
+    expected.load_state_dict({key: value.float() for key, value in other.items()})
+    loaded = load_checkpoint(saved(other, tmp_path / "a.pth")).network
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert same_embeddings(loaded, expected)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_weights_that_lay_on_a_gpu(
+    network: IResNet, state: State, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _storage: "cuda:0")
+    path = saved(state, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    monkeypatch.undo()
+    assert b"cuda:0" in path.read_bytes()
+    assert same_embeddings(load_checkpoint(path).network, network)
+
+
+def test_older_checkpoints_without_batch_counters(network: IResNet, state: State, tmp_path: Path) -> None:
+    older = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    assert len(older) < len(state)
+    assert same_embeddings(load_checkpoint(saved(older, tmp_path / "a.pth")).network, network)
+
+
+@pytest.mark.parametrize("backbone", DEPTHS)
+def test_the_backbone_is_told_from_the_checkpoint(backbone: str, tmp_path: Path) -> None:
+    deep = IResNet(DEPTHS[backbone], SLIM, embedding_size=7)
+    path = saved(deep.state_dict(), tmp_path / "a.pth")
+    for asked in (None, backbone):
+        checkpoint = load_checkpoint(path, asked)
+        assert checkpoint.backbone == backbone
+        assert widths_of(checkpoint) == SLIM
+        assert checkpoint.embedding_size == 7
+        assert checkpoint.shapes == {
+            "image": (3, 112, 112),
+            "block1": (2, 56, 56),
+            "block2": (3, 28, 28),
+            "block3": (4, 14, 14),
+            "block4": (5, 7, 7),
+        }
+        assert same_weights(checkpoint.network, deep)
+
+
+def test_heads_are_ignored_and_named(
+    network: IResNet, state: State, tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    content = {f"backbone.{key}": value for key, value in state.items()}
+    content |= {"fc.weight": torch.zeros(10, 5), "head.kernel": torch.full((2,), math.nan)}
+    content |= {"backbone.quality.weight": torch.zeros(3)}
+    checkpoint = load_checkpoint(saved(content, tmp_path / "a.pth"))
+    assert same_weights(checkpoint.network, network)
+    assert said.messages == [
+        "Ignoring 3 keys of a.pth beside the backbone: fc.weight, head.kernel, quality.weight",
+    ]
+
+
+def test_nothing_is_said_of_a_checkpoint_without_heads(
+    state: State, tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    load_checkpoint(saved(state, tmp_path / "a.pth"))
+    assert said.messages == []
+
+
+def test_names_that_could_command_a_terminal_are_shown_escaped(
+    state: State, tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    load_checkpoint(saved({**state, "\x1b[31mred\n": torch.zeros(1)}, tmp_path / "a\x1b[2J.pth"))
+    assert said.messages == [r"Ignoring 1 keys of a\x1b[2J.pth beside the backbone: \x1b[31mred\n"]
+
+
+def norm(name: str) -> list[str]:
+    return [f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+
+
+def published_names(depths: tuple[int, int, int, int]) -> list[str]:
+    """The keys of the checkpoints that the authors of iresnet publish, in their order."""
+    names = ["conv1.weight", *norm("bn1"), "prelu.weight"]
+    for stage, depth in enumerate(depths, start=1):
+        for block in range(depth):
+            at = f"layer{stage}.{block}."
+            names += [*norm(f"{at}bn1"), f"{at}conv1.weight", *norm(f"{at}bn2"), f"{at}prelu.weight"]
+            names += [f"{at}conv2.weight", *norm(f"{at}bn3")]
+            if block == 0:
+                names += [f"{at}downsample.0.weight", *norm(f"{at}downsample.1")]
+    return [*names, *norm("bn2"), "fc.weight", "fc.bias", *norm("features")]
+
+
+@pytest.mark.parametrize("backbone", DEPTHS)
+def test_the_names_are_those_of_published_checkpoints(backbone: str) -> None:
+    with torch.device("meta"):
+        wide = IResNet(DEPTHS[backbone])
+    assert list(wide.state_dict()) == published_names(DEPTHS[backbone])
+
+
+def test_the_shapes_are_those_of_published_checkpoints() -> None:
+    with torch.device("meta"):
+        wide = IResNet(DEPTHS["iresnet18"])
+    shapes = {key: tuple(value.shape) for key, value in wide.state_dict().items()}
+    assert WIDTHS == (64, 128, 256, 512)
+    assert shapes["conv1.weight"] == (64, 3, 3, 3)
+    assert shapes["prelu.weight"] == (64,)
+    assert shapes["layer1.0.downsample.0.weight"] == (64, 64, 1, 1)
+    assert shapes["layer2.0.conv1.weight"] == (128, 64, 3, 3)
+    assert shapes["layer2.0.conv2.weight"] == (128, 128, 3, 3)
+    assert shapes["layer4.1.prelu.weight"] == (512,)
+    assert shapes["bn2.running_var"] == (512,)
+    assert shapes["fc.weight"] == (512, 25088)
+    assert shapes["features.weight"] == (512,)
+
+
+# -- what is refused ---------------------------------------------------------------------------------------
+
+
+def test_another_backbone_than_the_one_asked_for(state: State, tmp_path: Path) -> None:
+    message = refused(saved(state, tmp_path / "a.pth"), "iresnet34")
+    assert "is an iresnet18" in message
+    assert "not an iresnet34" in message
+    assert "give --backbone iresnet18" in message
+
+
+def test_an_unknown_depth(state: State, tmp_path: Path) -> None:
+    extra = {key.replace("layer3.1.", "layer3.2."): value for key, value in state.items()}
+    assert "stages of (2, 2, 3, 2) blocks" in refused(saved({**state, **extra}, tmp_path / "a.pth"))
+
+
+def test_missing_keys_are_named(state: State, tmp_path: Path) -> None:
+    del state["fc.bias"]
+    path = saved(state, tmp_path / "a.pth")
+    assert refused(path).endswith("lacks 1 keys of its network: fc.bias")
+    for key in ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.bn3.weight"):
+        del state[key]
+    assert refused(saved(state, path)).endswith(
+        "lacks 4 keys of its network: conv1.weight, layer1.0.conv1.weight, layer4.0.bn3.weight, ..."
+    )
+
+
+def test_misshapen_keys_are_named(state: State, tmp_path: Path) -> None:
+    state["layer2.0.conv1.weight"] = torch.zeros(3, 2, 5, 5)
+    state["features.bias"] = torch.zeros(1)
+    assert refused(saved(state, tmp_path / "a.pth")).endswith(
+        "has 2 keys of another shape: layer2.0.conv1.weight (3, 2, 5, 5) instead of (3, 2, 3, 3), "
+        "features.bias (1,) instead of (7,)"
+    )
+
+
+@pytest.mark.parametrize("key", ["fc.bias", "layer1.0.bn1.weight", "prelu.weight"])
+def test_a_key_without_dimensions(state: State, key: str, tmp_path: Path) -> None:
+    state[key] = torch.tensor(1.0)
+    assert f"{key} () instead of" in refused(saved(state, tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite(state: State, value: float, tmp_path: Path) -> None:
+    for key in ("layer3.0.bn2.running_var", "layer1.0.conv1.weight"):
+        state[key] = state[key].clone()
+        state[key].view(-1)[1] = value
+    assert refused(saved(state, tmp_path / "a.pth")).endswith(
+        "has 2 keys with values that are not finite: layer1.0.conv1.weight, layer3.0.bn2.running_var"
+    )
+
+
+def test_values_too_large_for_float32(state: State, tmp_path: Path) -> None:
+    state["conv1.weight"] = state["conv1.weight"].double() * 1e100
+    assert "conv1.weight" in refused(saved(state, tmp_path / "a.pth"))
+
+
+UNFIT: dict[str, Callable[[Tensor], Tensor]] = {
+    "whole numbers": lambda value: value.to(torch.int8),
+    "complex numbers": lambda value: value.to(torch.complex64),
+    "sparse": lambda value: value.to_sparse(),
+    "no data": lambda value: value.to("meta"),
+    "8 bits": lambda value: value.to(torch.float8_e4m3fn).fill_(math.nan),
+}
+"""What weights cannot be."""
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_tensors_that_are_no_weights(state: State, kind: str, tmp_path: Path) -> None:
+    state["fc.weight"] = UNFIT[kind](state["fc.weight"])
+    assert "fc.weight" in refused(saved(state, tmp_path / "a.pth"))
+
+
+def test_two_networks_in_one_file(state: State, tmp_path: Path) -> None:
+    two = {f"{prefix}{key}": value for prefix in ("student.", "teacher.") for key, value in state.items()}
+    message = refused(saved(two, tmp_path / "a.pth"))
+    assert "holds 2 networks ('student.', 'teacher.')" in message
+    assert "save the one you want by itself" in message
+
+
+@pytest.mark.parametrize("nests", [("state_dict", "model"), ("model", "net")])
+def test_two_networks_side_by_side(state: State, nests: tuple[str, str], tmp_path: Path) -> None:
+    """Which of the two is meant nobody can tell, and a wrong guess would be told by no number."""
+    other = dict(random_network(widths=SLIM, seed=1, embedding_size=7).state_dict())
+    assert "2 networks" in refused(saved({nests[0]: state, nests[1]: other}, tmp_path / "a.pth"))
+
+
+def endless(*names: str) -> dict[str, Any]:
+    """A mapping that holds itself, as a pickle may say it."""
+    content: dict[str, Any] = {}
+    content.update(dict.fromkeys(names, content))
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({}, "it holds no tensors by name"),
+        ({"epoch": 3}, "it holds no tensors by name"),
+        ({"conv.weight": torch.zeros(1), "bias": torch.zeros(1)}, "its keys begin with conv.weight, bias"),
+        ({"\x1b[31m": torch.zeros(1)}, r"its keys begin with \x1b[31m"),
+        ({"state_dict": {1: torch.zeros(1)}}, "it holds no tensors by name"),
+        (endless("state_dict"), "it holds no tensors by name"),
+        ([torch.zeros(1)], "holds a list, not a state dict"),
+        (torch.zeros(1), "holds a Tensor, not a state dict"),
+        (None, "holds a NoneType, not a state dict"),
+    ],
+    ids=["empty", "numbers", "other keys", "escapes", "no names", "endless", "list", "tensor", "nothing"],
+)
+def test_what_holds_no_iresnet(content: Any, told: str, tmp_path: Path) -> None:
+    assert refused(saved(content, tmp_path / "a.pth")).endswith(told)
+
+
+def test_a_mapping_that_holds_itself_in_many_ways_does_not_keep_one_waiting(tmp_path: Path) -> None:
+    path = saved(endless("state_dict", "model", *"abcde"), tmp_path / "a.pth")
+    started = time.monotonic()
+    assert refused(path).endswith("it holds no tensors by name")
+    assert time.monotonic() - started < 2
+
+
+def hostile(marker: Path) -> object:
+    """An object whose unpickling makes the folder `marker`."""
+    return type("Hostile", (), {"__reduce__": lambda _self: (os.mkdir, (str(marker),))})()
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
+def test_nothing_in_a_checkpoint_is_executed(state: State, form: str, tmp_path: Path) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "a.pth"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(hostile(marker), protocol=2))
+    else:
+        content = {"state_dict": state, "callbacks": hostile(marker)}
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    assert "could run code" in refused(path)
+    assert not marker.exists()
+    with suppress(RuntimeError):
+        torch.load(path, weights_only=False)
+    assert marker.exists()  # the file would have done it
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_whole_pickled_network_is_not_opened(network: IResNet, legacy: bool, tmp_path: Path) -> None:
+    message = refused(saved(network, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy))
+    assert "could run code" in message
+    assert "save its state_dict alone" in message
+
+
+def test_a_torchscript_archive_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "script.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), path)  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        message = refused(path)
+    assert "save its state_dict alone" in message
+    assert [str(warning.message) for warning in warned] == []  # the sentence says it all
+
+
+def zipped(state: State) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
+def pickled(state: State) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+def half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+BROKEN: dict[str, Callable[[State], bytes]] = {
+    "empty.pth": lambda _: b"",
+    "zeros.pth": lambda _: bytes(1000),
+    "text.pth": lambda _: b"hello, these are no weights\n" * 20,
+    "page.pth": lambda _: b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+    "random.pth": lambda _: random.Random(0).randbytes(5000),
+    "half.pth": lambda state: half(zipped(state)),
+    "start.pth": lambda state: zipped(state)[:100],
+    "half_legacy.pth": lambda state: half(pickled(state)),
+    "empty.safetensors": lambda _: b"",
+    "text.safetensors": lambda _: b"hello, these are no weights\n" * 20,
+    "half.safetensors": lambda state: half(safetensors.torch.save(state)),
+    "start.safetensors": lambda state: safetensors.torch.save(state)[:100],
+    "long.safetensors": lambda _: (2**40).to_bytes(8, "little") + b"{}",
+    "zipped.safetensors": zipped,
+}
+"""Files that are no whole checkpoint of their kind."""
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_files_that_are_no_whole_checkpoint(state: State, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(BROKEN[name](state))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        message = refused(path)
+    assert "no whole PyTorch or safetensors checkpoint" in message
+    assert [str(warning.message) for warning in warned] == []  # the sentence says it all
+
+
+# -- the path ----------------------------------------------------------------------------------------------
+
+
+def test_no_path_is_given() -> None:
+    with pytest.raises(RequestError, match=r"^--weights is needed: the checkpoint of the face recognition network$"):
+        check_file(None)
+
+
+def test_a_path_that_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "loop.pth").symlink_to("loop.pth")
+    for name in ("none.pth", "loop.pth"):
+        with pytest.raises(RequestError, match=f"{name} do not exist or cannot be reached: check --weights$"):
+            check_file(tmp_path / name)
+    with pytest.raises(RequestError, match=f"{tmp_path.name} are no file: --weights takes a checkpoint file$"):
+        check_file(tmp_path)
+
+
+def test_a_path_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").touch()
+    assert check_file(tmp_path / "a.pth") == tmp_path / "a.pth"
+
+
+# -- other people's weights --------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not (REAL / "weights").is_dir(), reason="no real weights beside the checkout")
+@pytest.mark.parametrize(
+    ("name", "backbone", "preprocessing"),
+    [
+        ("bubbliiiing_arcface_mobilefacenet.pth", "mobilefacenet", USUAL),
+        ("foamliu_mobilefacenet.pt", "mobilefacenet_relu6", IMAGENET),
+    ],
+)
+def test_real_weights_are_told_by_their_keys(name: str, backbone: str, preprocessing: Preprocessing) -> None:
+    checkpoint = load_checkpoint(REAL / "weights" / name)
+    assert (checkpoint.backbone, checkpoint.embedding_size) == (backbone, 128)
+    assert checkpoint.preprocessing == preprocessing
+    assert checkpoint.shapes["block4"] == (512, 7, 7)
+    with pytest.raises(RequestError, match="is a mobilefacenet"):
+        load_checkpoint(REAL / "weights" / name, "ir_50")
+
+
+@pytest.mark.parametrize(("backbone", "depths"), IR_DEPTHS.items())
+@pytest.mark.parametrize("excitation", [False, True])
+def test_ir_networks_are_told_by_their_keys(
+    backbone: str, depths: tuple[int, int, int, int], excitation: bool, tmp_path: Path
+) -> None:
+    state = IRNet(depths, excitation, (16, 17, 18, 19), embedding_size=7).state_dict()
+    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "ir.pth")
+    checkpoint = load_checkpoint(tmp_path / "ir.pth")
+    assert checkpoint.backbone == (backbone.replace("ir_", "ir_se_") if excitation else backbone)
+    assert (widths_of(checkpoint), checkpoint.embedding_size) == ((16, 17, 18, 19), 7)
+
+
+def test_an_iresnet_with_excitation_is_told_by_its_keys(tmp_path: Path) -> None:
+    network = IResNet(DEPTHS["iresnet34"], (16, 17, 18, 19), 7, excitation=True)
+    torch.save(network.state_dict(), tmp_path / "se.pth")
+    checkpoint = load_checkpoint(tmp_path / "se.pth", "iresnet34_se")
+    assert (checkpoint.backbone, widths_of(checkpoint)) == ("iresnet34_se", (16, 17, 18, 19))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("channels", "excitation"), [(0, False), (8, True)])
+def test_stages_of_too_few_channels_are_refused(channels: int, excitation: bool, tmp_path: Path) -> None:
+    """Squeezing divides them by 16, which leaves nothing of 8."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shapes = IResNet(DEPTHS["iresnet18"], (channels, 16, 16, 16), 7, excitation).state_dict()
+    torch.save({key: torch.zeros(value.shape) for key, value in shapes.items()}, tmp_path / "few.pth")
+    assert "with stages of too few channels to compute" in refused(tmp_path / "few.pth")
+
+
+def test_an_ir_network_of_another_depth_is_refused(tmp_path: Path) -> None:
+    torch.save(IRNet((1, 1, 1, 1), False, (4, 5, 6, 7)).state_dict(), tmp_path / "ir.pth")
+    assert "has 4 blocks: no IR network known here" in refused(tmp_path / "ir.pth")
+
+
+def test_no_message_advises_to_run_what_a_file_holds(tmp_path: Path) -> None:
+    """PyTorch's own text does, when it meets a plain pickle."""
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Path("/"), protocol=4))
+    (tmp_path / "random.pt").write_bytes(bytes(range(256)) * 4)
+    for name in ("plain.pt", "random.pt"):
+        message = refused(tmp_path / name)
+        assert "get the file again" in message
+        assert "Re-running" not in message

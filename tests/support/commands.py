@@ -1,0 +1,55 @@
+"""Commands that tests run, and what becomes of them."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from pathlib import Path
+
+import pytest
+
+from grafiqs.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+RED = "\x1b[31mred\nline"
+"""What would colour a terminal and break a line, where it is printed as it is."""
+
+
+def run(*arguments: object) -> int:
+    """The exit code of a command; argparse leaves by SystemExit."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def refused(capsys: Capture, *arguments: object) -> str:
+    """Run a command that is to be refused, exit code 2; returns the one line that says why."""
+    capsys.readouterr()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        code = run(*arguments)
+    said = capsys.readouterr()
+    assert code == 2, said
+    assert [str(warning.message) for warning in warned] == []
+    assert "Traceback" not in said.out + said.err
+    assert "\x1b" not in said.out + said.err
+    lines = said.err.splitlines()
+    if lines[-1].startswith("Try '"):
+        assert lines.pop().endswith("--help'.")
+    assert len(lines) == 1
+    assert lines[0].startswith("grafiqs")
+    return lines[0]
+
+
+def rows(path: Path) -> list[list[str]]:
+    """The rows of a table after its head."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.reader(file, strict=True))[1:]
+
+
+def scores(output: Path) -> dict[str, list[float]]:
+    """The scores of a run, by path."""
+    return {path: [float(value) for value in values] for _, _, path, *values in rows(output / "scores.csv")}
