@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from support.making import make_faces, random_network
+from grafiqs.faces.detector import Detector
+from grafiqs.faces.template import LANDMARKS
+from support.making import make_faces, picture, random_network
+from support.photos import (
+    PEOPLE,
+    PHOTOS,
+    UNKNOWN,
+    UNREADABLE,
+    YUNET,
+    Points,
+    moved,
+    photo,
+    where,
+    write_table,
+)
 
 # A shell's background job is deaf to Ctrl-C, and so would be the commands that the tests stop with it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -46,3 +63,50 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of eight photos, six of which become crops; read only."""
+    root = tmp_path_factory.mktemp("photos") / "photos"
+    number = 0
+    for identity, count in PEOPLE.items():
+        (root / identity).mkdir(parents=True)
+        for sample in range(count):
+            source = photo(picture(1000 * number), where(number), (230, 250))
+            Image.fromarray(source).save(root / identity / f"{sample}.png")
+            number += 1
+    (root / UNREADABLE).write_bytes(b"no image")
+    shutil.copy(root / "cyd" / "0.png", root / UNKNOWN)
+    return root
+
+
+@pytest.fixture(scope="module")
+def known_faces(photos: Path) -> dict[str, Points]:
+    """The landmarks of the six."""
+    paths = [f"{identity}/{sample}.png" for identity, count in PEOPLE.items() for sample in range(count)]
+    return {path: moved(where(number), LANDMARKS) for number, path in enumerate(paths)}
+
+
+@pytest.fixture(scope="module")
+def table(known_faces: dict[str, Points], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("table") / "landmarks.csv", known_faces)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector(YUNET)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty real photos of twelve people, and a picture without a face; read only."""
+    root = tmp_path_factory.mktemp("people") / "people"
+    for folder in sorted(path for path in PHOTOS.iterdir() if path.is_dir())[:12]:
+        (root / folder.name).mkdir(parents=True)
+        for path in sorted(folder.glob("*.jpg"))[:5]:
+            (root / folder.name / path.name).symlink_to(path)
+    (root / "nobody").mkdir()
+    slope = np.add.outer(np.arange(300), np.arange(400)).astype(np.uint16) * 255 // 700
+    Image.fromarray(slope.astype(np.uint8)).save(root / "nobody" / "slope.png")
+    return root

@@ -1,4 +1,4 @@
-"""Photos in, aligned crops out: the geometry, tables of landmarks, the detector, and what a stop leaves behind."""
+"""Photos in, aligned crops out: what lies in the folder, other requests, real photos, and verifying."""
 
 from __future__ import annotations
 
@@ -12,27 +12,23 @@ import pickle
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from grafiqs import open_run
 from grafiqs.cli import main
 from grafiqs.datasets.scan import scan
-from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.faces import detector as detector_module
+from grafiqs.errors import RequestError
 from grafiqs.faces.cut import cut_out
 from grafiqs.faces.detector import Detector
-from grafiqs.faces.face import BOX, POINTS, Face
-from grafiqs.faces.landmarks import Landmarks
-from grafiqs.faces.template import LANDMARKS, SIZE, landmarks, similarity
+from grafiqs.faces.face import BOX, POINTS
+from grafiqs.faces.template import LANDMARKS, similarity
 from grafiqs.images.decoding import decode
 from grafiqs.images.reading import Read, Reader, read_ahead
 from grafiqs.options.align import AlignOptions
@@ -40,372 +36,32 @@ from grafiqs.options.extract import Options
 from grafiqs.select import select_subset
 from grafiqs.workers import processors
 from support.killing import ended
-from support.making import REAL, checked, grafiqs, picture, rows_of, sums_of, tree
+from support.making import checked, picture, rows_of, sums_of, tree
 from support.packing import zipped
+from support.photos import (
+    ALIGNED,
+    CROP,
+    PHOTOS,
+    UNKNOWN,
+    UNREADABLE,
+    YUNET,
+    Capture,
+    Points,
+    command,
+    crops_of,
+    face_of,
+    hostile,
+    moved,
+    pixels,
+    real,
+    refused,
+    run,
+    slow_reference,
+    without_journal,
+    write_table,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-Capture = pytest.CaptureFixture[str]
-Points = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
-
-CROP = (SIZE, SIZE)
-HEADER = ("path", *POINTS)
-YUNET = REAL / "detectors" / "yunet_n_dynamic.onnx"
-PHOTOS = REAL / "faces" / "lfw158_raw250"
-ALIGNED = REAL / "faces" / "glint24"
-
-real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real faces in {REAL}")
-
-
-def run(*arguments: object) -> int:
-    """The exit code of `align`; argparse leaves by SystemExit."""
-    try:
-        return main(["align", *map(str, arguments)])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-
-
-def refused(capsys: Capture, *arguments: object) -> str:
-    """Run an alignment that is to be refused, exit code 2; returns what it says."""
-    capsys.readouterr()
-    code = run(*arguments, "--quiet")
-    said = capsys.readouterr()
-    assert (code, said.out) == (2, ""), said
-    assert said.err.startswith("grafiqs")
-    assert "Traceback" not in said.err
-    return said.err
-
-
-def face_of(points: Points) -> Face:
-    return Face(tuple(points.ravel().tolist()))
-
-
-def known(scale: float, angle: float, centre: tuple[float, float]) -> Points:
-    """The similarity (2, 3) that brings the middle of a crop to `centre`, turned and scaled."""
-    turn = scale * np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
-    return np.column_stack([turn, np.array(centre) - turn @ (SIZE / 2, SIZE / 2)])
-
-
-def moved(matrix: Points, points: Points) -> Points:
-    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2])
-
-
-def photo(crop: Pixels, matrix: Points, size: tuple[int, int]) -> Pixels:
-    """A photo of this height and width in which the crop lies where the matrix brings it."""
-    return np.asarray(cv2.warpAffine(crop, matrix, size[::-1], flags=cv2.INTER_CUBIC), np.uint8)
-
-
-def table_text(points: Mapping[str, Points]) -> str:
-    """A table of landmarks by path."""
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([HEADER, *([path, *found.ravel().tolist()] for path, found in points.items())])
-    return text.getvalue()
-
-
-def write_table(path: Path, points: Mapping[str, Points]) -> Path:
-    path.write_bytes(table_text(points).encode("utf-8", "surrogateescape"))
-    return path
-
-
-def pixels(path: Path) -> Pixels:
-    with Image.open(path) as image:
-        assert (image.format, image.mode, image.size) == ("PNG", "RGB", CROP)
-        return np.array(image)
-
-
-def crops_of(folder: Path) -> dict[str, bytes]:
-    return {path: data for path, data in tree(folder).items() if path.endswith(".png")}
-
-
-def without_journal(folder: Path) -> dict[str, bytes]:
-    """All that an alignment leaves, but for its notes of what is done."""
-    return {path: data for path, data in tree(folder).items() if path != "progress.jsonl"}
-
-
-# -- the geometry ------------------------------------------------------------------------------------------
-
-
-def slow_reference(source: Pixels, matrix: Points) -> Points:
-    """The crop by bilinear interpolation in float64, a sample at each pixel's centre, black beyond the picture."""
-    inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))[:2]
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    places = moved(inverse, np.stack([columns, rows], axis=-1).reshape(-1, 2)) + 1
-    padded = np.pad(source.astype(np.float64), [(1, 1), (1, 1), (0, 0)])
-    x, y = (places[:, axis].clip(0, padded.shape[1 - axis] - 1.001) for axis in (0, 1))
-    left, top = x.astype(int), y.astype(int)
-    right_share, lower_share = (x - left)[:, None], (y - top)[:, None]
-    upper, lower = (
-        (1 - right_share) * padded[row, left] + right_share * padded[row, left + 1] for row in (top, top + 1)
-    )
-    return np.asarray(((1 - lower_share) * upper + lower_share * lower).reshape(SIZE, SIZE, 3))
-
-
-@pytest.mark.parametrize("number", [0, 1001, 2002])
-def test_a_crop_whose_landmarks_are_those_of_the_template_comes_back_to_the_byte(number: int) -> None:
-    assert np.array_equal(cut_out(picture(number), face_of(LANDMARKS), CROP), picture(number))
-
-
-@pytest.mark.parametrize("angle", [0.0, 0.3, -2.5])
-@pytest.mark.parametrize("scale", [0.6, 1.0, 1.9])
-def test_a_face_is_turned_scaled_and_shifted_as_a_slow_reference_does(scale: float, angle: float) -> None:
-    matrix = known(scale, angle, (120.3, 99.8))
-    source = photo(picture(5), matrix, (210, 240))
-    points = moved(matrix, LANDMARKS) + np.random.default_rng(0).normal(0, 2, (5, 2))
-    expected = slow_reference(source, similarity(points))
-    assert np.abs(cut_out(source, face_of(points), CROP) - expected).max() < 0.51
-
-
-@pytest.mark.parametrize("angle", [0.0, 0.5, -2.5])
-@pytest.mark.parametrize("scale", [1.9, 2.6, 5.0, 10.0])
-def test_a_large_face_comes_back_as_it_was_before_it_was_enlarged(scale: float, angle: float) -> None:
-    side = round(170 * scale)
-    matrix = known(scale, angle, (side / 2 + 0.3, side / 2))
-    found = cut_out(photo(picture(5), matrix, (side, side + 3)), face_of(moved(matrix, LANDMARKS)), CROP)
-    away = np.abs(found.astype(int) - picture(5))[3:-3, 3:-3]
-    assert away.mean() < 0.6
-    assert np.quantile(away, 0.999) <= 12
-
-
-@pytest.mark.parametrize("scale", [0.3, 1.0, 1.9, 2.05, 3.3, 10.0, 17.7])
-def test_a_spot_in_a_face_of_any_size_lies_where_it_should_to_a_twentieth_of_a_pixel(scale: float) -> None:
-    side = int(160 * scale) + 7
-    for angle in (0.0, 0.4, -2.0):
-        for target in (LANDMARKS[0], LANDMARKS[4], np.array((25.0, 25.0)), np.array((86.0, 30.5))):
-            matrix = known(scale, angle, (side / 2, side / 2 + 2.7))
-            (x, y), (rows, columns) = moved(matrix, target), np.mgrid[: side + 9, :side]
-            spot = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 2 / (4 * scale) ** 2)
-            source = np.repeat(spot.round().astype(np.uint8)[:, :, None], 3, axis=2)
-            found = cut_out(source, face_of(moved(matrix, LANDMARKS)), CROP)[:, :, 1].astype(np.float64)
-            rows, columns = np.mgrid[:SIZE, :SIZE]
-            centre = np.array(((found * columns).sum(), (found * rows).sum())) / found.sum()
-            assert np.abs(centre - target).max() < 0.05
-
-
-def test_nothing_is_lost_between_the_pixels_of_a_large_face() -> None:
-    """Lines one pixel wide, twelve apart, which a crop of a twelfth of the size shows as an even grey."""
-    source = np.zeros((1600, 1600, 3), np.uint8)
-    source[:, ::12] = 240
-    for shift in (50, 53, 56):
-        found = cut_out(source, face_of(LANDMARKS * 12 + shift), CROP)
-        assert np.abs(found.astype(int) - 20).max() <= 3
-
-
-def test_beyond_the_picture_it_is_black() -> None:
-    white = np.full((112, 112, 3), 255, np.uint8)
-    found = cut_out(white, face_of(LANDMARKS - (40, 30)), CROP)
-    expected = np.zeros_like(white)
-    expected[30:, 40:] = 255
-    assert np.array_equal(found, expected)
-
-
-def test_crops_of_another_size_have_the_template_as_high_as_they_are_and_in_their_middle() -> None:
-    assert landmarks(CROP) == pytest.approx(LANDMARKS, abs=1e-12)
-    assert landmarks((112, 96)) == pytest.approx(LANDMARKS - (8, 0), abs=1e-12)
-    assert landmarks((224, 224)) == pytest.approx(LANDMARKS * 2, abs=1e-12)
-    assert np.array_equal(cut_out(picture(5), face_of(LANDMARKS), (112, 96)), picture(5)[:, 8:104])
-    face = face_of(moved(known(3.3, 0.2, (60, 50)), LANDMARKS))
-    narrow, usual, wide = (cut_out(picture(5), face, (112, width)).astype(int) for width in (96, 112, 160))
-    assert (narrow.shape, wide.shape) == ((112, 96, 3), (112, 160, 3))
-    assert np.abs(narrow - usual[:, 8:104]).max() <= 1
-    assert np.abs(wide[:, 24:136] - usual).max() <= 1
-
-
-@pytest.mark.parametrize("width", [20_000, 40_000, 70_000])
-def test_a_face_in_a_very_wide_picture_is_cut_out_to_the_byte(width: int) -> None:
-    source = np.pad(picture(5), [(0, 0), (width - 300, 188), (0, 0)])
-    assert np.array_equal(cut_out(source, face_of(LANDMARKS + np.array((width - 300, 0))), CROP), picture(5))
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (2, 20_000), (40_000, 1)])
-@pytest.mark.parametrize("scale", [3e-2, 1.0, 30.0])
-def test_pictures_of_strange_sizes_are_cut_to_crops(size: tuple[int, int], scale: float) -> None:
-    """A white one is white in the middle of a crop around its middle, where it is not shrunk to less than a pixel."""
-    middle = (np.array(size[::-1]) - 1) / 2
-    found = cut_out(np.full((*size, 3), 255, np.uint8), face_of((LANDMARKS - 56) * scale + middle), CROP)
-    assert found.shape == (*CROP, 3)
-    if scale < 1:
-        assert found[56, 56].min() == 255
-
-
-@pytest.mark.parametrize(
-    "points",
-    [np.full((5, 2), 3.7), np.zeros((5, 2)), 7 + LANDMARKS * 1e-2, LANDMARKS * 0 + (1e15, -1e15)],
-    ids=["one", "zero", "nearly", "far"],
-)
-def test_landmarks_that_coincide_are_no_face(points: Points) -> None:
-    with pytest.raises(UnreadableSampleError, match="its landmarks lie within one pixel"):
-        cut_out(picture(5), face_of(points), CROP)
-
-
-@pytest.mark.parametrize(
-    "points",
-    [LANDMARKS + 1000, LANDMARKS - 1000, LANDMARKS + np.array((1e9, 0)), LANDMARKS * 1e20, LANDMARKS * 1e200],
-    ids=["below", "above", "beside", "large", "beyond numbers"],
-)
-def test_landmarks_with_nothing_of_the_picture_between_them_are_no_face(points: Points) -> None:
-    """A black crop would be a wrong table unnoticed."""
-    with pytest.raises(UnreadableSampleError):
-        cut_out(picture(5), face_of(points), CROP)
-
-
-@pytest.mark.parametrize(("box", "score"), [((1.5, -2.0, 30.25, 40.0), 0.9), (None, None), (None, 0.5)])
-def test_a_face_is_what_its_row_says(box: tuple[float, ...] | None, score: float | None) -> None:
-    face = Face(tuple(map(float, range(10))), box, score)
-    assert len(face.row()) == 15
-    assert Face.of_row(face.row()) == face
-
-
-# -- tables of landmarks -----------------------------------------------------------------------------------
-
-TWO = {"ann/0.jpg": LANDMARKS * 2, "bob/a, b.jpg": LANDMARKS + 0.125}
-
-
-def of_columns(*names: str) -> str:
-    """The table of two with these columns; others than path and landmarks hold what they are called."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(names)
-    for path, points in TWO.items():
-        values = dict(zip(HEADER, (path, *points.ravel().tolist()), strict=True))
-        writer.writerow([values.get(name.strip(), name) for name in names])
-    return text.getvalue()
-
-
-PLAIN = table_text(TWO)
-SPELLINGS: dict[str, bytes] = {
-    "as it is written": PLAIN.encode(),
-    "Unix lines": PLAIN.replace("\r\n", "\n").encode(),
-    "old Macintosh lines": PLAIN.replace("\r\n", "\r").encode(),
-    "a byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
-    "no header": PLAIN.partition("\r\n")[2].encode(),
-    "no header, and a byte order mark": b"\xef\xbb\xbf" + PLAIN.partition("\r\n")[2].encode(),
-    "no last line break": PLAIN.removesuffix("\r\n").encode(),
-    "empty lines": PLAIN.replace("\r\n", "\r\n\r\n").encode(),
-    "columns backwards": of_columns(*reversed(HEADER)).encode(),
-    "columns among others": of_columns("identity", *HEADER[:5], "x", "note", *HEADER[5:], "score").encode(),
-    "spaces around names": of_columns(*(f" {name} " for name in HEADER)).encode(),
-    "spaces around numbers": PLAIN.replace("76.5892", " 76.5892 ").encode(),
-    "exponents": PLAIN.replace("76.5892", "7.65892e1").encode(),
-}
-
-
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_table_is_read_however_it_is_spelt(spelling: str, tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_bytes(SPELLINGS[spelling])
-    table = Landmarks(tmp_path / "table.csv")
-    for path, points in TWO.items():
-        assert table.face(path, picture(0)) == face_of(points)
-    with pytest.raises(UnreadableSampleError, match="the table of landmarks has none for it"):
-        table.face("bob/a", picture(0))
-
-
-def test_boxes_and_scores_of_a_table_are_kept_where_it_has_all_of_them(tmp_path: Path) -> None:
-    points = ",".join(map(str, LANDMARKS.ravel()))
-    header = ",".join((*HEADER, *BOX))
-    (tmp_path / "table.csv").write_text(f"{header}\na,{points},1,2,3,4.5,0.75\nb,{points},,,,,\nc,{points},1,2,3,4,\n")
-    table = Landmarks(tmp_path / "table.csv")
-    assert table.face("a", picture(0)) == Face(tuple(LANDMARKS.ravel()), (1.0, 2.0, 3.0, 4.5), 0.75)
-    assert table.face("b", picture(0)) == table.face("c", picture(0)) == face_of(LANDMARKS)
-
-
-RIGHT_FIRST = LANDMARKS[[1, 0, 2, 4, 3]]
-WRONG_TABLES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "it has no rows"),
-    "a header alone": (f"{','.join(HEADER)}\n".encode(), "it has no rows"),
-    "a column missing": (of_columns(*HEADER[:6], *HEADER[7:]).encode(), "it has no column y3"),
-    "no path": (of_columns(*HEADER[1:], "score").encode(), "it has no column 'path'"),
-    "too few numbers": (b"a.jpg,1,2\n", "line 1 has neither a column 'path' nor a path and 10 numbers"),
-    "semicolons": (PLAIN.replace(",", ";").encode(), "its columns have semicolons or tabs between them"),
-    "a short row": (PLAIN.encode() + b"c.jpg,1,2\r\n", "line 4 has 3 columns"),
-    "a path twice": (PLAIN.encode() * 2, "line 4 has no number for x1: 'x1'"),
-    "a sample twice": (f"{PLAIN}{PLAIN.splitlines()[1]}\r\n".encode(), "line 4 names ann/0.jpg a second time"),
-    "nan": (PLAIN.replace("76.5892", "nan").encode(), "line 2 has no number for x1: 'nan'"),
-    "infinity": (PLAIN.replace("76.5892", "-inf").encode(), "line 2 has no number for x1: '-inf'"),
-    "too large a number": (PLAIN.replace("76.5892", "1e999").encode(), "line 2 has no number for x1: '1e999'"),
-    "no number": (PLAIN.replace("76.5892", "\x1b[31m").encode(), r"line 2 has no number for x1: '\x1b[31m'"),
-    "an empty cell": (PLAIN.replace("76.5892", "").encode(), "line 2 has no number for x1: ''"),
-    "an open quote": (PLAIN.encode() + b'"c.jpg,1', "unexpected end of data"),
-    "UTF-16": (PLAIN.encode("utf-16"), "line 1 has "),
-    "a picture": (bytes(range(128, 256)) * 9, "line 1 has neither a column 'path'"),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG_TABLES)
-def test_a_table_that_cannot_be_is_refused_with_its_line(
-    wrong: str, photos: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    data, why = WRONG_TABLES[wrong]
-    table = tmp_path / "table.csv"
-    table.write_bytes(data)
-    said = refused(capsys, photos, tmp_path / "crops", "--landmarks", table)
-    assert said.startswith(f"grafiqs: {table} is no table of landmarks: ")
-    assert why in said
-    assert said.count("\n") == 1
-    assert not (tmp_path / "crops").exists()
-
-
-def test_a_table_with_the_right_eye_first_is_refused(tmp_path: Path) -> None:
-    """However the faces are turned; a few such rows among others are left alone."""
-    turned = [moved(known(2.0, angle, (300, 200)), RIGHT_FIRST) for angle in (0.0, 0.6, -0.6, 1.5, 3.0)]
-    wrong = write_table(tmp_path / "wrong.csv", {str(number): points for number, points in enumerate(turned)})
-    with pytest.raises(RequestError, match="right eye first, as 5 of 5 faces show"):
-        Landmarks(wrong)
-    few = dict(enumerate([*turned[:2], *(points[[1, 0, 2, 4, 3]] for points in turned[2:])]))
-    Landmarks(write_table(tmp_path / "few.csv", {str(number): points for number, points in few.items()}))
-
-
-def test_a_table_that_cannot_be_opened_is_refused(photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    for place, why in ((tmp_path, errno.EISDIR), (tmp_path / "none.csv", errno.ENOENT)):
-        said = refused(capsys, photos, tmp_path / "crops", "--landmarks", place)
-        assert said == f"grafiqs: cannot read the landmarks {place}: {os.strerror(why)}\n"
-
-
-# -- what lies in the folder -------------------------------------------------------------------------------
-
-PEOPLE = {"ann": 3, "bob": 2, "cyd": 1}
-"""How many photos each identity has, beside those that cannot be aligned."""
-
-UNREADABLE, UNKNOWN = "bob/9.png", "cyd/8.png"
-"""A photo that is none, and one that the table does not know: the sixth and the eighth of eight."""
-
-
-def where(number: int) -> Points:
-    """Where the face in a photo lies."""
-    return known(0.8 + 0.25 * number, 0.2 * number - 0.5, (125.0, 110.0 + number))
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of eight photos, six of which become crops; read only."""
-    root = tmp_path_factory.mktemp("photos") / "photos"
-    number = 0
-    for identity, count in PEOPLE.items():
-        (root / identity).mkdir(parents=True)
-        for sample in range(count):
-            source = photo(picture(1000 * number), where(number), (230, 250))
-            Image.fromarray(source).save(root / identity / f"{sample}.png")
-            number += 1
-    (root / UNREADABLE).write_bytes(b"no image")
-    shutil.copy(root / "cyd" / "0.png", root / UNKNOWN)
-    return root
-
-
-@pytest.fixture(scope="module")
-def known_faces(photos: Path) -> dict[str, Points]:
-    """The landmarks of the six."""
-    paths = [f"{identity}/{sample}.png" for identity, count in PEOPLE.items() for sample in range(count)]
-    return {path: moved(where(number), LANDMARKS) for number, path in enumerate(paths)}
-
-
-@pytest.fixture(scope="module")
-def table(known_faces: dict[str, Points], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_table(tmp_path_factory.mktemp("table") / "landmarks.csv", known_faces)
-
-
-def command(photos: Path, output: Path, table: Path, *more: object) -> list[str]:
-    """An alignment as `main` takes it."""
-    return ["align", *map(str, (photos, output, "--landmarks", table, "--quiet", *more))]
 
 
 @pytest.fixture(scope="module")
@@ -420,6 +76,17 @@ def finished(photos: Path, table: Path, tmp_path_factory: pytest.TempPathFactory
 def output(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished alignment, to be disturbed."""
     return Path(shutil.copytree(finished, tmp_path / "crops"))
+
+
+@pytest.fixture(scope="module")
+def found(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their aligned crops; read only."""
+    folder = tmp_path_factory.mktemp("found") / "crops"
+    assert run(people, folder, "--detector", YUNET, "--quiet") == 1
+    return folder
+
+
+# -- what lies in the folder -------------------------------------------------------------------------------
 
 
 def test_the_tree_and_the_names_are_those_of_the_photos_and_each_crop_is_that_of_its_face(
@@ -852,13 +519,6 @@ def test_a_data_set_without_photos_is_refused(table: Path, tmp_path: Path, capsy
     assert not (tmp_path / "crops").exists()
 
 
-def hostile(identity: str, name: str) -> dict[str, Any]:
-    """The subset of an align.json whose only crop is this; its hash is right."""
-    digest = hashlib.sha256(f"{identity}\0{name}\0".encode()).hexdigest()
-    counts = {"identities": 1, "chosen": 1, "available": 1, "insufficient": {}, "count": 1}
-    return {"sha256": digest, **counts, "samples": {identity: {name: "ann/0.png"}}}
-
-
 @pytest.mark.parametrize("more", [(), ("--overwrite",)])
 @pytest.mark.parametrize(
     ("identity", "name"),
@@ -929,262 +589,7 @@ def test_an_align_json_that_says_something_else_is_another_alignment(
     assert "align.json is damaged" in said or (value == {} and f"\n  - {section}" in said)
 
 
-# -- without OpenCV, and detectors that are none -----------------------------------------------------------
-
-
-def test_without_opencv_it_says_how_to_get_it(
-    photos: Path, table: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    extract = ("extract", "--image-path", photos, "--weights", weights, "--output-dir", tmp_path / "out")
-    requests: dict[str, tuple[object, ...]] = {
-        "aligning faces": ("align", photos, tmp_path / "out", "--landmarks", table),
-        "--align": (*extract, "--align", tmp_path / "yunet.onnx"),
-    }
-    for what, request in requests.items():
-        done = grafiqs(*request)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == (
-            f"grafiqs: {what} needs OpenCV (libGL.so.1: cannot open shared object file): "
-            "pip install opencv-python-headless\n"
-        )
-        assert not (tmp_path / "out").exists()
-
-
-def field(number: int, value: bytes | int) -> bytes:
-    """A field of a protobuf message; small numbers and short messages only."""
-    if isinstance(value, int):
-        return bytes([number << 3, value])
-    size = len(value)
-    return bytes([number << 3 | 2, *((size,) if size < 128 else (size & 127 | 128, size >> 7))]) + value
-
-
-def relu_model() -> bytes:
-    """An ONNX model that detects nothing: one Relu from `input` to `output`, (1, 3, 64, 64)."""
-    shape = b"".join(field(1, field(1, side)) for side in (1, 3, 64, 64))
-    kind = field(1, field(1, 1) + field(2, shape))
-    node = field(1, b"input") + field(2, b"output") + field(4, b"Relu")
-    ends = field(11, field(1, b"input") + field(2, kind)) + field(12, field(1, b"output") + field(2, kind))
-    return field(1, 8) + field(7, field(1, node) + field(2, b"graph") + ends) + field(8, field(1, b"") + field(2, 11))
-
-
-def varint(value: int) -> bytes:
-    """A number as protobuf writes it."""
-    return b"".join(bytes([value >> shift & 127 | 128]) for shift in range(0, 63, 7)) + b"\x01"
-
-
-def huge_model() -> bytes:
-    """An ONNX model of one small file and a tensor of exabytes, added to its input."""
-    dims = b"".join(b"\x08" + varint(2**30) for _ in range(2))
-    tensor = dims + field(2, 1) + field(8, b"huge") + field(9, b"\0\0\0\0")
-    shape = b"".join(field(1, field(1, side)) for side in (1, 3, 64, 64))
-    kind = field(1, field(1, 1) + field(2, shape))
-    node = field(1, b"input") + field(1, b"huge") + field(2, b"output") + field(4, b"Add")
-    ends = field(11, field(1, b"input") + field(2, kind)) + field(12, field(1, b"output") + field(2, kind))
-    graph = field(1, node) + field(2, b"graph") + field(5, tensor) + ends
-    return field(1, 8) + field(7, graph) + field(8, field(1, b"") + field(2, 11))
-
-
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:8f23\nsize 232589\n"
-NO_DETECTORS = {
-    "empty": b"",
-    "text": b"no model" * 1000,
-    "a pointer": POINTER,
-    "another network": relu_model(),
-    "a tensor of exabytes": huge_model(),
-    "half of one": relu_model()[:60],
-}
-
-
-@pytest.mark.parametrize("kind", NO_DETECTORS)
-@pytest.mark.parametrize("verb", ["align", "extract"])
-def test_a_file_that_is_no_detector_is_refused(
-    kind: str, verb: str, photos: Path, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """With one line, and none of OpenCV's own."""
-    model = tmp_path / "model.onnx"
-    model.write_bytes(NO_DETECTORS[kind])
-    requests = {
-        "align": ("align", photos, tmp_path / "out", "--detector", model),
-        "extract": (
-            *("extract", "--image-path", photos, "--weights", weights),
-            *("--output-dir", tmp_path / "out", "--align", model),
-        ),
-    }
-    assert main([*map(str, requests[verb])]) == 2
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert said.err == (
-        f"grafiqs: {model} is not a YuNet detector that OpenCV {cv2.__version__} can run, or is damaged: get it again, "
-        "or give another .onnx file, such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo; one with dynamic "
-        "shapes takes OpenCV 5\n"
-    )
-    assert said.err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-DEADLY = {
-    "division by zero": (1712, bytes(4)),
-    "memory of others": (554, b"\xff" * 4),
-    "a size": (1429, b"\x7f" + b"\xff" * 3),
-}
-"""Four bytes of the real detector that end the process which opens it, with signal 8 or 11 (OpenCV 5.0.0)."""
-
-
-@real
-@pytest.mark.parametrize(("kind", "verb"), list(zip(DEADLY, ("align", "align", "extract"), strict=True)))
-def test_a_detector_that_kills_opencv_is_refused(
-    kind: str, verb: str, photos: Path, weights: Path, tmp_path: Path
-) -> None:
-    place, damage = DEADLY[kind]
-    good, model = YUNET.read_bytes(), tmp_path / "model.onnx"
-    model.write_bytes(good[:place] + damage + good[place + 4 :])
-    requests = {
-        "align": ("align", photos, tmp_path / "out", "--detector", model),
-        "extract": (
-            *("extract", "--image-path", photos, "--weights", weights),
-            *("--output-dir", tmp_path / "out", "--align", model),
-        ),
-    }
-    done = grafiqs(*requests[verb], cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"grafiqs: {model} is not a YuNet detector that OpenCV ")
-    assert done.stderr.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]  # no core either
-
-
-@real
-def test_a_detector_that_is_cut_off_is_refused(tmp_path: Path) -> None:
-    good, model = YUNET.read_bytes(), tmp_path / "model.onnx"
-    for length in (1, 300, 100_000, len(good) - 1):
-        model.write_bytes(good[:length])
-        with pytest.raises(RequestError, match="is not a YuNet detector"):
-            Detector(model)
-
-
-BEGIN = "import sys, os, signal, time; sys.stdin.buffer.read(); print('the trial begins', flush=True); "
-
-
-@pytest.fixture
-def any_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that this process takes for a detector."""
-    monkeypatch.setattr(Detector, "_found", lambda *_: np.empty((0, 15)))
-    (tmp_path / "model.onnx").write_bytes(b"model" * 50_000)  # more than a pipe holds
-    return tmp_path / "model.onnx"
-
-
-@pytest.mark.parametrize(
-    "ends",
-    [
-        "os.kill(os.getpid(), 11)",
-        "os.kill(os.getpid(), 8)",
-        "os.abort()",
-        "sys.exit(1)",
-        "os._exit(3)",
-        "time.sleep(60)",
-    ],
-)
-def test_a_model_whose_trial_does_not_end_well_is_refused(
-    ends: str, any_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(detector_module, "_TRIAL", BEGIN + "print('noise', file=sys.stderr); " + ends)
-    monkeypatch.setattr(detector_module, "_PATIENCE", 2.0)
-    with pytest.raises(RequestError, match="is not a YuNet detector"):
-        Detector(any_model)
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("never", ["import nothing", "import time; time.sleep(60)", "print('something else')", None])
-def test_a_trial_that_never_begins_is_told_and_condemns_nothing(
-    never: str | None, any_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    if never is None:
-        monkeypatch.setattr("sys.executable", "/nowhere/python")
-    else:
-        monkeypatch.setattr(detector_module, "_TRIAL", never)
-    monkeypatch.setattr(detector_module, "_PATIENCE", 2.0)
-    Detector(any_model)
-    assert "the detector could not be tried in another process first (" in caplog.text
-
-
-def test_a_trial_ends_well_when_the_model_does(any_model: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detector_module, "_TRIAL", BEGIN)
-        Detector(any_model)
-    assert caplog.text == ""
-
-
-def test_a_trial_runs_nothing_of_the_current_folder_and_minds_no_environment(tmp_path: Path) -> None:
-    """From a script without a guard, by an interpreter that would look into the current folder first."""
-    hostile, script, model = tmp_path / "hostile", tmp_path / "script.py", tmp_path / "model.onnx"
-    hostile.mkdir()
-    for name in ("cv2", "numpy", "grafiqs", "random", "sitecustomize", "usercustomize", "resource"):
-        (hostile / f"{name}.py").write_text("open('canary', 'w').close()\n")
-    model.write_bytes(YUNET.read_bytes() if YUNET.exists() else relu_model())
-    script.write_text(
-        "import logging, sys, pathlib, grafiqs.faces.detector, grafiqs.errors\n"
-        "logging.basicConfig()\n"
-        "sys.path[:0] = ['', '.', sys.argv[2]]\n"
-        "try:\n"
-        "    grafiqs.faces.detector.Detector(pathlib.Path(sys.argv[1]))\n"
-        "    print('fine')\n"
-        "except grafiqs.errors.RequestError:\n"
-        "    print('refused')\n"
-    )
-    environment = {
-        "PYTHONWARNINGS": "error",
-        "PYTHONSTARTUP": "cv2.py",
-        "OPENCV_LOG_LEVEL": "DEBUG",
-        "PYTHONINSPECT": "",
-    }
-    done = subprocess.run(
-        [sys.executable, "-X", "utf8", str(script), str(model), str(hostile)],
-        cwd=hostile,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("fine\n" if YUNET.exists() else "refused\n", "")
-    assert not (hostile / "canary").exists()
-
-
-def test_a_detector_that_cannot_be_opened_is_refused(photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    for place, why in ((tmp_path, errno.EISDIR), (tmp_path / "none.onnx", errno.ENOENT)):
-        said = refused(capsys, photos, tmp_path / "crops", "--detector", place)
-        assert said == f"grafiqs: cannot read the face detector {place}: {os.strerror(why)}\n"
-
-
 # -- real photos, a real detector --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector(YUNET)
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty real photos of twelve people, and a picture without a face; read only."""
-    root = tmp_path_factory.mktemp("people") / "people"
-    for folder in sorted(path for path in PHOTOS.iterdir() if path.is_dir())[:12]:
-        (root / folder.name).mkdir(parents=True)
-        for path in sorted(folder.glob("*.jpg"))[:5]:
-            (root / folder.name / path.name).symlink_to(path)
-    (root / "nobody").mkdir()
-    slope = np.add.outer(np.arange(300), np.arange(400)).astype(np.uint16) * 255 // 700
-    Image.fromarray(slope.astype(np.uint8)).save(root / "nobody" / "slope.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def found(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Their aligned crops; read only."""
-    folder = tmp_path_factory.mktemp("found") / "crops"
-    assert run(people, folder, "--detector", YUNET, "--quiet") == 1
-    return folder
 
 
 @real
@@ -1235,61 +640,6 @@ def test_the_crops_of_real_photos_are_those_of_the_points_in_the_table(
         points = np.array([float(row[name]) for name in POINTS])
         expected = cut_out(decode((people / row["path"]).read_bytes()), face_of(points), CROP)
         assert np.array_equal(pixels(found / row["identity"] / f"{row['sample']}.png"), expected)
-
-
-@real
-def test_of_several_faces_the_largest_near_the_centre_is_taken(detector: Detector) -> None:
-    """A large face in the middle, a small one beside it, and a larger one than that in a corner."""
-    faces = [decode(path.read_bytes())[50:200, 50:200] for path in sorted(PHOTOS.glob("*/*_0001.jpg"))[:3]]
-    canvas = np.full((700, 1000, 3), 127, np.uint8)
-    places = {"large": (150, 330, 300), "corner": (490, 790, 210), "small": (300, 640, 150)}
-    for (top, left, side), face in zip(places.values(), faces, strict=True):
-        canvas[top : top + side, left : left + side] = cv2.resize(face, (side, side))
-    points = np.array(detector.face("", canvas).points).reshape(5, 2)
-    top, left, side = places["large"]
-    assert (points > (left, top)).all()
-    assert (points < (left + side, top + side)).all()
-    canvas[top : top + side, left : left + side] = 127
-    points = np.array(detector.face("", canvas).points).reshape(5, 2)
-    top, left, side = places["small"]
-    assert (points > (left, top)).all()
-    assert (points < (left + side, top + side)).all()
-
-
-@real
-@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0, 12.0])
-def test_a_face_is_found_in_a_photo_of_any_size(scale: float, detector: Detector) -> None:
-    source = decode(next(iter(sorted(PHOTOS.glob("*/*_0001.jpg")))).read_bytes())
-    side = round(250 * scale)
-    face = detector.face("", cv2.resize(source, (side, side), interpolation=cv2.INTER_AREA if scale < 1 else 1))
-    usual = detector.face("", source)
-    factor = side / 250
-    expected = (np.array(usual.points) + 0.5) * factor - 0.5
-    assert np.abs(np.array(face.points) - expected).max() < 5 * factor
-
-
-@real
-@pytest.mark.parametrize("side", [500, 1000, 2000])
-def test_a_small_face_in_a_large_photo_is_aligned_as_it_is_in_a_small_one(side: int, detector: Detector) -> None:
-    """To a few pixels of its crop: where its own landmarks, by the others, would lie off the template."""
-    distances = []
-    for path in sorted(PHOTOS.glob("*/*_0001.jpg"))[:9]:
-        source, margin = decode(path.read_bytes()), side // 2 - 125
-        large = np.full((side, side, 3), 127, np.uint8)
-        large[margin : margin + 250, margin : margin + 250] = source
-        alone, among = (np.array(detector.face("", one).points).reshape(5, 2) for one in (source, large))
-        matrices = (similarity(points) for points in (alone, among - margin))
-        distances.append(np.abs(np.subtract(*(moved(matrix, alone) for matrix in matrices))).mean())
-    assert np.median(distances) < 4
-    assert max(distances) < 8
-
-
-@real
-@pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 40_000), (20_000, 2), (31, 33)])
-def test_in_pictures_of_strange_sizes_no_face_is_found(size: tuple[int, int], detector: Detector) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    with pytest.raises(UnreadableSampleError, match="no face was found in it"):
-        detector.face("", noise)
 
 
 @real
@@ -1412,18 +762,6 @@ def test_photos_that_are_no_aligned_crops_are_warned_of_once(
     assert ("--align" in said) == bool(warnings)
 
 
-@real
-def test_a_face_beside_the_centre_is_not_given_up_for_a_small_one_in_it(detector: Detector) -> None:
-    """As in a portrait with a passer-by behind, or two people side by side."""
-    face, other = (decode(path.read_bytes())[50:200, 50:200] for path in sorted(PHOTOS.glob("*/*_0001.jpg"))[:2])
-    canvas = np.full((700, 1000, 3), 127, np.uint8)
-    canvas[150:550, 100:500] = cv2.resize(face, (400, 400))
-    canvas[310:390, 510:590] = cv2.resize(other, (80, 80))
-    points = np.array(detector.face("", canvas).points).reshape(5, 2)
-    assert (points > (100, 150)).all()
-    assert (points < (500, 550)).all()
-
-
 # -- an alignment is verified ------------------------------------------------------------------------------
 
 
@@ -1466,93 +804,3 @@ def test_what_was_changed_since_is_told(what: str, finished: Path, tmp_path: Pat
     capsys.readouterr()
     assert main(["verify", str(folder)]) == (2 if what == "what was done" else 1)
     assert said in capsys.readouterr().err
-
-
-# -- tables that are none ----------------------------------------------------------------------------------
-
-
-def test_a_table_of_shares_of_the_picture_is_refused(photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    table = write_table(tmp_path / "table.csv", {"ann/1.png": LANDMARKS / 112})
-    said = refused(capsys, photos, tmp_path / "crops", "--landmarks", table)
-    assert said == f"grafiqs: {table} has shares of the picture, from 0 to 1, where pixels are needed\n"
-
-
-def test_a_table_of_other_images_is_refused(photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    table = write_table(tmp_path / "table.csv", {"./ann/1": LANDMARKS})
-    said = refused(capsys, photos, tmp_path / "crops", "--landmarks", table)
-    assert said.startswith(f"grafiqs: {table} has none of the images: it names ./ann/1, and the data set ann/")
-    assert not (tmp_path / "crops").exists()
-
-
-@pytest.mark.parametrize(
-    "points",
-    [np.stack([np.arange(5.0) * 9, np.arange(5.0) * 4]).T, LANDMARKS[[1, 0, 2, 4, 3]], LANDMARKS[[2, 0, 4, 1, 3]]],
-    ids=["a line", "mirrored", "mixed"],
-)
-def test_landmarks_that_are_no_faces_are_failures(points: Points, tmp_path: Path) -> None:
-    places = {f"ann/{number}.png": LANDMARKS for number in range(3)}
-    table = Landmarks(write_table(tmp_path / "table.csv", {**places, "bob/0.png": points}))
-    with pytest.raises(UnreadableSampleError, match=r"its landmarks do not lie like a face's: \d+ pixels off"):
-        table.face("bob/0.png", picture(0))
-
-
-def test_a_table_with_a_column_twice_is_refused(photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    rows = table_text({"ann/1.png": LANDMARKS}).splitlines()
-    (tmp_path / "table.csv").write_text(
-        "".join(f"{row},{'x1' if not place else 5}\n" for place, row in enumerate(rows))
-    )
-    said = refused(capsys, photos, tmp_path / "crops", "--landmarks", tmp_path / "table.csv")
-    assert said == f"grafiqs: {tmp_path / 'table.csv'} is no table of landmarks: it has two columns x1\n"
-
-
-@pytest.mark.parametrize("option", ["--landmarks", "--detector"])
-def test_a_pipe_is_not_waited_for(option: str, photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    said = refused(capsys, photos, tmp_path / "crops", option, tmp_path / "pipe")
-    assert said.endswith(f"{tmp_path / 'pipe'}: not a regular file\n")
-
-
-def test_crops_of_another_size_have_the_template_in_their_middle(photos: Path, table: Path, tmp_path: Path) -> None:
-    """Those of 112x96 are those of 112x112 without their margins."""
-    for size in ("112x112", "112x96"):
-        main(command(photos, tmp_path / size, table, "--input-size", size))
-    crops = sorted((tmp_path / "112x96").glob("*/*.png"))
-    assert len(crops) == 6
-    for path in crops:
-        square = pixels(tmp_path / "112x112" / path.relative_to(tmp_path / "112x96"))
-        with Image.open(path) as narrow:
-            assert narrow.size == (96, 112)
-            assert np.abs(np.array(narrow).astype(int) - square[:, 8:-8]).max() <= 1
-
-
-def test_a_data_set_that_is_another_is_told(finished: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    elsewhere = tmp_path / "photos"
-    shutil.copytree(photos, elsewhere)
-    (elsewhere / "ann" / "new.png").write_bytes((elsewhere / "ann" / "1.png").read_bytes())
-    capsys.readouterr()
-    assert main(["verify", str(finished), "--image-path", str(elsewhere)]) == 1
-    assert "subset: 0 samples gone, 1 new (ann/new.png is new in it)" in capsys.readouterr().err
-    for arguments, said in (
-        (["--root", str(elsewhere)], "the data set of this run is no list"),
-        (["--image-path", str(tmp_path / "none")], "does not exist: check --image-path"),
-    ):
-        assert main(["verify", str(finished), *arguments]) == 2
-        assert said in capsys.readouterr().err
-
-
-def test_an_alignment_of_a_list_is_verified_wherever_its_photos_are(
-    photos: Path, table: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    place, moved, listed = tmp_path / "photos", tmp_path / "moved", tmp_path / "list.csv"
-    shutil.copytree(photos, place)
-    listed.write_text("ann/1.png\nann/2.png\n")
-    assert main(["align", str(listed), str(tmp_path / "crops"), "--root", str(place), "--landmarks", str(table)]) == 0
-    verify = ["verify", str(tmp_path / "crops")]
-    assert main(verify) == 0
-    place.rename(moved)
-    capsys.readouterr()
-    assert main(verify) == 0
-    assert "the pictures were not looked at" in capsys.readouterr().out
-    assert main([*verify, "--root", str(moved)]) == 0
-    assert "not looked at" not in capsys.readouterr().out
-    assert main([*verify, "--root", str(place)]) == 2
