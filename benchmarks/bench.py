@@ -96,9 +96,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256, help="images that every way computes, at least")
     parser.add_argument("--batches", help="batch sizes, comma-separated (default: 8,16; 64,256 on a GPU)")
     parser.add_argument("--run-images", type=int, help="images of the whole runs (default: 256; 50000 on a GPU)")
-    parser.add_argument(
-        "--start-images", default="100,400,2000", help="images of the runs of the way to the first image"
-    )
+    parser.add_argument("--start-images", default="100,400,2000", help="images of the runs whose first score is timed")
     parser.add_argument("--files", type=int, default=1_000_000, help="files of the data set that is scanned")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="the file of figures")
     options = parser.parse_args()
@@ -311,7 +309,7 @@ def whole_runs(folder: Path, weights: Path, device: torch.device, count: int) ->
 
 
 def beginnings(folder: Path, weights: Path, backbone: str, device: torch.device, counts: str) -> Iterator[Row]:
-    """The way to the first score, and the whole process, of small runs: compiled before and not, and one at a time."""
+    """Time to the first score, and of the whole process, in small runs: compiled before or not, and one at a time."""
     run_quietly(sys.executable, "-c", "import cv2, grafiqs.extract")  # what the disk holds is in memory from here on
     for count in map(int, counts.split(",")):
         faces = noise(folder / f"start_{count}", count)

@@ -49,7 +49,7 @@ from grafiqs.images.tensors import normalise
 
 ROOT = Path(__file__).resolve().parents[1]
 TIE = 1.03
-"""What is less than so many times better is no reason to change anything."""
+"""A gain below this factor is not a reason to change anything."""
 
 SECONDS = 1.5
 """How long one way is measured, at least, in rounds of a few batches."""
@@ -90,12 +90,12 @@ class Way:
     layout: torch.memory_format | None = None
     settings: tuple[tuple[str, bool], ...] = ()
     any_algorithm: bool = False
-    """Whether cuDNN may take algorithms that do not give the same every time."""
+    """Whether cuDNN may take nondeterministic algorithms."""
     recorded: bool = True
 
     @contextmanager
     def chosen(self) -> Iterator[None]:
-        """Compile and compute so, inside the block."""
+        """Compile and compute this way inside the block."""
         with ExitStack() as stack, patch.dict(cuda.SETTINGS, dict(self.settings)):
             if self.layout is not None:
                 stack.enter_context(patch.object(tuning, "compiled_layout", Mock(return_value=self.layout)))
@@ -106,7 +106,7 @@ class Way:
             yield
 
     def computer(self, network: IResNet) -> tuple[Computer, float]:
-        """What computes so, compiled, and the seconds that compiling took."""
+        """A compiled computer of this kind, and the seconds that compiling took."""
         computer = Computer(network, gpu(), self.size, LAYERS, precision=self.precision)
         return computer, timed(computer.compile)
 
@@ -116,7 +116,7 @@ arithmetic = devices.arithmetic
 
 @contextmanager
 def any_algorithm(precision: str = "float32") -> Iterator[None]:
-    """The arithmetic of the package, but with cuDNN free to choose algorithms that do not give the same every time."""
+    """The arithmetic of the package, but with cuDNN free to choose nondeterministic algorithms."""
     with arithmetic(precision):
         torch.backends.cudnn.deterministic = False  # what `arithmetic` found returns after it
         yield
@@ -150,7 +150,7 @@ COMPILED = [*(way for ways in zip(*BATCHES.values(), strict=True) for way in way
 
 
 def compiling() -> Iterator[Row]:
-    """A compiler that has the machine for itself, and the rule by which a run says whether it pays."""
+    """The compiler, alone on the machine, and the rule by which a run decides whether compiling pays."""
     network = random_network()
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     _, seconds = NOW.computer(network)
@@ -504,7 +504,7 @@ def tested_on_the_gpu(end: float, places: dict[str, str]) -> dict[str, Any]:
 
 
 def measured(command: list[str], name: str, limit: float, end: float, places: dict[str, str]) -> Iterator[Row]:
-    """The rows that a process prints, and one that says why there are no more, if it does not end well."""
+    """The rows that a process prints, and, if it fails, one that says why there are no more."""
     code, output, errors = run(command, limit, end, places)
     for line in output.splitlines():
         if line.startswith("{"):

@@ -250,7 +250,7 @@ def test_weights_that_are_no_file(faces: Path, tmp_path: Path, output: Path, kin
     elif kind == "pipe":
         os.mkfifo(path)
     line = refused(capsys, *extract(faces, path, output))
-    no_file = f"grafiqs: the weights {path} are no file: --weights takes a checkpoint file"
+    no_file = f"grafiqs: the weights {path} are not a file: --weights takes a checkpoint file"
     missing = f"grafiqs: the weights {path} do not exist or cannot be reached: check --weights"
     assert line == (no_file if kind in ("folder", "pipe") else missing)
     assert not output.exists()

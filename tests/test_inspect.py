@@ -79,7 +79,7 @@ def test_the_report_is_for_people(flawed: Path, capsys: pytest.CaptureFixture[st
         "Exact duplicates across identities: 1 groups",
         "  - ann/2.png = ann/twice.png = cyd/also ann.png",
     ]
-    assert "grafiqs: warning: 1 of 12 images are not 112x112: they are no aligned crops" in warned
+    assert "grafiqs: warning: 1 of 12 images are not 112x112: they are not aligned crops" in warned
     assert f"grafiqs: warning: 1 images directly in {flawed} belong to no identity and are left out" in warned
     assert tree(flawed) == before
 

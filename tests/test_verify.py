@@ -137,7 +137,7 @@ def test_the_data_set_is_looked_for_where_it_was_and_its_absence_is_said_plainly
     assert f"The subset derived again from {place} is the same" in capsys.readouterr().out
     shutil.rmtree(place)
     assert main(["verify", str(run)]) == 0
-    assert f"The data set {place} is not at hand: the subset was not derived again" in capsys.readouterr().out
+    assert f"The data set {place} is not available: the subset was not derived again" in capsys.readouterr().out
     code, _, problems = verified(run, capsys, "--image-path", "nowhere")
     assert code == 2
     assert re.fullmatch(r"grafiqs: the data set nowhere .*: check --image-path\n", problems)
@@ -622,6 +622,6 @@ def test_a_run_that_was_stopped_is_not_verified(run: Path, weights: Path, capsys
             path.rmdir() if path.is_dir() else path.unlink()
     code, _, problems = verified(run, capsys)
     assert code == 1
-    assert "the run is not finished: the command that began it goes on with it" in problems
+    assert "the run is not finished: the command that began it resumes it" in problems
     assert main(command(weights)) == 1
     assert verified(run, capsys)[0] == 0

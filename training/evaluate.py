@@ -1,7 +1,7 @@
 """Measure a backbone on drawn people whom its training never saw, and print Markdown tables for its model card.
 
     .venv/bin/python training/evaluate.py --weights demo_backbone.safetensors --json evaluation.json
-    .venv/bin/python training/evaluate.py --weights demo_backbone.safetensors --check    (exit code 1 where it misses)
+    .venv/bin/python training/evaluate.py --weights demo_backbone.safetensors --check    (exit code 1 if it misses)
 
 Three tables: how well it verifies undegraded faces; how well the scores follow each degradation; and what
 discarding by score does to verification, half of the faces being degraded. Deterministic on one machine.
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    """The options, or the end of the program where they make no sense."""
+    """The options, or the end of the program if they make no sense."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=EVALUATION_SEED, help="of identities and degradations (default 2)")
@@ -121,7 +121,7 @@ def parsed() -> argparse.Namespace:
         "--processes", type=positive, default=processors.usable(), help="that draw (default: one per core)"
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a promised figure is missed")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a promised figure is missed")
     options = parser.parse_args()
     if min(options.identities, options.faces) < 2 or options.quality_faces < 1:
         parser.error("two identities of two faces are the least, and one of --quality-faces")
@@ -234,7 +234,7 @@ def threshold(impostor: Floats, fmr: float, counts: Integers | None = None) -> f
     """T at a false match rate: more similar than T is a match.
 
     T is the (floor(fmr x impostors) + 1)-th highest impostor. `impostor` falls; `counts` (impostors + 1) are how many
-    stand before each, where a pair counts several times or not at all.
+    stand before each, if a pair counts several times or not at all.
     """
     if counts is None:
         counts = np.arange(len(impostor) + 1)
@@ -419,7 +419,7 @@ def misses(results: Results) -> list[str]:
             for kind in ("blur", "darkness", "low_resolution", "covered_eyes")
         ),
     ]
-    # Written so that a figure that is no number misses.
+    # Written so that a figure that is not a number misses.
     return [f"{name}: {value:.4f}, not {limit:.4f} or less" for name, value, limit in at_most if not value <= limit] + [
         f"{name}: {value:.4f}, not {limit:.4f} or more" for name, value, limit in at_least if not value >= limit
     ]

@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def parsed() -> Options:
-    """The options, or the end of the program where they make no sense."""
+    """The options, or the end of the program if they make no sense."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--identities", type=positive, default=700)
     parser.add_argument("--faces", type=positive, default=20, help="of each identity (default 20)")
@@ -264,7 +264,7 @@ class Report:
             self.line(step)
 
     def line(self, step: int) -> None:
-        """Print the line. Ends the program when the loss is no number, which nothing mends."""
+        """Print the line. Ends the program when the loss is not a number, which nothing repairs."""
         loss = float(torch.stack(self.losses).mean())
         accuracy = float(torch.cat(self.hits).float().mean())
         now = time.perf_counter()

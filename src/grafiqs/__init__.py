@@ -53,7 +53,7 @@ _HOMES = {
 """The public names, and the module of each, which is imported when it is asked for."""
 
 _NEED_OPENCV = ("align_faces", "draw_faces")
-"""Those that are not in __all__, so that the rest can be had without OpenCV."""
+"""Those that are not in __all__, so that the rest is available without OpenCV."""
 
 __all__ = [name for name in _HOMES if name not in _NEED_OPENCV]
 

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AlignSummary:
-    """What an alignment came to: how many pictures became crops, how many did not, and where it all lies."""
+    """The result of an alignment: how many pictures became crops, how many did not, and where it all lies."""
 
     output: Path
     aligned: int
@@ -50,11 +50,11 @@ class AlignSummary:
 
 
 def align_faces(options: AlignOptions) -> AlignSummary:
-    """Cut every picture of a data set to the aligned crop of its face; what was stopped in the same folder goes on.
+    """Cut every picture of a data set to the aligned crop of its face; resumes what was stopped in the same folder.
 
     The crops are PNG files, of 112x112 pixels as a rule, under identity and sample name; align.csv has the face in
-    each, failures.csv what has none. Raises RequestError when the request is wrong, with nothing written, and
-    StoppedError when it cannot go on, with everything done so far kept.
+    each, failures.csv the pictures without one. Raises RequestError when the request is wrong, with nothing written,
+    and StoppedError when it cannot go on, with everything done so far kept.
     """
     output = Output(options.output, aligned.NAME, "OUT", "alignment")
     output.refuse_inside(options.image_path)
@@ -115,7 +115,7 @@ def _plan(options: AlignOptions, dataset: Dataset, faces: Faces, subset: Subset)
 def _run(
     folder: AlignmentFolder, faces: Faces, dataset: Dataset, subset: Subset, options: AlignOptions
 ) -> AlignSummary:
-    """Work off what is pending, then write the tables."""
+    """Align what is pending, then write the tables."""
     root, total = options.output, len(subset.samples)
     pending = folder.journal.pending()
     if len(pending) < total:

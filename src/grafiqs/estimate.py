@@ -1,4 +1,4 @@
-"""What a run would come to, in gigabytes and in time: the run itself, into nothing."""
+"""What a run would take, in gigabytes and in time: the run itself, into nothing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def log_estimate(manifest: Manifest, task: Task, ready: Ready, output_dir: Path)
         *(len(samples), manifest.subset.identities, len(manifest.dumps) * len(samples), size / 1e9, free / 1e9),
     )
     log.info(
-        "It would take about %s, at %.1f images a second where the disk keeps up.",
+        "It would take about %s, at %.1f images a second if the disk keeps up.",
         *(duration(len(samples) / rate), rate),
     )
     if compiles and not known:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to: how many samples have scores, how many have none, and where it all lies."""
+    """The result of a run: how many samples have scores, how many have none, and where it all lies."""
 
     output_dir: Path
     scored: int
@@ -50,7 +50,7 @@ class Summary:
 @devices.kept_memory()
 @devices.usual_settings()
 def extract_gradients(options: Options) -> Summary | None:
-    """Run the pipeline that `options` describe; a run that was stopped in the same folder goes on.
+    """Run the pipeline that `options` describe; a run that was stopped in the same folder is resumed.
 
     Returns None after a dry run. Raises RequestError when the request is wrong, with nothing written, and
     StoppedError when the run cannot go on, with everything done so far kept.
@@ -123,7 +123,7 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
     except ChangedImageError as error:
         raise StoppedError(
             f"the image {error} is no longer the one that was scored. {run.kept()}: bring that image back, and the "
-            "same command resumes; or begin anew with --overwrite"
+            "same command resumes; or start over with --overwrite"
         ) from error
     except torch.OutOfMemoryError as error:
         raise StoppedError(
@@ -134,7 +134,7 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
         if isinstance(error, StoppedError):
             raise
         raise StoppedError(
-            f"the computation failed ({first_line(error)}). {run.kept()}: the same command goes on from there"
+            f"the computation failed ({first_line(error)}). {run.kept()}: the same command resumes"
         ) from error
     if pending:
         seconds = time.monotonic() - started
@@ -144,7 +144,7 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
 
 
 def _faces(options: Options) -> Faces | None:
-    """What finds the faces, where pictures are to be aligned."""
+    """What finds the faces, if pictures are to be aligned."""
     if options.align is None:
         return None
     need_opencv("--align")
@@ -154,7 +154,7 @@ def _faces(options: Options) -> Faces | None:
 
 
 def _warn_of_photos(subset: Subset, reader: Reader, dataset: Dataset) -> None:
-    """Warn when the images are plainly no aligned crops, and are not aligned on the way."""
+    """Warn when the images are plainly not aligned crops, and are not aligned on the way."""
     if reader.faces is None and are_plainly_unaligned(subset.samples, dataset, reader.size):
         log.warning(
             "warning: these images do not look like crops of %dx%d aligned to the ArcFace template, which the networks "
@@ -164,7 +164,7 @@ def _warn_of_photos(subset: Subset, reader: Reader, dataset: Dataset) -> None:
 
 
 def _kept_computation(options: Options) -> dict[str, Any]:
-    """How the run in the output folder computes, where there is one that is resumed."""
+    """How the run in the output folder computes, if one is resumed."""
     if options.overwrite or not manifests.is_run(options.output_dir):
         return {}
     return manifests.read(options.output_dir).computation

@@ -65,10 +65,7 @@ class _Pass:
         return u if self._copies else None
 
     def _keep(self, layer: str, activation: Tensor) -> Tensor | None:
-        """Keep an activation to differentiate by; returns what the network is to go on with, where it changes.
-
-        That is a copy, since a network may change in place what it is given.
-        """
+        """Keep an activation to differentiate by; returns a copy for the network, which may modify it in place."""
         if layer not in self._layers:
             return None
         if layer == self._layers[0]:

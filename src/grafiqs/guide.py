@@ -47,7 +47,7 @@ def create_dataset_with_subset(
     `samples_per_identity` are drawn. Everything else is as on the command line, from the same code; `options` are any
     others that it has for data set and subset, such as `allow_insufficient_samples=True`.
     `local_rank` is accepted for the guide's sake: every rank gets the same subset.
-    Raises RequestError for an unknown `dataset_type`, when the data set is none of that type, or nothing is left.
+    Raises RequestError for an unknown `dataset_type`, when the data set is not of that type, or nothing is left.
     """
     del local_rank
     if dataset_type not in DATASET_TYPES:
@@ -68,7 +68,7 @@ def create_dataset_with_subset(
     dataset = open_dataset(chosen)
     if dataset_type == "MXFaceDataset" and dataset.form != Records.form:
         place = shown(root_dir)
-        raise RequestError(f"{place} is no insightface training set: MXFaceDataset takes train.rec, or its folder")
+        raise RequestError(f"{place} is not an insightface training set: MXFaceDataset takes train.rec, or its folder")
     subset = select_subset(chosen, dataset, _by_size(dataset, chosen) if selective else None)
     load = partial(_array if dataset_type == "CasiaWebFaceEmbeddings" else _image, dataset)
     places = [str(dataset.root / sample.location) for sample in subset.samples]

@@ -39,7 +39,7 @@ class Inspection:
 
     `counts` are the samples of each identity; `unreadable` has the reason for each location that cannot be read.
     `within` and `across` are groups of locations whose images, decoded to RGB, have the same pixels: within one
-    identity, and where they are of more than one. `sizes` (width x height, upright), `formats` and `modes` count
+    identity, and across several. `sizes` (width x height, upright), `formats` and `modes` count
     readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.faces.likeness`), None
     when there are too few.
     """
@@ -77,7 +77,7 @@ class Inspection:
         images, crop = sum(self.sizes.values()), self.sizes.get(CROP, 0)
         if crop < images:
             yield (
-                f"{images - crop} of {images} images are not {CROP}: they are no aligned crops, which the networks "
+                f"{images - crop} of {images} images are not {CROP}: they are not aligned crops, which the networks "
                 "expect, and would be resized as they are; scores of unaligned faces mean little"
             )
         if self.likeness is not None and self.likeness < ALIGNED:

@@ -11,7 +11,7 @@ from grafiqs.signals import check
 
 
 def progress_bar(total: int, done: int, quiet: bool) -> tqdm[Any]:
-    """A bar of images with the time left; where standard error is no terminal, a line every half minute."""
+    """A bar of images with the time left; if standard error is not a terminal, a line every half minute."""
     return _Bar(
         total=total,
         initial=done,
@@ -24,7 +24,7 @@ def progress_bar(total: int, done: int, quiet: bool) -> tqdm[Any]:
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]  # which it takes for a type checker alone
-    """A bar whose steps are where a signal is heard that was overheard before."""
+    """A bar that checks at every step for a signal that was missed."""
 
     def update(self, n: float | None = 1) -> bool | None:
         check()

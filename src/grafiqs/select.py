@@ -23,12 +23,12 @@ from grafiqs.options.subset import SubsetOptions
 log = logging.getLogger(__name__)
 
 UNNAMED = "(the whole data set)"
-"""What the unnamed identity is called where people read it."""
+"""The unnamed identity, as people read it."""
 
 
 @dataclass(frozen=True)
 class Subset:
-    """The samples to process, in order, and what was met on the way to them."""
+    """The samples to process, in order, and how they were chosen."""
 
     samples: tuple[Sample, ...]
     identities: int
@@ -41,7 +41,7 @@ class Subset:
     """Chosen identities with too few samples, and how many they have."""
 
     def pairs(self, dataset: Dataset) -> list[Pair]:
-        """The comparisons that a verification set asks for, where the subset has both samples."""
+        """The comparisons that a verification set asks for, if the subset has both samples."""
         if not dataset.pairs:
             return []
         locations = {sample.location for sample in self.samples}
@@ -62,7 +62,7 @@ def open_dataset(options: DataSetOptions) -> Dataset:
 
 
 def left_out(dataset: Dataset) -> str:
-    """What is to be said of images that belong to no identity."""
+    """The warning about images outside every identity."""
     return (
         f"{dataset.ignored} images directly in {shown(dataset.place)} belong to no identity and are left out "
         "(--flat-structure takes them)"
@@ -74,7 +74,7 @@ def select_subset(
 ) -> Subset:
     """Choose the subset that `options` describe, and log how, in the words of the seeding guide.
 
-    `dataset` is their data set, where it is open already; `candidates` names its identities in another order to choose
+    `dataset` is their data set, if it is open already; `candidates` names its identities in another order to choose
     them in than the options do.
     Raises RequestError when the data set cannot be listed or nothing in it meets the request.
     """
@@ -96,7 +96,7 @@ def select(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str] |
     with fewer than M samples, unless they are allowed; draw M samples in each with the sample seed.
     With `strict`, identities with fewer than M samples are passed over instead of dropped.
     `candidates` names identities in another order to choose them in.
-    Raises RequestError when `strict` cannot have exactly N x M samples. The subset may be empty.
+    Raises RequestError when `strict` cannot get exactly N x M samples. The subset may be empty.
     """
     if candidates is None:
         candidates = _candidates(dataset, options)
@@ -215,12 +215,12 @@ def _drawn(identity: str, paths: tuple[str, ...], count: int | None, seed: int) 
 def _names(paths: Sequence[str]) -> dict[str, str]:
     """The name of each sample of an identity: its path without an image's extension, or all of it if that is taken.
 
-    Told from all samples of the identity, not from the drawn ones, so that nested subsets agree.
+    Decided by all samples of the identity, not by the drawn ones, so that nested subsets agree.
     """
     plain = [without_extension(path) for path in paths]
     stems = Counter(plain)
     if len(stems) == len(paths) and stems.keys().isdisjoint(paths) and "/" not in "".join(paths):
-        return dict(zip(paths, plain, strict=True))  # the rule of the rest, where there is nothing to tell apart
+        return dict(zip(paths, plain, strict=True))  # what the rest comes to if there is nothing to tell apart
     folders = {parent for path in paths if GRADIENT in path for parent in _parents(path) if GRADIENT in parent[-20:]}
     whole = set(paths)
     taken = whole | stems.keys()

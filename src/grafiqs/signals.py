@@ -82,7 +82,7 @@ class Signals:
                 os.kill(os.getpid(), number)
 
     def _passed_over(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """Stop where Python cannot raise it, as in a `__del__`, is no fault: `check` raises it again."""
+        """Stop where Python cannot raise it, as in a `__del__`, is not a fault: `check` raises it again."""
         if not isinstance(unraisable.exc_value, Stop):
             self._unraisable(unraisable)
 

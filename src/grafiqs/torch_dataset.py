@@ -47,7 +47,7 @@ class FaceDataset(TorchDataset[tuple[Any, Tensor, int, str]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Any, Tensor, int, str]:
-        index = range(len(self))[index]  # so that -1 is told as the place it stands for
+        index = range(len(self))[index]  # so that -1 is reported as the place it stands for
         path, label = self.samples[index]
         try:
             data = self._load(self.subset.samples[index])

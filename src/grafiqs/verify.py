@@ -40,11 +40,11 @@ _SHOWN = 20
 def verify_run(
     folder: Path, image_path: Path | None = None, quiet: bool = False, root: Path | None = None
 ) -> list[str]:
-    """Check the finished run or alignment in `folder`, with its data set where that is at hand; returns what is wrong.
+    """Check the finished run or alignment in `folder`, with its data set if that is available; returns what is wrong.
 
     `image_path` says where the data set is now, and `root` where the paths in a list begin; by default both are looked
-    for where they were. Problems are logged as warnings. Raises RequestError when `folder` is no run folder, or cannot
-    be read, and StoppedError when the temporary folder takes no tables to compare.
+    for where they were. Problems are logged as warnings. Raises RequestError when `folder` is not a run folder, or
+    cannot be read, and StoppedError when the temporary folder takes no tables to compare.
     """
     check = _alignment if not manifests.is_run(folder) and aligned.is_alignment(folder) else _run
     problems, said = check(folder, image_path, root, quiet)
@@ -68,7 +68,7 @@ def _run(folder: Path, image_path: Path | None, root: Path | None, quiet: bool) 
     counts: Counter[type[Outcome]] = Counter()
     problems = list(_problems(folder, manifest, options, counts, quiet))
     if options is None:
-        at_hand = f"The data set {shown(place)} is not at hand: the subset was not derived again (--image-path)"
+        at_hand = f"The data set {shown(place)} is not available: the subset was not derived again (--image-path)"
     else:
         at_hand = f"The subset derived again from {shown(place)} is the same: SHA-256 {manifest.subset.sha256}"
     identities, images, scored = manifest.subset.identities, len(manifest.subset.samples), counts[Scored]
@@ -87,7 +87,7 @@ def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet:
     problems: list[str] = []
     try:
         if not (folder / SUMS).exists():
-            problems.append("the alignment is not finished: the command that began it goes on with it")
+            problems.append("the alignment is not finished: the command that began it resumes it")
         else:
             problems += aligned.problems(folder, manifest.subset)
             if at_hand:
@@ -97,7 +97,7 @@ def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet:
     except (OSError, ValueError) as error:
         problems.append(f"the tables cannot be followed further: {_reason(error)}")
     said = f"Verified: {len(manifest.subset.samples)} images, crops and tables as {aligned.NAME} and the checksums say"
-    missing = f"The data set {shown(place)} is not at hand: the pictures were not looked at (--image-path)"
+    missing = f"The data set {shown(place)} is not available: the pictures were not looked at (--image-path)"
     return problems, [said] if at_hand else [missing, said]
 
 
@@ -106,11 +106,11 @@ def _place(
 ) -> tuple[Path, Path | None]:
     """Where the data set is looked for, and where the paths in its list begin; those that are given, or as it was.
 
-    Raises RequestError for a place that is given, and where there is nothing.
+    Raises RequestError for a place that is given, and holds nothing.
     """
     place, is_list = image_path or Path(data_set["place"]), data_set["form"] == ListedFiles.form
     if root is not None and not (is_list and os.path.isdir(root)):
-        why = "it is no folder that can be reached" if is_list else "the data set of this run is no list"
+        why = "it is not a folder that can be reached" if is_list else "the data set of this run is not a list"
         raise RequestError(f"--root {shown(root)} is not where the paths in a list begin: {why}")
     if image_path is not None and not os.path.exists(image_path):
         raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
@@ -145,7 +145,7 @@ def _problems(
 ) -> Iterator[str]:
     """What is wrong with a run; counts its outcomes on the way."""
     if not finished.is_finished(folder):
-        yield "the run is not finished: the command that began it goes on with it"
+        yield "the run is not finished: the command that began it resumes it"
         return
     dataset: Dataset | None = None
     if options is not None:

@@ -499,7 +499,7 @@ def test_a_path_that_is_no_file(tmp_path: Path) -> None:
     for name in ("none.pth", "loop.pth"):
         with pytest.raises(RequestError, match=f"{name} do not exist or cannot be reached: check --weights$"):
             check_file(tmp_path / name)
-    with pytest.raises(RequestError, match=f"{tmp_path.name} are no file: --weights takes a checkpoint file$"):
+    with pytest.raises(RequestError, match=f"{tmp_path.name} are not a file: --weights takes a checkpoint file$"):
         check_file(tmp_path)
 
 
@@ -560,7 +560,7 @@ def test_stages_of_too_few_channels_are_refused(channels: int, excitation: bool,
 
 def test_an_ir_network_of_another_depth_is_refused(tmp_path: Path) -> None:
     torch.save(IRNet((1, 1, 1, 1), False, (4, 5, 6, 7)).state_dict(), tmp_path / "ir.pth")
-    assert "has 4 blocks: no IR network known here" in refused(tmp_path / "ir.pth")
+    assert "has 4 blocks: not a known IR network" in refused(tmp_path / "ir.pth")
 
 
 def test_no_message_advises_to_run_what_a_file_holds(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_a_checkpoint_of_ones_own_is_told_what_it_is(weights: Path, capsys: Capt
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{weights}: iresnet18"
     assert [line for line in lines if found["sha256"] in line] == [f"  SHA-256       {found['sha256']}"]
-    assert "  known         no: weights of this making come from" in lines
+    assert "  known         no: weights of this family come from" in lines
     assert all(any(source in line for line in lines) for source in IRESNET.sources)
     assert lines[-5:] == [
         "  block1-block4 layer1 8x56x56, layer2 16x28x28, layer3 32x14x14, layer4 64x7x7",
@@ -248,10 +248,10 @@ def test_published_checkpoints_are_known(
 
 
 NO_CHECKPOINTS: dict[str, tuple[Any, str]] = {
-    "text": (b"hello, these are no weights\n" * 20, "are no whole PyTorch or safetensors checkpoint"),
-    "nothing": (b"", "are no whole PyTorch or safetensors checkpoint"),
+    "text": (b"hello, these are no weights\n" * 20, "are not a whole PyTorch or safetensors checkpoint"),
+    "nothing": (b"", "are not a whole PyTorch or safetensors checkpoint"),
     "a list": ([1, 2], "holds a list, not a state dict"),
-    "another network": ({"conv.weight": torch.zeros(1)}, "holds no network that is known here (iresnet18, "),
+    "another network": ({"conv.weight": torch.zeros(1)}, "holds no known network (iresnet18, "),
     "half a network": ({"layer1.0.bn1.weight": torch.zeros(8)}, "has stages of (1, 0, 0, 0) blocks"),
 }
 

@@ -168,7 +168,7 @@ def test_a_signal_whose_exception_is_lost_stops_the_run_at_the_next_image(
         patch.setattr(Journal, "append", losing)
         assert main(arguments) == 128 + TERM
     said = capsys.readouterr().err
-    assert said == "grafiqs: stopped. 7 of 19 images are done and kept: the same command goes on from there\n"
+    assert said == "grafiqs: stopped. 7 of 19 images are done and kept: the same command resumes\n"
     assert_goes_on(arguments, tmp_path / "run", finished)
 
 
@@ -190,7 +190,7 @@ def test_a_signal_that_is_lost_at_the_end_is_told_by_the_exit_code(
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "remove", losing)
         assert main(arguments) == 128 + TERM
-    assert capsys.readouterr().err == "grafiqs: stopped; the same command begins again, or goes on\n"
+    assert capsys.readouterr().err == "grafiqs: stopped; the same command starts again, or resumes\n"
     assert tree(tmp_path / "run") == tree(finished)
 
 
@@ -220,7 +220,7 @@ def test_a_signal_while_an_error_is_told_shows_no_traceback(
 
     monkeypatch.setattr("grafiqs.select.select_subset", failing)
     assert main(["select", "--image-path", str(faces)]) == 128 + number
-    assert capsys.readouterr().err == "grafiqs: stopped; the same command begins again, or goes on\n"
+    assert capsys.readouterr().err == "grafiqs: stopped; the same command starts again, or resumes\n"
 
 
 def test_a_second_signal_leaves_the_cleaning_up_alone(
@@ -239,7 +239,7 @@ def test_a_second_signal_leaves_the_cleaning_up_alone(
 
     monkeypatch.setattr("grafiqs.select.select_subset", stopping)
     assert main(["select", "--image-path", str(faces)]) == 128 + TERM
-    assert capsys.readouterr().err == "grafiqs: stopped; the same command begins again, or goes on\n"
+    assert capsys.readouterr().err == "grafiqs: stopped; the same command starts again, or resumes\n"
     assert cleaned == [True]
 
 

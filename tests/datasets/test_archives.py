@@ -237,7 +237,7 @@ def test_a_zip64_and_one_behind_something_else(tmp_path: Path, monkeypatch: pyte
 def test_a_zip_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     data = zipped([("ann/a.jpg", FACE), ("bob/b.jpg", FACE)])
     for length in range(0, len(data), 7):
-        with pytest.raises(RequestError, match=r"faces\.zip is no whole zip archive \(.+\): get the file again$"):
+        with pytest.raises(RequestError, match=r"faces\.zip is not a whole zip archive \(.+\): get the file again$"):
             opened(tmp_path, "faces.zip", data[:length])
 
 
@@ -264,7 +264,7 @@ def test_what_is_no_file_in_a_tar_is_left_out(tmp_path: Path, caplog: pytest.Log
         link("ann/f.jpg", "", tarfile.GNUTYPE_SPARSE),
     ]
     assert contents(opened(tmp_path, "faces.tar", tar_of([*others, (face, b"")]))) == {"ann": {"a.jpg": b""}}
-    assert caplog.messages == [f"5 links and other members of {tmp_path}/faces.tar are no files, and are left out"]
+    assert caplog.messages == [f"5 links and other members of {tmp_path}/faces.tar are not files, and are left out"]
 
 
 FACES = [(f"{identity}/{number}.jpg", FACE) for identity in ("ann", "Zoë") for number in range(3)]
@@ -282,7 +282,7 @@ def test_a_tar_that_is_cut_off_is_refused_or_complete_or_warned_of(
         try:
             found = contents(opened(tmp_path, "faces.tar", data[:length]))
         except RequestError as error:
-            assert "is no whole tar archive" in str(error)  # noqa: PT017
+            assert "is not a whole tar archive" in str(error)  # noqa: PT017
         else:
             opens += 1
             assert found == whole or "no mark at its end" in caplog.text
@@ -321,7 +321,7 @@ def with_size(data: bytes, start: int, size: int) -> bytes:
 def test_a_tar_whose_member_lies_about_its_size_is_refused(tmp_path: Path, size: int) -> None:
     data = tarred([("ann/a.jpg", FACE), ("bob/b.jpg", FACE)])
     for start in (0, 1536):
-        with pytest.raises(RequestError, match=r"faces\.tar is no whole tar archive"):
+        with pytest.raises(RequestError, match=r"faces\.tar is not a whole tar archive"):
             opened(tmp_path, "faces.tar", with_size(data, start, size))
 
 
@@ -357,10 +357,10 @@ def test_compressed_archives_are_refused_with_advice(tmp_path: Path, kind: str) 
 @pytest.mark.parametrize("kind", BOTH)
 def test_an_archive_without_images_is_refused(tmp_path: Path, kind: str) -> None:
     for members in ([], [("notes.txt", b"")], [(".hidden/a.jpg", b"")]):
-        with pytest.raises(RequestError, match=rf"faces\.{kind} (holds no image|is no whole)"):
+        with pytest.raises(RequestError, match=rf"faces\.{kind} (holds no image|is not a whole)"):
             opened(tmp_path, f"faces.{kind}", BOTH[kind](members))
     for data in (b"", b"no archive", bytes(5000)):
-        with pytest.raises(RequestError, match=rf"faces\.{kind} (holds no image|is no whole)"):
+        with pytest.raises(RequestError, match=rf"faces\.{kind} (holds no image|is not a whole)"):
             opened(tmp_path, f"faces.{kind}", data)
 
 

@@ -133,7 +133,7 @@ def test_a_list_may_move_and_its_root_may_too(
     assert main(["verify", str(run), "--image-path", str(moved), "--root", str(elsewhere), "--quiet"]) == 1
     assert "bob/0.png cannot be read" in capsys.readouterr().err
     assert main(["verify", str(run), "--root", str(tmp_path / "nowhere")]) == 2
-    assert "is not where the paths in a list begin: it is no folder" in capsys.readouterr().err
+    assert "is not where the paths in a list begin: it is not a folder" in capsys.readouterr().err
     assert main(["verify", str(run), "--image-path", str(faces), "--quiet"]) == 0
 
 
@@ -143,10 +143,10 @@ def test_a_root_is_for_lists_alone(
     run = tmp_path / "run"
     rest = ["--weights", str(weights), "--layers", "block4", "--output-dir", str(run)]
     assert main(["extract", "--image-path", str(faces), "--root", str(faces), *rest]) == 2
-    assert "is no list (.txt, .csv)" in capsys.readouterr().err
+    assert "is not a list (.txt, .csv)" in capsys.readouterr().err
     assert main(["extract", "--image-path", str(faces), *rest]) == 0
     assert main(["verify", str(run), "--root", str(faces)]) == 2
-    assert "the data set of this run is no list" in capsys.readouterr().err
+    assert "the data set of this run is not a list" in capsys.readouterr().err
 
 
 def test_the_subset_of_a_command_is_a_list(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,18 +69,18 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         "path,x\na.jpg,ann\n\nb.jpg\n",
         "line 4 has 1 columns instead of 2, like the first",
     ),
-    "a path outside": ("ann/a.jpg\n../b.jpg\n", "line 2: ../b.jpg is no file below .*: say with --root"),
-    "an absolute path outside": ("/etc/passwd\n", "line 1: /etc/passwd is no file below .*: say with --root"),
-    "the folder itself": ("ann/..\n", "line 1: ann/.. is no file below"),
-    "an identity without a path": (",ann\n", "line 1: an empty path is no file below"),
-    "an identity that is a path": ("a.jpg,ann/b\n", "line 1: ann/b is no name of an identity"),
+    "a path outside": ("ann/a.jpg\n../b.jpg\n", "line 2: ../b.jpg is not a file below .*: say with --root"),
+    "an absolute path outside": ("/etc/passwd\n", "line 1: /etc/passwd is not a file below .*: say with --root"),
+    "the folder itself": ("ann/..\n", "line 1: ann/.. is not a file below"),
+    "an identity without a path": (",ann\n", "line 1: an empty path is not a file below"),
+    "an identity that is a path": ("a.jpg,ann/b\n", "line 1: ann/b is not the name of an identity"),
     "an endless path": ("a/" * 30_000 + "1.png", "line 1: a path of 60,005 characters is longer than any file system"),
-    "an identity that leads up": ("a.jpg,..\n", "line 1: .. is no name of an identity"),
+    "an identity that leads up": ("a.jpg,..\n", "line 1: .. is not the name of an identity"),
     "two identities": ("a.jpg,ann\n\n./a.jpg,bob\n", "line 3: a.jpg is listed for bob and, before, for ann"),
     "one sample twice": ("a.jpg,ann\nann/a.jpg\n", "line 2: ann/a.jpg would be the same sample of ann as a.jpg"),
-    "an open quote": ('ann/a.jpg\n"ann/b.jpg\n', "line 2 is no line of a list"),
-    "text behind a quote": ('"ann/a".jpg\n', "line 1 is no line of a list"),
-    "a line without end": ("x" * 200_000, "line 1 is no line of a list"),
+    "an open quote": ('ann/a.jpg\n"ann/b.jpg\n', "line 2 is not a line of a list"),
+    "text behind a quote": ('"ann/a".jpg\n', "line 1 is not a line of a list"),
+    "a line without end": ("x" * 200_000, "line 1 is not a line of a list"),
     "UTF-16": ("ann/a.jpg\n".encode("utf-16"), "line 1 holds a NUL character: a list is text in UTF-8"),
     "a NUL in an identity": ("a.jpg,\0\n", "line 1 holds a NUL character"),
     "a NUL in a path": ("ann/a.jpg\nann/\0.jpg\n", "line 2 holds a NUL character"),
@@ -104,15 +104,15 @@ def test_absolute_paths_below_the_root(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     text = f"{tmp_path}/faces/ann/a.jpg\nbob/b.jpg\n"
     assert samples(listed(tmp_path / "lists", text, root=tmp_path / "faces")) == {"ann": ("a.jpg",), "bob": ("b.jpg",)}
-    with pytest.raises(RequestError, match="is no file below"):
+    with pytest.raises(RequestError, match="is not a file below"):
         listed(tmp_path / "lists", text, root=tmp_path / "face")
     assert samples(listed(tmp_path, "etc/a.jpg\n/etc/b.jpg\n", root=Path("/"))) == {"etc": ("a.jpg", "b.jpg")}
-    with pytest.raises(RequestError, match="line 1: / is no file below /: "):
+    with pytest.raises(RequestError, match="line 1: / is not a file below /: "):
         listed(tmp_path, "/\n", root=Path("/"))
 
 
 def test_the_root_is_a_folder_and_goes_with_a_list(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"--root .*nowhere is no folder that can be reached"):
+    with pytest.raises(RequestError, match=r"--root .*nowhere is not a folder that can be reached"):
         listed(tmp_path, "a.jpg", root=tmp_path / "nowhere")
     with pytest.raises(RequestError, match=r"--root says where the paths in a list begin"):
         scan(tmp_path, root=tmp_path)

@@ -159,7 +159,7 @@ def test_an_image_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pyt
         (([b"a", b"b"], {True}), "a step that nothing in such a set needs"),
         ({"images": [b"a", b"b"]}, "a step that nothing in such a set needs"),
         (([b"a", b"b"], [True], 3), "too many values"),
-        (7, "is no verification set, a pickle of images and pairs"),
+        (7, "is not a verification set, a pickle of images and pairs"),
     ],
 )
 def test_what_is_no_verification_set_is_refused(tmp_path: Path, value: object, reason: str) -> None:
@@ -171,7 +171,7 @@ def test_what_is_no_verification_set_is_refused(tmp_path: Path, value: object, r
 @pytest.mark.parametrize("data", [b"", b"\n", b".", b"\x80\x05", b"PK\x03\x04", b"\x80\x06N.", b"no pickle"])
 def test_what_is_no_pickle_is_refused_in_one_sentence(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "li\nes.bin").write_bytes(data)
-    assert "/li\\nes.bin is no verification set" in (message := refusal(tmp_path / "li\nes.bin"))
+    assert "/li\\nes.bin is not a verification set" in (message := refusal(tmp_path / "li\nes.bin"))
     assert message.endswith(": get the file again, or write it as insightface does")
 
 
@@ -309,7 +309,7 @@ def test_no_other_name_is_looked_up(tmp_path: Path, data: bytes) -> None:
 def test_nothing_is_called_or_set_but_arrays(tmp_path: Path, data: bytes) -> None:
     before = (dict(vars(pickled)), dict(pickled._NAMES), dict(pickled._Unpickler.dispatch))
     dispatch = dict(pickle._Unpickler.dispatch)
-    assert " is no verification set" in refusal(written(tmp_path, data))
+    assert " is not a verification set" in refusal(written(tmp_path, data))
     assert (dict(vars(pickled)), dict(pickled._NAMES), dict(pickled._Unpickler.dispatch)) == before
     assert pickle._Unpickler.dispatch == dispatch
     check(written(tmp_path, python3((list(map(IMAGE_KINDS["arrays"], IMAGES)), np.array(SAME)), 2)))
@@ -386,7 +386,7 @@ def fuzz(folder: Path) -> None:
 def bombs(folder: Path) -> None:
     for name, data in BOMBS.items():
         (folder / "pairs.bin").write_bytes(data)
-        assert "is no verification set" in contents(folder / "pairs.bin") or "names" in contents(
+        assert "is not a verification set" in contents(folder / "pairs.bin") or "names" in contents(
             folder / "pairs.bin"
         ), name
 

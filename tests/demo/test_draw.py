@@ -692,7 +692,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
 
 def test_a_stop_is_said_in_one_sentence(stopped: Stopped) -> None:
     assert re.fullmatch(
-        r"grafiqs: stopped\. At least \d+ of 88 faces are there: the same command goes on from there\n", stopped.said
+        r"grafiqs: stopped\. At least \d+ of 88 faces are there: the same command resumes\n", stopped.said
     )
 
 
@@ -700,7 +700,7 @@ def test_a_helper_that_is_killed_is_said_in_one_sentence(killed: Stopped) -> Non
     """Its reason ends as the sentence goes on: with one full stop."""
     assert re.fullmatch(
         rf"grafiqs: cannot draw into {re.escape(str(killed.root))}: [^\n]*[^.\n]\. At least \d+ of 88 faces are there: "
-        r"mend that, and the same command goes on from there\n",
+        r"fix that, and the same command resumes\n",
         killed.said,
     )
 
@@ -776,7 +776,7 @@ def test_a_full_disk_stops_the_drawing_and_the_same_command_goes_on(tmp_path: Pa
     assert done.returncode == 3
     assert done.stderr == (
         f"grafiqs: cannot write to {root}: File too large. At least 0 of 4 faces are there: "
-        "mend that, and the same command goes on from there\n"
+        "fix that, and the same command resumes\n"
     )
     assert list(tree(root)) == ["faces.csv"]
     assert run(root, *options) == 0

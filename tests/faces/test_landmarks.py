@@ -120,7 +120,7 @@ def test_a_table_that_cannot_be_is_refused_with_its_line(
     table = tmp_path / "table.csv"
     table.write_bytes(data)
     said = refused(capsys, photos, tmp_path / "crops", "--landmarks", table)
-    assert said.startswith(f"grafiqs: {table} is no table of landmarks: ")
+    assert said.startswith(f"grafiqs: {table} is not a table of landmarks: ")
     assert why in said
     assert said.count("\n") == 1
     assert not (tmp_path / "crops").exists()
@@ -173,7 +173,7 @@ def test_a_table_with_a_column_twice_is_refused(photos: Path, tmp_path: Path, ca
         "".join(f"{row},{'x1' if not place else 5}\n" for place, row in enumerate(rows))
     )
     said = refused(capsys, photos, tmp_path / "crops", "--landmarks", tmp_path / "table.csv")
-    assert said == f"grafiqs: {tmp_path / 'table.csv'} is no table of landmarks: it has two columns x1\n"
+    assert said == f"grafiqs: {tmp_path / 'table.csv'} is not a table of landmarks: it has two columns x1\n"
 
 
 @pytest.mark.parametrize("option", ["--landmarks", "--detector"])
@@ -204,7 +204,7 @@ def test_a_data_set_that_is_another_is_told(finished: Path, photos: Path, tmp_pa
     assert main(["verify", str(finished), "--image-path", str(elsewhere)]) == 1
     assert "subset: 0 samples gone, 1 new (ann/new.png is new in it)" in capsys.readouterr().err
     for arguments, said in (
-        (["--root", str(elsewhere)], "the data set of this run is no list"),
+        (["--root", str(elsewhere)], "the data set of this run is not a list"),
         (["--image-path", str(tmp_path / "none")], "does not exist: check --image-path"),
     ):
         assert main(["verify", str(finished), *arguments]) == 2

@@ -128,7 +128,7 @@ sys.exit(main(sys.argv[1:]))
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
-    end = r"grafiqs: stopped\. \d+ of 120 images are done and kept: the same command goes on from there\n"
+    end = r"grafiqs: stopped\. \d+ of 120 images are done and kept: the same command resumes\n"
     assert re.search(f"{end}\\Z", said)  # the first batch is read here
 
 

@@ -189,7 +189,7 @@ def test_a_signal_ends_it_cleanly(
         if event in first:
             assert not folder.exists() or tree(folder) == {}, event
         else:
-            sentence = r"grafiqs: stopped\. (\d+) of 6 images are done and kept: the same command goes on from there\n"
+            sentence = r"grafiqs: stopped\. (\d+) of 6 images are done and kept: the same command resumes\n"
             found = re.search(sentence, said)
             assert found, said
             lines = (folder / "progress.jsonl").read_bytes().count(b"\n")
@@ -250,7 +250,7 @@ def test_a_disk_that_fills_up_stops_it_and_room_lets_it_go_on(
             assert main(commands[kind](folder)) == 3, name
         assert re.fullmatch(
             rf"grafiqs: cannot write to {folder}: {os.strerror(errno.ENOSPC)}\. \d of 6 images are done and kept: "
-            "mend that, and the same command goes on from there",
+            "fix that, and the same command resumes",
             capsys.readouterr().err.splitlines()[-1],
         )
         assert main(commands[kind](folder)) == KINDS[kind]

@@ -771,7 +771,7 @@ def test_a_signal_from_outside_ends_the_installed_command(
         _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in said
-    assert re.search(r"stopped\. \d+ of 600 images are done and kept: the same command goes on from there", said)
+    assert re.search(r"stopped\. \d+ of 600 images are done and kept: the same command resumes", said)
 
 
 def test_a_run_whose_messages_nobody_reads_any_more_is_not_called_done(

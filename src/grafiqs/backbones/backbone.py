@@ -17,7 +17,7 @@ class Backbone(nn.Module):
     """A face recognition network that says which of its modules give block1 to block4."""
 
     known = True
-    """Whether it is of a making known here, which computes the same in every memory layout, and compiled."""
+    """Whether it is a built-in architecture, safe in any memory layout and when compiled."""
 
     blocks: tuple[str, ...]
     """The names of four modules, in the order in which they run; the output of each is a layer."""
@@ -32,7 +32,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def head(self, x: Tensor) -> Tensor:
-        """What `trunk` gives -> embeddings (B, embedding_size); no BatchNorm2d has a part in it."""
+        """What `trunk` gives -> embeddings (B, embedding_size); no BatchNorm2d is involved."""
         return x.flatten(1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def watched(
 ) -> Iterator[None]:
     """While it runs, call `block` with every layer and its output, `norm` with every BatchNorm2d and its input.
 
-    What they return, the network goes on with instead.
+    What they return replaces it in the network.
     """
 
     def ran(layer: str, _block: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:

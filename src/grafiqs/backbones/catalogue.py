@@ -65,7 +65,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Family:
-    """Networks of one making, and what is known of them."""
+    """A family of networks, and what is known of it."""
 
     title: str
     names: tuple[str, ...]
@@ -76,7 +76,7 @@ class Family:
     embedding_size: int
     """In published networks."""
     sources: tuple[str, ...]
-    """Where weights of this making come from, each with the licence that its publisher states."""
+    """Where weights of this family come from, each with the licence that its publisher states."""
     preprocessing: Preprocessing = USUAL
     published: tuple[Published, ...] = ()
     caution: str | None = None

@@ -1,4 +1,4 @@
-"""From a checkpoint file to the network that it tells of."""
+"""From a checkpoint file to the network that it holds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Checkpoint:
     """A network with its weights, in eval mode, frozen, float32, on the CPU."""
 
     path: Path | None
-    """The weights file; None where the network brought its weights with it."""
+    """The weights file; None if the network brought its own weights."""
     sha256: str
     """Of that file, or of the state dict."""
     backbone: str
@@ -38,9 +38,9 @@ class Checkpoint:
     norms: Norms
     """Its BatchNorm2d."""
     family: Family | None = None
-    """What is known of such networks, where they are known."""
+    """What is known of such networks, if anything."""
     code_sha256: str | None = None
-    """Of the code that a network of another making consists of."""
+    """Of the code of a third-party network."""
 
     @property
     def embedding_size(self) -> int:
@@ -62,7 +62,7 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     """Load a known network from a .pth, .pt, .ckpt (PyTorch, `weights_only`) or .safetensors file.
 
     The state dict may be nested (in `state_dict`, `model`, ...) and its keys may carry a prefix (`module.`,
-    `backbone.`, ...), whatever their names; family, depth, widths and embedding size are told from the keys. Keys
+    `backbone.`, ...), whatever their names; family, depth, widths and embedding size are identified by the keys. Keys
     beside the network, such as training heads, are ignored with a log line.
     Raises RequestError when the file cannot be read without executing it, holds no known network, or another one
     than `backbone`, or when keys are missing, misshapen or not finite.
@@ -111,8 +111,8 @@ def _network_keys(found: dict[str, Tensor], path: Path) -> tuple[Builder, dict[s
     if not networks:
         keys = f"its keys begin with {first(list(found))}" if found else "it holds no tensors by name"
         raise RequestError(
-            f"{shown(path)} holds no network that is known here ({', '.join(BACKBONES)}; any other with BatchNorm2d "
-            f"can be had by --backbone package.module:factory): {keys}"
+            f"{shown(path)} holds no known network ({', '.join(BACKBONES)}; any other with BatchNorm2d "
+            f"is available by --backbone package.module:factory): {keys}"
         )
     if len(networks) > 1:
         names = ", ".join(repr(prefix) for _, prefix in networks)

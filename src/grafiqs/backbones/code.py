@@ -19,7 +19,7 @@ def code_sha256(network: nn.Module, factory: str) -> str:
 
     Weights do not tell what a network does with them: a run that is resumed with other code would be two runs, and
     what is changed between them is as often a helper as the class itself. So what they use is followed through the
-    names in their modules, as far as these are the user's own: installed packages count where a class of the network
+    names in their modules, as far as these are the user's own: installed packages count if a class of the network
     comes from them, PyTorch and the standard library never.
     """
     module, _, name = factory.partition(":")
@@ -57,15 +57,15 @@ def _source(name: str) -> bytes | None:
 
 
 def _module_of(value: object) -> str:
-    """The name of the module that a value is, or comes from; none where it does not say."""
+    """The name of the module that a value is, or comes from; empty if it does not say."""
     try:
         name = value.__name__ if isinstance(value, ModuleType) else value.__module__
-    except Exception:  # noqa: BLE001 - what stands in a module of others may answer in any way
+    except Exception:  # noqa: BLE001 - what stands in a third-party module may answer in any way
         return ""
     return name if isinstance(name, str) else ""
 
 
 def _is_own(name: str) -> bool:
-    """Whether a module is the user's own, no installed one."""
+    """Whether a module is the user's own, not an installed one."""
     file = getattr(sys.modules.get(name), "__file__", None)
     return file is not None and not {"site-packages", "dist-packages"} & set(Path(file).parts)

@@ -71,7 +71,7 @@ def described(found: dict[str, Any]) -> Iterator[str]:
     if one:
         yield _line("known", f"{one['name']} ({one['source']}, {one['licence']}): {one['accuracy']}")
     else:
-        yield _line("known", "no: weights of this making come from")
+        yield _line("known", "no: weights of this family come from")
         yield from (_line("", f"  {source}") for source in found["sources"])
     yield _line("input", found["input"]["text"])
     names, shapes = zip(*((block["module"], block["shape"]) for block in found["blocks"].values()), strict=True)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class ForeignBackbone(Backbone):
-    """A network whose making is unknown; all of it is its trunk."""
+    """A third-party network, of unknown architecture; all of it is its trunk."""
 
     known = False
 
@@ -73,12 +73,12 @@ def _made(factory: str) -> nn.Module:
             found: Any = reduce(getattr, name.split("."), import_module(module))
             network = found if isinstance(found, nn.Module) else found()
             if isinstance(network, nn.Module):
-                network.eval()  # one by one: a network of others' making need not return itself
+                network.eval()  # one by one: a third-party network need not return itself
                 network.requires_grad_(False)
                 network.cpu()
                 network.float()
-    except (Exception, SystemExit) as error:  # code of others fails in every way there is
-        raise RequestError(f"{what} cannot be had: {reason(error)}") from error
+    except (Exception, SystemExit) as error:  # third-party code fails in every way there is
+        raise RequestError(f"{what} is not available: {reason(error)}") from error
     if not isinstance(network, nn.Module):
         raise RequestError(f"{what} gives {what_is(network)}, not a torch.nn.Module")
     return network
@@ -113,7 +113,7 @@ def _load(network: nn.Module, weights: Path) -> str:
     extra = [key for key in found if not (key.startswith(prefix) and key.removeprefix(prefix) in expected)]
     if extra:
         log.info("Ignoring %d keys of %s beside the backbone: %s", len(extra), shown(weights.name), first(extra))
-    network.load_state_dict(chosen, strict=False)  # all is there: what is not is no weight
+    network.load_state_dict(chosen, strict=False)  # no weight is missing: what is left out is not one
     return sha256
 
 

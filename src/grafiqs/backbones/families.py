@@ -1,4 +1,4 @@
-"""How the families of networks are told by the keys of their weights, and built."""
+"""How the families of networks are identified by the keys of their weights, and built."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _iresnet(state: State) -> tuple[str, Backbone]:
     )
     name = next((name for name, known in DEPTHS.items() if known == depths), None)
     if name is None:
-        raise ValueError(f"has stages of {depths} blocks: no iresnet known here ({', '.join(DEPTHS)})")
+        raise ValueError(f"has stages of {depths} blocks: not a known iresnet ({', '.join(DEPTHS)})")
     excitation = any(".se_block." in key for key in state)
     widths = _widths(state, [f"layer{stage}.0.bn3.weight" for stage in range(1, 5)])
     network = IResNet(DEPTHS[name], widths, _size(state, "fc.bias", 512), excitation)
@@ -51,7 +51,7 @@ def _ir(state: State) -> tuple[str, Backbone]:
     count = len({key.split(".")[1] for key in state if key.startswith("body.")})
     name = next((name for name, depths in IR_DEPTHS.items() if sum(depths) == count), None)
     if name is None:
-        raise ValueError(f"has {count} blocks: no IR network known here ({', '.join(IR_DEPTHS)})")
+        raise ValueError(f"has {count} blocks: not a known IR network ({', '.join(IR_DEPTHS)})")
     excitation = any(".res_layer.5." in key for key in state)
     depths = IR_DEPTHS[name]
     ends = [sum(depths[:stage]) - 1 for stage in range(1, 5)]
@@ -77,7 +77,7 @@ BUILDERS = (
 
 
 def _size(state: State, key: str, published: int) -> int:
-    """The length of a vector; the published one where it is missing, which the check of the keys then names."""
+    """The length of a vector; the published one if it is missing, which the check of the keys then names."""
     found = state.get(key)
     return published if found is None or found.ndim != 1 else len(found)
 

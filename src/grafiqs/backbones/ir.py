@@ -12,7 +12,7 @@ from grafiqs.backbones.excitation import SqueezeExcitation
 class ResidualBlock(nn.Module):
     """BN, conv, PReLU, conv(stride), BN, perhaps squeeze and excitation, plus the shortcut.
 
-    The shortcut is a 1x1 conv and BN where the number of channels changes, and every stride-th pixel otherwise.
+    The shortcut is a 1x1 conv and BN if the number of channels changes, and every stride-th pixel otherwise.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, excitation: bool) -> None:

@@ -14,7 +14,7 @@ EPSILON = 1e-5
 class ResidualBlock(nn.Module):
     """BN, conv, BN, PReLU, conv(stride), BN, perhaps squeeze and excitation, plus the shortcut.
 
-    The shortcut is a 1x1 conv and BN where the shape changes.
+    The shortcut is a 1x1 conv and BN if the shape changes.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, excitation: bool = False) -> None:

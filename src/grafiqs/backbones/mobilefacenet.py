@@ -47,7 +47,7 @@ class NormedConv(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """One bottleneck; with a shortcut where neither size nor channels change."""
+    """One bottleneck; with a shortcut if neither size nor channels change."""
 
     def __init__(self, channels_in: int, channels_out: int, within: int, stride: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class MobileFaceNet(Backbone):
 
 
 class InvertedResidual(nn.Module):
-    """A bottleneck in the names of MobileNetV2; with a shortcut where neither size nor channels change."""
+    """A bottleneck in the names of MobileNetV2; with a shortcut if neither size nor channels change."""
 
     def __init__(self, channels_in: int, channels_out: int, within: int, stride: int) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     """Every tensor of a .pth, .pt, .ckpt (PyTorch, `weights_only`) or .safetensors file, and its SHA-256.
 
     A tensor's name is the path of names that leads to it, joined by dots: state dicts may be nested.
-    Raises RequestError when the file cannot be read without executing it, or is no state dict.
+    Raises RequestError when the file cannot be read without executing it, or is not a state dict.
     """
     data = _bytes(path)
     return dict(_tensors(_content(data, path))), hashlib.sha256(data).hexdigest()
@@ -33,7 +33,7 @@ def fitted(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Pa
     """The weights of a network whose state dict is `expected`, from those of a file, in type and place as there.
 
     Older files lack the batch counters, which nothing here reads.
-    Raises RequestError when others are missing, misshapen, no plain float tensors, or not finite.
+    Raises RequestError when others are missing, misshapen, not plain float tensors, or not finite.
     """
     floating = {key: value for key, value in expected.items() if value.is_floating_point()}
     _check_shapes(state, floating, path)
@@ -52,7 +52,7 @@ def check_file(path: Path | None, argument: str = "--weights") -> Path:
     if not os.path.exists(path):
         raise RequestError(f"the weights {shown(path)} do not exist or cannot be reached: check {argument}")
     if not os.path.isfile(path):
-        raise RequestError(f"the weights {shown(path)} are no file: {argument} takes a checkpoint file")
+        raise RequestError(f"the weights {shown(path)} are not a file: {argument} takes a checkpoint file")
     return path
 
 
@@ -68,7 +68,7 @@ def _content(data: bytes, path: Path) -> Mapping[Any, Any]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(data)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch warns of, the error says
+            warnings.simplefilter("ignore")  # the error says what torch warns of
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # hostile data make the readers fail in every way there is
         raise RequestError(_why_unread(path, error)) from error
@@ -89,8 +89,8 @@ def _why_unread(path: Path, error: Exception) -> str:
     if "weights_only" in text:
         reason = "its bytes cannot be read as tensors"  # PyTorch's advice at this point is to run what the file holds
     return (
-        f"the weights {shown(path)} are no whole PyTorch or safetensors checkpoint ({reason}): get the file again, or, "
-        "if it holds more than tensors, save its state_dict alone on a machine where you trust it"
+        f"the weights {shown(path)} are not a whole PyTorch or safetensors checkpoint ({reason}): get the file again, "
+        "or, if it holds more than tensors, save its state_dict alone on a machine where you trust it"
     )
 
 
@@ -123,7 +123,7 @@ def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], p
         raise RequestError(f"{shown(path)} has {len(wrong)} keys of another shape: {first(wrong)}")
     strange = [key for key in expected if not _is_plain(state[key])]
     if strange:
-        raise RequestError(f"{shown(path)} has {len(strange)} keys that are no plain float tensors: {first(strange)}")
+        raise RequestError(f"{shown(path)} has {len(strange)} keys that are not plain float tensors: {first(strange)}")
 
 
 def _is_plain(value: Tensor) -> bool:

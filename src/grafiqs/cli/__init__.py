@@ -1,4 +1,4 @@
-"""The command line: this module is its entry, and light, so that a command is soon as it should be."""
+"""The entry of the command line: it loads little, so that signals and names are handled from the start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def extract_main() -> int:
 
 
 def _begin() -> None:
-    """Make this process as a command should find it, first of all so that Ctrl-C and SIGTERM end it at once.
+    """Prepare this process for a command; first of all, let Ctrl-C and SIGTERM end it at once.
 
     That is until a verb is at work: what is raised in the middle of an import may show a traceback, abort the process,
     or be lost.
@@ -46,7 +46,7 @@ def _begin() -> None:
 
 
 def _fill_closed() -> None:
-    """Put something in the place of closed standard streams: a file of a run would take it, and what C code prints."""
+    """Replace closed standard streams: else a file of a run takes their place, and what C code prints."""
     import os
 
     for number in range(3):

@@ -33,8 +33,8 @@ exit codes:
   0    all done
   1    done, but some images could not be scored, aligned (failures.csv) or read, or 'verify' found something wrong
   2    the request is wrong; nothing was written
-  3    stopped by trouble on the way; what was done is kept, and the same command goes on
-  130  stopped by Ctrl-C (143: by SIGTERM, 141: nobody reads what it says); the same command goes on
+  3    stopped by trouble on the way; what is done is kept, and the same command resumes
+  130  stopped by Ctrl-C (143: by SIGTERM, 141: standard output was closed); the same command resumes
 """
 
 
@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(RequestError.exit_code)
 
     def _print_message(self, message: str, _file: object = None) -> None:
-        """Print help, or the version: argparse would say nothing of an output that takes none of it."""
+        """Print help, or the version: argparse would ignore an output that does not take it."""
         if sys.stdout is None:
             raise RequestError("standard output is closed")
         say(message.removesuffix("\n"), sys.stdout)

@@ -1,4 +1,4 @@
-"""`grafiqs backbones`: list the networks that are known, or say what a checkpoint is."""
+"""`grafiqs backbones`: list the known networks, or identify a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grafiqs.disk.names import encoded
 from grafiqs.options.field import path
 
 _EXAMPLES = """
-Any other network with BatchNorm2d can be had from code of your own, a function or class that makes it:
+Any other network with BatchNorm2d is available from code of your own, a function or class that makes it:
   grafiqs extract --backbone package.module:factory --blocks layer1,layer2,layer3,layer4 --weights w.pth ...
 
 examples:
@@ -22,9 +22,7 @@ examples:
 
 def fill(parser: Parser) -> None:
     """Give the parser its texts and arguments."""
-    parser.describe(
-        "List the networks that are known, or say what a checkpoint is.", _EXAMPLES + CODES, "[FILE] [options]"
-    )
+    parser.describe("List the known networks, or identify a checkpoint.", _EXAMPLES + CODES, "[FILE] [options]")
     parser.add_argument(
         "file", metavar="FILE", type=path, nargs="?", help="a checkpoint: .pth, .pt, .ckpt, .safetensors"
     )

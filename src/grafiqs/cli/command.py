@@ -17,16 +17,16 @@ from grafiqs.signals import Signals
 _VERBS = {
     "extract": "select a subset and write its gradients and scores",
     "select": "write the chosen subset as CSV",
-    "inspect": "say what a data set is like: identities, samples, duplicates, unreadable files",
+    "inspect": "describe a data set: identities, samples, duplicates, unreadable files",
     "align": "cut ordinary photos to aligned crops, as the networks expect them",
-    "backbones": "list the networks that are known, or say what a checkpoint is",
+    "backbones": "list the known networks, or identify a checkpoint",
     "verify": "check a finished run",
-    "demo": "show all of it on drawn faces, in less than a minute",
+    "demo": "show it all on drawn faces, in less than a minute",
     "draw-faces": "draw a data set of people who do not exist",
 }
 """The verbs: each is a module here, which gives its parser its arguments (`fill`) and does its work (`prepare`)."""
 
-_STOPPED = "stopped; the same command begins again, or goes on"
+_STOPPED = "stopped; the same command starts again, or resumes"
 
 
 def run_grafiqs(arguments: Sequence[str] | None) -> int:
@@ -73,7 +73,7 @@ def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
                 log.error("%s", _STOPPED)
             code = 128 + signals.heard
         return code
-    except BrokenPipeError:  # nobody reads what is said any more
+    except BrokenPipeError:  # standard output was closed
         silence(1, 2)
         return 128 + signal.SIGPIPE
 
@@ -92,7 +92,7 @@ def _exit_code(parser: Parser, arguments: Sequence[str] | None, signals: Signals
         return error.exit_code
     except BrokenPipeError:
         raise
-    except OSError as error:  # what can be foreseen is told where it happens
+    except OSError as error:  # what can be foreseen is reported where it happens
         place = f" ({shown(error.filename)})" if error.filename else ""
         log.error("cannot go on: %s%s", error.strerror or error, place)
         return StoppedError.exit_code

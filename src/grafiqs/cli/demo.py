@@ -1,4 +1,4 @@
-"""`grafiqs demo`: show all of it on drawn faces."""
+"""`grafiqs demo`: show it all on drawn faces."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def fill(parser: Parser) -> None:
         metavar="DIR",
         type=path,
         default=Path("demo_output"),
-        help="the folder of the demo; one that was stopped there goes on (default: demo_output)",
+        help="the folder of the demo; one that was stopped there is resumed (default: demo_output)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="remove the run that the folder holds, and begin anew")
+    parser.add_argument("--overwrite", action="store_true", help="remove the run that the folder holds, and start over")
 
 
 def prepare(command: Namespace) -> Work:

@@ -10,8 +10,8 @@ from grafiqs.options.draw import DrawOptions
 
 _EXAMPLES = """
 People who do not exist, in aligned crops of 112x112 pixels, to try things on: OUT/person_0000/0000.png and so on.
-OUT/faces.csv holds every number behind every face, its degradation and strength among them. The same options give
-the same bytes on the same kind of machine; a drawing that was stopped goes on.
+OUT/faces.csv holds every number behind every face, with its degradation and strength. The same options give
+the same bytes on the same kind of machine; a drawing that was stopped is resumed.
 
 examples:
   {prog} faces

@@ -1,4 +1,4 @@
-"""`grafiqs inspect`: say what a data set is like."""
+"""`grafiqs inspect`: describe a data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _EXAMPLES = """
 Identities, their numbers of samples, sizes, formats and modes; images that cannot be read; images with the same pixels,
-within an identity and across; and a warning where images are no aligned crops, which the networks expect.
+within an identity and across; and a warning if images are not aligned crops, which the networks expect.
 
 examples:
   {prog} faces --samples-per-identity 50
@@ -27,7 +27,7 @@ examples:
 
 def fill(parser: Parser) -> None:
     """Give the parser its texts and arguments."""
-    parser.describe("Say what a data set is like; every image is read.", _EXAMPLES + CODES, "DATASET [options]")
+    parser.describe("Describe a data set; every image is read.", _EXAMPLES + CODES, "DATASET [options]")
     parser.add_options(DataSetOptions, image_path="DATASET")
     parser.add_argument(
         "--samples-per-identity", metavar="M", type=int, help="list the identities with fewer than M samples"

@@ -1,4 +1,4 @@
-"""What a command says, and where: messages, warnings, results, and what becomes of them when nobody takes them."""
+"""What a command says, and where: messages, warnings, results, and what happens when an output is closed or full."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Terminal(logging.Handler):
             warn(f"grafiqs: {record.getMessage()}")
         else:
             stream = sys.stderr if self._results_on_stdout else sys.stdout
-            say(record.getMessage(), stream, "mend that, and the same command goes on")
+            say(record.getMessage(), stream, "fix that, and the same command resumes")
 
 
 def say(text: str, stream: TextIO | None, advice: str = "") -> None:
@@ -72,10 +72,10 @@ def write(pieces: Iterable[bytes], advice: str = "") -> None:
 
 @contextmanager
 def _taken(advice: str) -> Iterator[None]:
-    """End the command with a sentence where standard output takes no more: its disk is full, say."""
+    """End the command with a sentence if standard output takes no more: its disk is full, say."""
     try:
         yield
-    except BrokenPipeError:  # nobody reads it any more, and nothing is said of that
+    except BrokenPipeError:  # its reader is gone, and nothing is said of that
         raise
     except OSError as error:
         silence(1)

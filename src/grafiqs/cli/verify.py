@@ -8,9 +8,9 @@ from grafiqs.cli.arguments import Parser, Work
 from grafiqs.options.field import path
 
 _EXAMPLES = """
-The subset is derived again from the manifest (where the data set is at hand), and every file is checked against
-it: there or not, shape, dtype, checksum, finite values, and score = sum of |gradient|. The images are checked against
-the checksums they had when they were read. Of an alignment the samples, every crop and table, and the photos.
+The subset is derived again from the manifest (if the data set is available), and every file is checked against
+it: presence, shape, dtype, checksum, finite values, and score = sum of |gradient|. The images are checked against
+the checksums they had when they were read. For an alignment: the samples, every crop and table, and the photos.
 
 examples:
   {prog} grafiqs_output

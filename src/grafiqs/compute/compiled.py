@@ -56,7 +56,7 @@ def program(step: nn.Module, pixels: Tensor, traces: bool = False) -> Program:
 
     `step` maps pixels to a tuple of tensors, and may differentiate on the way. Compiling takes a minute or more; what
     was compiled once is found again on the disk, by later processes too, whatever the values of the weights. With
-    `traces`, it is told by its trace as well: for networks that are not defined here.
+    `traces`, it is identified by its trace as well: for networks that are not defined here.
     On a GPU, what the program returns is overwritten by its next call.
     Raises CompileError when there is no compiler, or it fails; NoFolderError when no folder can keep programs safely.
     """
@@ -113,7 +113,7 @@ def weights_of(step: nn.Module) -> list[Tensor]:
 
 
 def _on_cpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
-    """The program as a library; compiled where there is none."""
+    """The program as a library; compiled if there is none."""
     library = programs.library(place, name)
     if library is None:
         with programs.workshop(place) as shop, _compiling(shop):
@@ -128,7 +128,7 @@ def _on_cpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
 
 
 def _on_gpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
-    """The program as the compiler loads it, from what it kept where there is something."""
+    """The program as the compiler loads it, from what it kept, if anything."""
     kernels = programs.kernels(place, name)
     with _compiling(kernels):
         return cuda.program(partial(traced, step, pixels), pixels, weights_of(step), kernels)
@@ -136,7 +136,7 @@ def _on_gpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
 
 @contextmanager
 def _compiling(place: Path) -> Iterator[None]:
-    """Keep the compiler's files in one place, and from logging what it stumbles over: whatever matters raises."""
+    """Keep the compiler's files in one place, and the compiler from logging: whatever matters raises."""
     logger = logging.getLogger("torch._inductor")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

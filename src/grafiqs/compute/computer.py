@@ -18,7 +18,7 @@ from grafiqs.images.preprocessing import USUAL, Preprocessing
 from grafiqs.images.tensors import normalise
 
 Embeddings = Literal["none", "plain", "flip"]
-"""Which embeddings are computed, too: those of the images, or with those of their mirror images added."""
+"""Which embeddings are computed: none, those of the images, or these plus those of their mirror images."""
 
 
 class Step(nn.Module):
@@ -70,10 +70,10 @@ class Step(nn.Module):
 
 @dataclass(frozen=True)
 class Computed:
-    """What one batch came to, in the CPU's memory; a GPU may still be copying until `wait` returns.
+    """The results of one batch, in the CPU's memory; a GPU may still be copying until `wait` returns.
 
-    `gradients` (B, C, H, W) float32 by layer, none where they were not asked for; `scores` (B, layers) float64;
-    `embeddings` (B, embedding_size) float32, where the computer is made for them.
+    `gradients` (B, C, H, W) float32 by layer, none if they were not asked for; `scores` (B, layers) float64;
+    `embeddings` (B, embedding_size) float32, if the computer is made for them.
     """
 
     gradients: dict[str, Tensor]
@@ -122,9 +122,9 @@ class Computer:
         return torch.zeros(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
     def __call__(self, pixels: Tensor, gradients: bool = True) -> Computed:
-        """uint8 images (batch_size, 3, H, W) -> their scores, and their gradients unless nobody wants those.
+        """uint8 images (batch_size, 3, H, W) -> their scores and, if `gradients`, their gradients.
 
-        Gradients that nobody wants never leave the device. On a GPU this returns while it is at work.
+        Other gradients never leave the device. On a GPU this returns while it is at work.
         """
         with devices.arithmetic(self.precision), torch.no_grad():
             found = self._run(pixels.to(self.device, non_blocking=True))

@@ -1,6 +1,6 @@
-"""What is for NVIDIA's GPUs alone: copies beside the computation, programs recorded as graphs, memory, versions.
+"""For NVIDIA's GPUs alone: copies beside the computation, programs recorded as graphs, memory, versions.
 
-On a CPU nothing of it runs.
+None of it runs on a CPU.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def batch_that_fits(device: torch.device, compute: Callable[[], object], count: int) -> int:
-    """How many images, a power of two, a GPU's free memory holds, where `compute` computes `count` at once."""
+    """How many images, a power of two, a GPU's free memory holds; `compute` computes `count` at once."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     compute()
@@ -51,7 +51,7 @@ def batch_that_fits(device: torch.device, compute: Callable[[], object], count: 
 
 
 def environment(device: torch.device) -> dict[str, object]:
-    """What a GPU computes by, besides PyTorch: versions, None where there is no such thing."""
+    """What a GPU computes with besides PyTorch: versions, None for what is missing."""
     return {
         "compute_capability": "{}.{}".format(*torch.cuda.get_device_capability(device)),
         "driver": _driver(),
@@ -121,7 +121,7 @@ def fetched(found: dict[str, Tensor], beside: torch.cuda.Stream) -> tuple[dict[s
 def program(
     trace: Callable[[], GraphModule], pixels: Tensor, weights: list[Tensor], kernels: Path
 ) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """What `trace` gives as the compiler loads it, from `kernels` where it kept something, recorded as a CUDA graph."""
+    """What `trace` gives as the compiler loads it, from `kernels` if it kept something, recorded as a CUDA graph."""
     with torch.cuda.device(pixels.device):
         from torch._inductor import standalone_compile
 

@@ -121,9 +121,9 @@ def placed(network: Network, device: torch.device, precision: str = "float32", k
 
 @contextmanager
 def arithmetic(precision: str = "float32") -> Iterator[None]:
-    """Repeatable algorithms inside the block, and true float32 where asked for; PyTorch's settings return after it.
+    """Repeatable algorithms inside the block, and true float32 if asked for; PyTorch's settings return after it.
 
-    Whatever the caller has set, by whichever of PyTorch's interfaces, is as it was, inherited values among it. Inside,
+    Whatever the caller has set, by any of PyTorch's interfaces, is as it was, inherited values included. Inside,
     the older of them may refuse to tell whether cuDNN uses tf32, which it cannot say of each operation.
     In bfloat16, what a GPU still convolves in float32 may be rounded to tf32, which is eight times finer.
     """
@@ -138,7 +138,7 @@ def arithmetic(precision: str = "float32") -> Iterator[None]:
 
 @contextmanager
 def _number_formats(tf32: bool) -> Iterator[None]:
-    """What float32 numbers are multiplied as inside the block: tf32 by a GPU where that is wanted, else float32.
+    """What float32 numbers are multiplied as inside the block: tf32 by a GPU if that is wanted, else float32.
 
     PyTorch keeps it for each operation, backend, and all, and what is not set is inherited. It tells the values that
     hold, not which are inherited; but what is set does not change with what it would inherit.
@@ -184,7 +184,7 @@ def _libraries() -> Iterator[None]:
 
 @contextmanager
 def usual_settings() -> Iterator[None]:
-    """Inside the block, tensors are what they are where nobody has set another default: float32, on the CPU."""
+    """Inside the block, tensors have PyTorch's own defaults: float32, on the CPU."""
     dtype = torch.get_default_dtype()
     on_cpu = torch.get_default_device() == torch.device("cpu")
     torch.set_default_dtype(torch.float32)

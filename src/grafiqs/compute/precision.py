@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 EXACT_SIDE = 28
-"""Maps with sides of this many pixels and more are convolved in float32 on the way forward.
+"""Maps with sides of this many pixels and more are convolved in float32 in the forward pass.
 
 What is rounded early moves the statistics of everything after it: with these convolutions, a third of the forward
 work, in bfloat16 too, scores moved by up to 3 %; without them, by up to 0.4 %. Gradients can be rounded anywhere.
@@ -25,7 +25,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def rounded(network: Network) -> Network:
-    """A copy of `network` whose plain convolutions multiply bfloat16 numbers, but for those forward on large maps.
+    """A copy of `network` whose plain convolutions multiply bfloat16 numbers, except in the forward pass on large maps.
 
     They still take and give float32, and add up in it. The copy gives gradients of its inputs alone, not of weights.
     """

@@ -1,6 +1,6 @@
-"""How a run computes: chosen once, built, and proved against the reference at every start.
+"""How a run computes: chosen once, and kept when a run is resumed; proved against the reference at every start.
 
-ready = choose(task, kept)                        # how; what options leave open is as it was when the run began
+ready = choose(task, kept)                        # fills in what the options leave unset
 ready = build(task, ready, pending)               # compiled if it is to be, its first batch computed
 ready, environment = prove(task, ready)           # held against the reference, which takes its place if need be
 """
@@ -33,7 +33,7 @@ from grafiqs.options.extract import Options
 log = logging.getLogger(__name__)
 
 _LOOKED_AT = 256
-"""Samples among which the first batch is looked for that holds an image that can be read."""
+"""Samples that are searched for the first batch with a readable image."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images that were read, and what they came to: those of the samples from `start` on that can be read."""
+    """Images that were read, and their results: the readable ones of the samples from `start` on."""
 
     start: int
     reads: dict[int, Read | UnreadableSampleError]
     computed: Computed
     sought: int
-    """The first of the samples among which it was sought."""
+    """The first of the samples that were searched for it."""
     seconds: float
-    """What computing it took."""
+    """How long computing it took."""
 
     def images(self) -> tuple[list[int], Tensor]:
         """The places of its images, and their pixels (N, 3, H, W)."""
@@ -97,7 +97,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Ready:
-    """What computes a run, what it is held against, and its first batch, where that is computed already."""
+    """What computes a run, what it is held against, and its first batch, if that is computed already."""
 
     plan: Plan
     is_resumed: bool
@@ -106,9 +106,9 @@ class Ready:
     reference: Computer
     """The plain way, which computes a few images at once."""
     control: Computer | None
-    """The plain way on the CPU, where another device computes."""
+    """The plain way on the CPU, if another device computes."""
     engine: str = "eager"
-    """What there is now: not compiled where that is not possible."""
+    """The engine that there is now: not compiled if that is not possible."""
     first: Batch | None = None
 
     @property
@@ -165,7 +165,7 @@ def build(task: Task, ready: Ready, pending: Sequence[int], compiles: bool = Tru
 def prove(task: Task, ready: Ready, pending: Sequence[int]) -> tuple[Ready, dict[str, Any]]:
     """Compare the first batch with the reference; returns what computes the run, and what a manifest says of it.
 
-    That is the reference itself, where what was to compute lies too far from it. Raises RequestError when a device
+    That is the reference itself, if what was to compute lies too far from it. Raises RequestError when a device
     computes something else than the CPU.
     """
     seen = _compared(task, ready)
@@ -209,7 +209,7 @@ def _batch_size(device: torch.device, reference: Computer) -> int:
 def _engine(task: Task, kept: dict[str, Any], computer: Computer) -> tuple[str, Batch | None]:
     """What was asked for; left unset, what the run began with, or what will be done sooner.
 
-    Where that takes a look at the first batch, it is returned, too.
+    If that takes the first batch, it is returned, too.
     """
     options, count = task.options, len(task.locations)
     if options.compile != "auto":

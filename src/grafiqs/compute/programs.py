@@ -50,7 +50,7 @@ def folder(make: bool = True) -> Path:
     """The folder of the programs of this PyTorch, processor and number of threads, made if it is missing.
 
     It lies in the user's cache folder, `$XDG_CACHE_HOME/grafiqs` or `$HOME/.cache/grafiqs`, or in the place that
-    PyTorch's own variable names. PyTorch's default is no such place: it lies in /tmp, where others can make it first.
+    PyTorch's own variable names. PyTorch's default is not safe: it lies in /tmp, where others can make it first.
     Programs are made for a number of threads and for one processor's instructions.
     Raises NoFolderError when that folder is not the user's alone, cannot be made or, not to be made, is missing.
     """
@@ -210,7 +210,7 @@ def kernels(place: Path, name: str) -> Path:
 
 
 def complete(kernels: Path) -> None:
-    """Note that a program has come to its end there."""
+    """Note that a program is complete there."""
     (kernels / _COMPLETE).touch()
 
 

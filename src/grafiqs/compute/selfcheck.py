@@ -107,7 +107,7 @@ def _compared(found: Computed, place: Tensor, expected: Computed, row: Tensor, l
 
 
 def _largest(found: Tensor, expected: Tensor) -> float:
-    """The largest relative L2 difference of any row; none where both are the same, zeros among them."""
+    """The largest relative L2 difference of any row; 0 if both are the same, zeros included."""
     norm = partial(torch.linalg.vector_norm, dim=1, dtype=torch.float64)
     relative = norm(found - expected) / norm(expected)
     relative[(found == expected).all(dim=1)] = 0
@@ -115,5 +115,5 @@ def _largest(found: Tensor, expected: Tensor) -> float:
 
 
 def _larger(one: float, other: float) -> float:
-    """The larger of two differences, where what is not a number is larger than all."""
+    """The larger of two differences; what is not a number is larger than all."""
     return max(one, other) if one == one and other == other else math.nan

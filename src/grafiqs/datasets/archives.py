@@ -36,7 +36,7 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 class _Archive(Dataset, Generic[Member]):
     """The rules that hold for folders, on the names in an archive.
 
-    Where all its images lie in one folder that has folders of images, as when a whole data set was packed, the
+    If all its images lie in one folder that has folders of images, as when a whole data set was packed, the
     identities are in that, however deep it lies. Members that lead out of the archive are left out, with a warning.
     """
 
@@ -65,7 +65,7 @@ class _Archive(Dataset, Generic[Member]):
         except Exception as error:  # hostile data make these readers fail in every way there is
             reason = shown(" ".join(str(error).split())[:200]) or type(error).__name__
             raise RequestError(
-                f"{shown(place)} is no whole {self.form} archive ({reason}): get the file again"
+                f"{shown(place)} is not a whole {self.form} archive ({reason}): get the file again"
             ) from error
         if outside:
             log.warning("%d members of %s lead out of it, or have no possible name: left out", outside, shown(place))
@@ -175,7 +175,7 @@ class TarArchive(_Archive[tuple[int, int]]):
                 raise tarfile.ReadError(f"no member begins at byte {offset}, and the archive goes on")
             offset += len(rest)
         if links:
-            log.warning("%d links and other members of %s are no files, and are left out", links, shown(self.place))
+            log.warning("%d links and other members of %s are not files, and are left out", links, shown(self.place))
 
     def _unpacked(self, member: tuple[int, int]) -> bytes:
         offset, size = member

@@ -18,10 +18,10 @@ MAX_BYTES = 2**28
 """A sample with more bytes is refused before it is read."""
 
 MAX_PATH = 4096
-"""A path with more characters is no sample's: no file system takes it."""
+"""A path with more characters is not a sample's: no file system takes it."""
 
 APPLE = "__MACOSX"
-"""A folder that macOS puts into every .zip, beside what was packed: no identity."""
+"""A folder that macOS puts into every .zip, beside what was packed: not an identity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class Folders(Dataset):
     """The directories under `place` as identities, the image files in them, at any depth, as samples.
 
     A folder with images and no directories is one unnamed identity, and so is any folder when `flat`. Hidden files
-    and folders are no samples. `extensions` limits the samples to these file extensions. A folder that holds nothing
+    and folders are not samples. `extensions` limits the samples to these file extensions. A folder that holds nothing
     has no identity. Raises RequestError when the folder cannot be listed.
     """
 
@@ -110,7 +110,7 @@ def listed(folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]
         with os.scandir(folder) as found:
             entries = list(found)
     except OSError as error:
-        raise RequestError(f"cannot list {shown(folder)}: {error.strerror}; mend that, or move it away") from error
+        raise RequestError(f"cannot list {shown(folder)}: {error.strerror}; fix that, or move it away") from error
     try:
         folders = [entry for entry in entries if entry.is_dir()]
     except OSError:

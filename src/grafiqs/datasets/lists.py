@@ -24,10 +24,10 @@ class ListedFiles(Dataset):
 
     A table whose first row has a column `path` is read by its columns `path` and `identity`, whatever else it has:
     so what `grafiqs select` writes is a list, and a scores.csv; an empty cell there is the unnamed identity. Paths
-    are relative to `root`, by default the list's folder. Where no identity is named, it is the first folder of the
+    are relative to `root`, by default the list's folder. If no identity is named, it is the first folder of the
     path; files in no folder are one unnamed identity, or, beside others, ignored. `flat` makes all of them one unnamed
     identity. A line that repeats another counts once.
-    Raises RequestError, with the line, for a list that cannot be followed.
+    Raises RequestError, with the line, for a list that cannot be read.
     """
 
     form = "list"
@@ -78,7 +78,7 @@ class ListedFiles(Dataset):
         return self._root
 
     def samples(self, identity: str) -> tuple[str, ...]:
-        """The listed paths of one identity, without the identity's folder where they begin with it."""
+        """The listed paths of one identity, without the identity's folder if they begin with it."""
         return in_order(self._samples[identity])
 
     def location(self, identity: str, path: str) -> str:
@@ -100,7 +100,7 @@ class ListedFiles(Dataset):
             raise RequestError(f"{where}: a path of {len(path):,} characters is longer than any file system takes")
         if not whole.startswith(self._prefix) or len(whole) == len(self._prefix):
             raise RequestError(
-                f"{where}: {shown(path) or 'an empty path'} is no file below {shown(self._root)}: "
+                f"{where}: {shown(path) or 'an empty path'} is not a file below {shown(self._root)}: "
                 "say with --root where the paths begin"
             )
         return whole[len(self._prefix) :]
@@ -110,7 +110,7 @@ def _split(location: str, named: str | None, where: str) -> tuple[str, str]:
     """The identity of a listed file, and its path inside that."""
     if named is not None and (named in (".", "..") or "/" in named):
         raise RequestError(
-            f"{where}: {shown(named)} is no name of an identity (a path with a comma in it stands in quotes)"
+            f"{where}: {shown(named)} is not the name of an identity (a path with a comma in it stands in quotes)"
         )
     if named is not None:
         return named, location.removeprefix(f"{named}/") if named else location
@@ -119,7 +119,7 @@ def _split(location: str, named: str | None, where: str) -> tuple[str, str]:
 
 
 def _rows(place: Path) -> Iterator[tuple[int, str, str | None]]:
-    """Every listed file: its line, its path, and its identity, or None where none is named."""
+    """Every listed file: its line, its path, and its identity, or None if none is named."""
     try:
         with place.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv.reader(file, strict=True)
@@ -141,6 +141,6 @@ def _rows(place: Path) -> Iterator[tuple[int, str, str | None]]:
                 identity = named.get("identity")
                 yield rows.line_num, named["path"], identity if header else identity or None
     except csv.Error as error:
-        raise RequestError(f"{shown(place)} line {rows.line_num} is no line of a list: {error}") from error
+        raise RequestError(f"{shown(place)} line {rows.line_num} is not a line of a list: {error}") from error
     except OSError as error:
         raise RequestError(f"cannot read the list {shown(place)}: {error.strerror}") from error

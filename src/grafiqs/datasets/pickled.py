@@ -1,6 +1,6 @@
-"""Pickles of lists, bytes, text, numbers and plain arrays, read without a name in them being looked up or called.
+"""Pickles of lists, bytes, text, numbers and plain arrays, read without looking up or calling a name in them.
 
-They are followed by Python's own unpickler, the one written in Python (the one in C can be made to take far more
+They are read by Python's own unpickler, the one written in Python (the one in C can be made to take far more
 memory than the file has bytes), cut down to that; arrays are rebuilt here without NumPy. A pickle can use what it holds
 many times over, so that no step may copy it, or look at more than its first level, as dicts and sets do.
 """
@@ -91,7 +91,7 @@ class Array:
         return struct.unpack(f"<{len(self.data) // self.dtype.size}{self.dtype.code}", self.data)
 
     def row_of_bytes(self) -> bytes | None:
-        """Its bytes, where they are one row or one column, as older OpenCV's encoder makes: in any order the same."""
+        """Its bytes, if they are one row or one column, as older OpenCV's encoder makes: in any order the same."""
         is_row = len(self.shape) > 0 and sum(length != 1 for length in self.shape) <= 1
         return self.data if is_row and self.dtype.code in "Bb" else None
 
@@ -106,12 +106,12 @@ class _Name:
 def _text(value: object) -> str:
     """A short text, from Python 2 or 3."""
     if not isinstance(value, bytes | str) or len(value) > 8:
-        raise pickle.UnpicklingError(f"a {type(value).__name__} where a short text stands otherwise")
+        raise pickle.UnpicklingError(f"a {type(value).__name__} instead of a short text")
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _latin(text: str | bytes = "", _encoding: object = None) -> bytes:
-    """What Python 3 writes for bytes where Python 2 is to read it, and for byte arrays."""
+    """What Python 3 writes for bytes that Python 2 is to read, and for byte arrays."""
     return text if isinstance(text, bytes) else text.encode("latin-1")
 
 

@@ -1,4 +1,4 @@
-"""RecordIO: records of encoded images in one file, followed without MXNet, and the index that lies beside it.
+"""RecordIO: records of encoded images in one file, read without MXNet, and the index that lies beside it.
 
 A record is one or more parts, each `magic, kind << 29 | size, data`, little-endian, padded to 4 bytes; where the magic
 occurs in the data, at a multiple of 4, the writer splits them there and leaves it out. The data of an image are a
@@ -36,11 +36,11 @@ Span = tuple[int, int]
 
 
 class DamagedError(Exception):
-    """Where bytes are not what they should be; the message says where."""
+    """Bytes are not what they should be; the message says where."""
 
 
 class Head(NamedTuple):
-    """What stands before the image of a record of `size` bytes: a header, and more labels where `flag` says so."""
+    """What stands before the image of a record of `size` bytes: a header, and more labels if `flag` says so."""
 
     flag: int
     label: float
@@ -61,14 +61,14 @@ class Head(NamedTuple):
 
     @property
     def labels(self) -> tuple[float, ...]:
-        """One, or the first two of several. Raises DamagedError where the record has no room for all."""
+        """One, or the first two of several. Raises DamagedError if the record has no room for all."""
         if self.image > self.size:
             raise DamagedError(f"a record of {self.size} bytes has no room for {self.flag} labels")
         return struct.unpack_from(f"<{min(self.flag, 2)}f", self.more) if self.flag else (self.label,)
 
     @property
     def identity(self) -> int | None:
-        """The first label, where it is a whole number."""
+        """The first label, if it is a whole number."""
         label = self.labels[0]
         return int(label) if label.is_integer() and abs(label) < 2**31 else None
 
@@ -84,7 +84,7 @@ class Head(NamedTuple):
 class RecordFile:
     """A file of records, which several threads and forked processes read at once.
 
-    Whatever reads raises DamagedError where bytes are not what they should be.
+    Whatever reads raises DamagedError if bytes are not what they should be.
     """
 
     def __init__(self, path: Path) -> None:
@@ -184,7 +184,7 @@ def _end(places: list[tuple[int, int]]) -> int:
 
 
 def head_of(data: bytes, size: int) -> Head:
-    """The head of a record, of whose `size` bytes `data` are the first. Raises DamagedError where there is none."""
+    """The head of a record, of whose `size` bytes `data` are the first. Raises DamagedError if there is none."""
     if size < _HEADER.size:
         raise DamagedError(f"a record of {size} bytes has no header")
     flag, label, number, _ = _HEADER.unpack_from(data)
@@ -215,7 +215,7 @@ def read_index(path: Path, end: int) -> Index:
     """The index in a file of lines `key TAB offset`, in the order of the records, the last of which ends at `end`."""
     keys, offsets = array("Q"), array("Q")
     if path.exists() and not path.is_file():
-        raise DamagedError("it is no regular file")
+        raise DamagedError("it is not a regular file")
     with path.open("rb") as lines:
         for line in lines:
             try:
@@ -223,7 +223,7 @@ def read_index(path: Path, end: int) -> Index:
                 keys.append(key)
                 offsets.append(offset)
             except (ValueError, OverflowError) as error:
-                raise DamagedError(f"line {len(offsets) + 1} is no key and offset") from error
+                raise DamagedError(f"line {len(offsets) + 1} is not a key and an offset") from error
             if offset % 4 or (offset != 0 if len(offsets) == 1 else offset <= offsets[-2]):
                 raise DamagedError(f"line {len(offsets)} has an offset where no record can begin")
     if not keys:
@@ -236,7 +236,7 @@ def read_index(path: Path, end: int) -> Index:
 
 
 def _index(keys: Sequence[int], ranks: Sequence[int], offsets: Sequence[int]) -> Index | None:
-    """The index of the records of these keys and ranks; None where two have the same key."""
+    """The index of the records of these keys and ranks; None if two have the same key."""
     if any(first >= second for first, second in pairwise(keys)):
         places = sorted(range(len(keys)), key=keys.__getitem__)
         keys, ranks = (array("Q", (values[place] for place in places)) for values in (keys, ranks))

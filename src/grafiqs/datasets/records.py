@@ -21,10 +21,10 @@ _EXACT = 2**24
 class Records(Dataset):
     """A training set: identities are the labels, as seven digits; samples the keys of their records, as eight.
 
-    Records are listed by their identity ranges, where record 0 has them, or else by their labels. An index that is
+    Records are listed by their identity ranges, if record 0 has them, or else by their labels. An index that is
     missing or damaged is made again by walking from record to record; its keys are then the ids in the records' own
-    headers, which is where packers put them, or else, where two images have the same, the places in the file.
-    `flat` makes all of them one unnamed identity. Raises RequestError when the file cannot be followed.
+    headers, which is where packers put them, or else, if two images have the same, the places in the file.
+    `flat` makes all of them one unnamed identity. Raises RequestError when the file cannot be read.
     """
 
     form = "RecordIO"
@@ -61,7 +61,7 @@ class Records(Dataset):
         except ValueError as error:
             raise UnreadableSampleError("is not in the training set") from error
         except DamagedError as error:
-            index = f"where {self._index_path.name} is wrong, without it the file is walked through"
+            index = f"if {self._index_path.name} is wrong, the file is walked through without it"
             raise UnreadableSampleError(f"the record is damaged: {error}; {index}") from error
         except OSError as error:
             raise UnreadableSampleError(f"cannot be read: {error.strerror}") from error
@@ -100,7 +100,7 @@ class Records(Dataset):
         return self._by_label() if by_range is None else by_range
 
     def _by_range(self) -> dict[int, Sequence[int]] | None:
-        """Identities from the ranges that record 0 leads to; None where there are none, or they are not true."""
+        """Identities from the ranges that record 0 leads to; None if there are none, or they are wrong."""
         keys = self._index.keys
         if not keys or keys[0] != 0:
             return None

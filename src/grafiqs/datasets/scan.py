@@ -1,4 +1,4 @@
-"""What a data set holds, by names alone: what it is, is told from its path, and no image is opened."""
+"""What a data set holds, by names alone: its form is identified by its path, and no image is opened."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ def scan(place: Path, extensions: tuple[str, ...] = (), flat: bool = False, root
     if not os.path.exists(place):
         raise RequestError(f"the data set {shown(place)} does not exist or cannot be reached: check --image-path")
     if root is not None and extension(place.name) not in lists.EXTENSIONS:
-        raise RequestError(f"--root says where the paths in a list begin, and {shown(place)} is no list (.txt, .csv)")
+        raise RequestError(
+            f"--root says where the paths in a list begin, and {shown(place)} is not a list (.txt, .csv)"
+        )
     if root is not None and not os.path.isdir(root):
-        raise RequestError(f"--root {shown(root)} is no folder that can be reached")
+        raise RequestError(f"--root {shown(root)} is not a folder that can be reached")
     wanted = frozenset(extensions) or IMAGE_EXTENSIONS
     if os.path.isfile(place / "train.rec"):
         place /= "train.rec"

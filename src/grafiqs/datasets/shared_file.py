@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 class SharedFile(io.RawIOBase):
-    """A regular file opened for reading, in which nobody moves anybody else's place.
+    """A regular file opened for reading, whose read position is private to each process.
 
-    Every read goes through `pread`, and the place of `seek` is kept beside the descriptor, so that a forked process has
+    Every read goes through `pread`, and the position is kept beside the descriptor, so that a forked process has
     its own. No read takes more memory than the file has bytes. It can be pickled: that opens it again.
     """
 
@@ -27,7 +27,7 @@ class SharedFile(io.RawIOBase):
         self._place = 0
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset` on; fewer where the file ends."""
+        """Up to `size` bytes from `offset` on; fewer if the file ends."""
         pieces: list[bytes] = []
         end = min(offset + size, self.size)
         while offset < end:
@@ -39,7 +39,7 @@ class SharedFile(io.RawIOBase):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes from the place of `seek` on; all there are, when it is negative."""
+        """Up to `size` bytes from the read position on; all there are, when it is negative."""
         data = self.read_at(self._place, self.size if size < 0 else size)
         self._place += len(data)
         return data
@@ -53,7 +53,7 @@ class SharedFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move this process's place. Raises ValueError for a place before the file."""
+        """Move the read position of this process. Raises ValueError for one before the file."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
         if start + offset < 0:
             raise ValueError(f"there is no byte {start + offset}")
@@ -65,7 +65,7 @@ class SharedFile(io.RawIOBase):
         return self._place
 
     def close(self) -> None:
-        """Close the file; more than once is no error."""
+        """Close the file; more than once is not an error."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

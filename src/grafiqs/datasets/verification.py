@@ -17,7 +17,7 @@ class VerificationSet(Dataset):
     """A verification set: one unnamed identity, its samples the places of the images, as six digits; and its pairs.
 
     Images 0 and 1 are the first pair, 2 and 3 the second, and so on.
-    Raises RequestError when the file is no such pickle, or holds anything else.
+    Raises RequestError when the file is not such a pickle, or holds anything else.
     """
 
     form = "verification set"
@@ -72,8 +72,8 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
     except Exception as error:  # hostile data make an unpickler fail in every way there is
         reason = shown(" ".join(str(error)[:200].split())) or type(error).__name__
         raise RequestError(
-            f"{shown(place)} is no verification set, a pickle of images and pairs ({reason}): get the file again, or "
-            "write it as insightface does"
+            f"{shown(place)} is not a verification set, a pickle of images and pairs ({reason}): get the file again, "
+            "or write it as insightface does"
         ) from error
     if len(images) != 2 * len(answers) or not images:
         raise RequestError(

@@ -15,7 +15,7 @@ from grafiqs.faces.template import LANDMARKS
 Picture = NDArray[np.uint8]
 
 YAW = "yaw"
-"""The one degradation that is no change of the picture: the head itself is turned."""
+"""The one degradation that does not change the picture: the head itself is turned."""
 
 
 @dataclass(frozen=True)

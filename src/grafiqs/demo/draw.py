@@ -1,4 +1,4 @@
-"""Draw a data set of faces: what the plan holds, on all cores, stopped and gone on with at any face."""
+"""Draw a data set of faces: what the plan holds, on all cores; it can be stopped and resumed at any face."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def draw_faces(options: DrawOptions) -> int:
 
     The same options give the same bytes, given the kind of CPU and the versions of NumPy and OpenCV; a face depends
     on nothing but the seed and its own numbers: fewer identities, samples or degradations are a part of more. A
-    drawing that was stopped goes on, and draws again what is not whole. It starts processes: a script calls it under
+    drawing that was stopped is resumed; what is not whole is drawn again. It starts processes: a script calls it under
     `if __name__ == "__main__"`.
     Raises RequestError when the folder holds anything else, and StoppedError when it cannot be written to.
     """
@@ -65,8 +65,8 @@ def draw_faces(options: DrawOptions) -> int:
         except BrokenProcessPool as error:
             reason = str(error).rstrip(".")
             raise StoppedError(
-                f"cannot draw into {shown(options.output)}: {reason}. {folder.kept()}: mend that, and the same "
-                "command goes on from there"
+                f"cannot draw into {shown(options.output)}: {reason}. {folder.kept()}: fix that, and the same "
+                "command resumes"
             ) from error
     log.info("%d faces of %d identities: %s", total, options.identities, shown(options.output))
     if options.contact_sheet:

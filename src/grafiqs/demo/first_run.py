@@ -54,8 +54,8 @@ class Ranked:
 def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
     """Draw faces into output_dir/faces, run a seeded subset of them into output_dir/run, and say what came out.
 
-    What is there already is kept: the demo goes on where it was stopped. With `overwrite`, a run that is there is
-    removed. Raises RequestError when nothing can be written, StoppedError when what is there cannot be gone on with.
+    What is there already is kept: the demo resumes where it was stopped. With `overwrite`, a run that is there is
+    removed. Raises RequestError when nothing can be written, StoppedError when what is there cannot be resumed.
     """
     started = time.monotonic()
     weights = demo_backbone()
@@ -102,7 +102,7 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
 
 
 def _extracted(options: Options) -> Summary:
-    """Extract; faces were drawn before, so whatever cannot be done now is a stop on the way."""
+    """Extract; faces were drawn before, so whatever fails now is a stop on the way."""
     try:
         summary = extract_gradients(options)
     except RequestError as error:
@@ -148,7 +148,7 @@ def _magnitude(gradients: Gradients, one: Ranked) -> NDArray[np.float32]:
     except UnreadableSampleError:
         magnitude = np.full((1, 1), np.nan, np.float32)
     if not np.isfinite(magnitude).all():
-        raise StoppedError(f"the gradient of {shown(one.path)} is damaged: begin anew with --overwrite")
+        raise StoppedError(f"the gradient of {shown(one.path)} is damaged: start over with --overwrite")
     return magnitude
 
 

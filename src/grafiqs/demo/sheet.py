@@ -72,7 +72,7 @@ def contact_sheet(options: DrawOptions) -> NDArray[np.uint8]:
 
 
 def load(path: Path) -> Picture:
-    """Read a drawn picture as RGB. Raises StoppedError when it is no picture."""
+    """Read a drawn picture as RGB. Raises StoppedError when it is not a picture."""
     data = np.frombuffer(path.read_bytes(), np.uint8)
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None or picture.shape != (SIZE, SIZE, 3):
@@ -88,5 +88,5 @@ def save(picture: Picture, path: Path) -> None:
             file.write(cv2.imencode(path.suffix, picture[..., ::-1])[1].tobytes())
     except OSError as error:
         raise StoppedError(
-            f"cannot write {shown(path)}: {error.strerror}; mend that, and the same command goes on"
+            f"cannot write {shown(path)}: {error.strerror}; fix that, and the same command resumes"
         ) from error

@@ -1,4 +1,4 @@
-"""Plain files: written whole or not at all, and read without waiting for what is no file."""
+"""Plain files: written whole or not at all, and read without waiting for what is not a file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def exists(path: Path) -> bool:
 
 
 def strangers(folder: Path, own: AbstractSet[str]) -> Iterator[str]:
-    """What lies in a folder, links among it, and is none of its `own` files, in words."""
+    """What lies in a folder, links included, beside its `own` files, in words."""
     for place, folders, names in os.walk(folder):
         within = Path(place).relative_to(folder).as_posix()
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]

@@ -71,7 +71,7 @@ def size(root: Path, path: str) -> int | None:
 
 
 def remove(root: Path, path: str) -> None:
-    """Remove a file, and its unfinished form, where they are; under a name that no file can have, there is none."""
+    """Remove a file, and its unfinished form, if they are there; under a name that no file can have, there is none."""
     try:
         with _folder(root, path) as (folder, name):
             for each in (name, name + PART):

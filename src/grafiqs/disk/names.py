@@ -14,7 +14,7 @@ EXTENSIONS = frozenset(
      "jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "mpo", "nef", "npy", "orf", "pbm", "pcx", "pgm",
      "png", "pnm", "ppm", "raf", "ras", "rw2", "tga", "tif", "tiff", "webp")
 )  # fmt: skip
-"""The file extensions that are no part of a sample's name: those of images, whether they can be read here or not, and
+"""The file extensions that are not part of a sample's name: those of images, whether they can be read here or not, and
 of arrays. Of a file with any other the whole name counts, so that `subject01.happy` and `subject01.sad` are two names,
 also where --image-extension takes them. Every draw rests on this list: what is added to it changes published subsets.
 """
@@ -54,7 +54,7 @@ def extension(name: str) -> str:
 
 
 def without_extension(path: str) -> str:
-    """The path without the extension of its last part, where that is one of EXTENSIONS: 'a/b.c.JPG' -> 'a/b.c'.
+    """The path without the extension of its last part, if that is one of EXTENSIONS: 'a/b.c.JPG' -> 'a/b.c'.
 
     The whole of GRADIENT counts as one, so that the gradients of a data set are copies of its samples.
     """

@@ -24,7 +24,7 @@ def header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 def pieces(array: NDArray[Any]) -> tuple[bytes, memoryview]:
-    """`array` as a .npy file: what stands before its data, and the data, uncopied where they lie in order."""
+    """`array` as a .npy file: what stands before its data, and the data, uncopied if they lie in order."""
     ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return header(array.shape, array.dtype.name), ordered.reshape(-1).view(np.uint8).data
 
@@ -35,7 +35,7 @@ def size(shape: tuple[int, ...], dtype: str) -> int:
 
 
 def decoded_as(data: bytes, shape: tuple[int, ...], dtype: str) -> NDArray[Any] | None:
-    """The array that a .npy file of this shape and type holds; None when the bytes are no such file."""
+    """The array that a .npy file of this shape and type holds; None when the bytes are not such a file."""
     start = header(shape, dtype)
     if len(data) != size(shape, dtype) or not data.startswith(start):
         return None
@@ -55,7 +55,7 @@ def mapped(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
                     return np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r", len(start), shape)
     except OSError as error:
         raise UnreadableSampleError(f"cannot be opened: {error.strerror}") from error
-    raise UnreadableSampleError(f"no .npy file of {dtype} {shape}")
+    raise UnreadableSampleError(f"not a .npy file of {dtype} {shape}")
 
 
 def decoded(data: bytes) -> NDArray[Any]:

@@ -92,7 +92,7 @@ class Output:
             lock.release()
             for folder in missing:
                 with suppress(OSError):
-                    folder.rmdir()  # fails, as it should, where anything was written
+                    folder.rmdir()  # fails, as it should, if anything was written
 
     def unwritable(self, error: OSError) -> RequestError:
         """What to say when nothing can be written to the folder."""

@@ -23,7 +23,7 @@ def need_utf8() -> None:
 def in_utf8() -> None:
     """Begin this process again, in Python's UTF-8 mode, when it reads names of files in another encoding.
 
-    The terminal keeps the locale's encoding. Does nothing when -X utf8 was given: where it is 0, names are refused.
+    The terminal keeps the locale's encoding. Does nothing when -X utf8 was given: if it is 0, names are refused.
     """
     if "utf8" in sys._xoptions:
         if sys.flags.utf8_mode:

@@ -26,10 +26,10 @@ from grafiqs.faces.face import Face
 log = logging.getLogger(__name__)
 
 SCORE = 0.6
-"""What scores less is no face."""
+"""What scores less is not a face."""
 
 SIDES = (320, 640, 1280)
-"""The longer side of the picture, in pixels, when faces are looked for; the larger ones where none was found.
+"""The longer side of the picture, in pixels, when faces are looked for; the larger ones if none was found.
 
 YuNet finds faces of 10 to 300 pixels. The first side shows it the largest face there can be; the others, small faces.
 In a picture that was reduced, the face is looked at again from near: of 10 pixels, landmarks are not worth much.
@@ -59,7 +59,7 @@ _own = threading.local()
 
 
 class Detector:
-    """A face detector, told by the bytes of its model. Raises RequestError when the file is not a YuNet model.
+    """A face detector, identified by the bytes of its model. Raises RequestError when the file is not a YuNet model.
 
     OpenCV dies of some damaged files, and would take this process with it: so a process of its own opens them first.
     """
@@ -186,7 +186,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _survive(model: bytes) -> None:
-    """Raise RuntimeError when a process that opens a model, and looks at pictures with it, does not come to its end.
+    """Raise RuntimeError when a process that opens a model, and looks at pictures with it, fails.
 
     It imports from where this process does, but for the current folder, and no variable of the environment changes it.
     If it does not get as far as the model, nothing is known of that, and a warning says so.
@@ -226,7 +226,7 @@ def _trial() -> None:
     """What that process does: open the model on its standard input, and look at pictures, in bounds."""
     model = sys.stdin.buffer.read()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):  # where the system does not say what is taken, or has narrower bounds
+    with suppress(OSError, ValueError):  # if the system does not say what is taken, or has narrower bounds
         taken = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + _ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
     cv2.setNumThreads(1)  # each would take memory

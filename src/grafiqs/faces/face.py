@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BOX = ("x", "y", "width", "height", "score")
-"""The columns of a detector's box and score, in tables of faces; empty where landmarks were given."""
+"""The columns of a detector's box and score, in tables of faces; empty if landmarks were given."""
 
 POINTS = tuple(f"{axis}{number}" for number in range(1, 6) for axis in "xy")
 """The columns of the landmarks there."""
@@ -21,7 +21,7 @@ class Face:
     """A face in a picture, in pixels of it.
 
     `points` are x and y of the eyes, the tip of the nose and the corners of the mouth, left in the picture first.
-    `box` (x, y, width, height) and `score` (0 to 1) are those of the detector, None where landmarks were given.
+    `box` (x, y, width, height) and `score` (0 to 1) are those of the detector, None if landmarks were given.
     """
 
     points: tuple[float, ...]
@@ -43,7 +43,7 @@ class Faces(Protocol):
     """What knows where the face is in every sample's picture. It can be pickled, and asked by several threads."""
 
     def face(self, location: str, pixels: NDArray[np.uint8]) -> Face:
-        """The face in a sample's picture, RGB (H, W, 3). Raises UnreadableSampleError where there is none."""
+        """The face in a sample's picture, RGB (H, W, 3). Raises UnreadableSampleError if there is none."""
         ...
 
     def check(self, locations: Iterable[str]) -> None:

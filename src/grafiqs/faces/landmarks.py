@@ -21,7 +21,7 @@ from grafiqs.faces.face import BOX, POINTS, Face
 from grafiqs.faces.template import LANDMARKS, similarity
 
 _LIKE_A_FACE = 14.0
-"""Landmarks that lie farther from the template are no face's.
+"""Landmarks that lie farther from the template are not a face's.
 
 Those of 1,580 photos of LFW lie up to 12.9 pixels off, those of a head turned until both eyes nearly meet 13.5, points
 on a line 14.9, and with right and left exchanged 18.6 or more (2026-11-25).
@@ -53,9 +53,9 @@ class Landmarks:
                 points.extend(own_points)
                 boxes.extend(own_box)
         except (ValueError, csv.Error) as error:
-            raise RequestError(f"{shown(path)} is no table of landmarks: {error}") from error
+            raise RequestError(f"{shown(path)} is not a table of landmarks: {error}") from error
         if not self._places:
-            raise RequestError(f"{shown(path)} is no table of landmarks: it has no rows")
+            raise RequestError(f"{shown(path)} is not a table of landmarks: it has no rows")
         self._points = np.frombuffer(points).reshape(-1, 5, 2)
         self._boxes = np.frombuffer(boxes).reshape(-1, 5)
         if np.median((self._points >= 0).all(axis=(1, 2)) & (self._points <= 1).all(axis=(1, 2))) == 1:
@@ -99,7 +99,7 @@ class Landmarks:
 
 
 def _rows(data: bytes) -> Iterator[tuple[int, str, list[float], list[float]]]:
-    """Line, path, points, and box and score (or what is no number) of every row. Raises ValueError, or csv.Error."""
+    """Line, path, points, and box and score (or NaN) of every row. Raises ValueError, or csv.Error."""
     lines = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", "surrogateescape", newline="")
     rows = csv.reader(lines, strict=True)
     columns: dict[str, int] | None = None
@@ -145,7 +145,7 @@ def _number(text: str, name: str, line: int) -> float:
 def _off_template(points: NDArray[np.float64]) -> float:
     """How far points (5, 2) lie from the template when they are brought nearest to it, in pixels of the crop (RMS)."""
     if not np.ptp(points, axis=0).any():
-        return 0.0  # one point, which is told otherwise
+        return 0.0  # all points coincide; `cut_out` reports that
     matrix = similarity(points)
     distances = points @ matrix[:, :2].T + matrix[:, 2] - LANDMARKS
     return float(np.sqrt((distances**2).sum(axis=1).mean()))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from grafiqs.faces.template import LANDMARKS, SIZE
 
 IDENTITIES, IMAGES = 10, 100
-"""From so many identities on, or so many images where no identity is named, the mean tells."""
+"""From so many identities on, or so many images if no identity is named, the mean tells."""
 
 ALIGNED = 0.6
 """The likeness from which on crops count as aligned. Ten crops each of any ten identities of Glint360k have 0.70 or

@@ -1,4 +1,4 @@
-"""OpenCV, which not everybody has: its wheels conflict with each other, so that it is an extra."""
+"""Optional OpenCV: its wheels conflict with one another, so it is an extra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from grafiqs.errors import RequestError
 
 
 def need_opencv(what: str) -> None:
-    """Raise RequestError, which says what to install, where OpenCV is not there."""
+    """Raise RequestError, which says what to install, if OpenCV is missing."""
     try:
         import cv2  # noqa: F401
     except ImportError as error:

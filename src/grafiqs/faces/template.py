@@ -29,7 +29,7 @@ def landmarks(size: tuple[int, int]) -> NDArray[np.float64]:
 def similarity(points: NDArray[np.float64], targets: NDArray[np.float64] = LANDMARKS) -> NDArray[np.float64]:
     """The turn, scale and shift (2, 3) that brings `points` (N, 2) nearest to `targets`, by least squares.
 
-    As complex numbers, targets = a * points + b: a linear fit with one answer, where the points do not coincide.
+    As complex numbers, targets = a * points + b: a linear fit with one answer, if the points do not coincide.
     """
     source, target = points @ (1, 1j), targets @ (1, 1j)
     spread = source - source.mean()

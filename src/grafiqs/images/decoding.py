@@ -76,7 +76,7 @@ def picture(data: bytes) -> Picture:
 
     Grey becomes three equal channels, alpha is dropped, 16 bits become their upper 8, CMYK is converted without
     a colour profile, and of an animation the first frame counts.
-    Raises UnreadableSampleError for data that are no whole image, or an image above MAX_PIXELS.
+    Raises UnreadableSampleError for data that are not a whole image, or an image above MAX_PIXELS.
     """
     if not data:
         raise UnreadableSampleError("the file is empty")

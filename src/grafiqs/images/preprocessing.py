@@ -44,7 +44,7 @@ class Preprocessing:
 
 
 def _of_channels(values: tuple[float, ...]) -> tuple[float, float, float] | None:
-    """A value for each channel, from one for all or three; None where there is none."""
+    """A value for each channel, from one for all or three; None if none is given."""
     if not values:
         return None
     first, second, third = values if len(values) == 3 else values * 3

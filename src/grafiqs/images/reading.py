@@ -1,4 +1,4 @@
-"""Samples as the network's pixels, read ahead of their turn: on threads, or on processes where they cannot keep up."""
+"""Samples as the network's pixels, read ahead of their turn: on threads, or on processes if threads cannot keep up."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Reader:
 
 
 def processes_for(device: torch.device, count: int) -> int:
-    """How many processes should read `count` samples for `device`; 0 where threads do.
+    """How many processes should read `count` samples for `device`; 0 if threads do.
 
     Python's threads decode 1,500 to 3,000 images a second, however many cores there are: enough for every CPU. A GPU
     takes more, and processes earn the seconds that they need to start after some thousand images.
@@ -104,8 +104,8 @@ def read_ahead(
                 yield from chunk
     except BrokenProcessPool as error:
         raise StoppedError(
-            "a process that reads images has died. Where grafiqs is called from a script, the call must stand under "
-            'if __name__ == "__main__"; the same command goes on from there'
+            "a process that reads images has died. If grafiqs is called from a script, the call must stand under "
+            'if __name__ == "__main__"; the same command resumes'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Whether a subset is plainly no aligned crops, told before a run from some of its images."""
+"""Whether a subset is plainly not aligned crops, judged before a run by some of its images."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SHARP = 1.25
 """Pictures whose finest edges are not steeper than this, relative to edges smoothed over two pixels, are blurred."""
 
 _PLAIN = {"crops": (0.5, 0.35, -1.0), "pictures": (0.6, 0.45, 0.3), "blurred": (0.2, 0.2, -1.0)}
-"""Below this likeness images are plainly no aligned crops: of ten identities or more, of nine images or more, of fewer.
+"""Below this likeness images are plainly not aligned crops: of ten identities and more, nine images and more, fewer.
 
-Where they have the size that the network takes, as crops have (`crops`); where they have another (`pictures`); and
-where they are blurred. Measured, in 200 draws each (2026-11-25): aligned crops of Glint360k and LFW had 0.60 or more
+If they have the size that the network takes, as crops have (`crops`); if they have another (`pictures`); and
+if they are blurred. Measured, in 200 draws each (2026-11-25): aligned crops of Glint360k and LFW had 0.60 or more
 (ten identities, an image each) and 0.44 or more (one to three identities, nine or ten images in all); photos of LFW,
 squeezed whole or cut out around the face, had medians of 0.23 to 0.43, and at most 0.53 from ten identities on. Blurred
 by a Gaussian of 3 and 4 pixels, 80 aligned crops of 20 identities had 0.50 and 0.36, photos 0.21 and 0.03.
@@ -40,9 +40,9 @@ _LOOKED_AT, _IDENTITIES_LOOKED_AT = 80, 20
 
 
 def are_plainly_unaligned(samples: Sequence[Sample], dataset: Dataset, size: tuple[int, int]) -> bool:
-    """Whether the images of a subset are plainly no aligned crops for a network that takes this `size`.
+    """Whether the images of a subset are plainly not aligned crops for a network that takes this `size`.
 
-    Some of them are looked at. Crops have one size, of the shape that the network takes; other pictures are none.
+    Some of them are looked at. Crops have one size, of the shape that the network takes; other pictures are not crops.
     """
     height, width = size
     reader = Reader(dataset, (SIZE, max(1, round(SIZE * width / height))))  # as high as the template

@@ -28,7 +28,7 @@ class AlignOptions(DataSetOptions):
         "crops", "height and width of the crops; the template is as high as they are, and in their middle",
         default=USUAL.size, **SIZE)
     overwrite: bool = option(
-        "output", "remove the crops that the folder holds, and begin anew", default=False)
+        "output", "remove the crops that the folder holds, and start over", default=False)
     quiet: bool = option("output", "print warnings and errors only", default=False)
     # fmt: on
 

@@ -47,26 +47,26 @@ class Options(SubsetOptions):
         "backbone", "height and width that a package.module:factory takes (default: 112x112)",
         default=None, decides=False, **SIZE)
     mean: tuple[float, ...] = option(
-        "backbone", "what is subtracted from each channel of the image in [0, 1], in the order fed: a number or three "
+        "backbone", "mean of each channel of the image in [0, 1], in the order fed: one number or three "
         "(default: the network's own, else 0.5)", default=(), metavar="MEAN", decides=False)
     std: tuple[float, ...] = option(
-        "backbone", "what it is divided by then (default: the network's own, else 0.5)",
+        "backbone", "standard deviation of each channel (default: the network's own, else 0.5)",
         default=(), metavar="STD", decides=False)
     channel_order: str | None = option(
         "backbone", "the colour order fed to the network (default: the network's own, which is rgb for all published "
         "ones)", default=None, choices=("rgb", "bgr"), decides=False)
     bgr2rgb: bool = option(
-        "backbone", "feed RGB: accepted for older scripts, it is the default here", default=False, decides=False,
+        "backbone", "feed RGB: the default here, accepted for older scripts", default=False, decides=False,
         excludes={"channel_order": "rgb"})
     align: Path | None = option(
         "backbone", "align ordinary photos first, with the faces that this YuNet detector (.onnx) finds in them; "
-        "without it, images are taken for aligned crops", default=None, metavar="ONNX", decides=False)
+        "without it, images count as aligned crops", default=None, metavar="ONNX", decides=False)
 
     layers: tuple[str, ...] | None = option(
         "gradients", f"where to take gradients, comma-separated, any of {','.join(LAYERS)}; "
         "only what they need is computed (default: all that have one)", default=None, metavar="LAYERS")
     norms: str = option(
-        "gradients", "which BatchNorm2d count: those that see maps, or all, those that see a single pixel among them",
+        "gradients", "which BatchNorm2d count: those that see maps, or all, with those that see a single pixel",
         default="maps", choices=NORMS)
     dump_gradients: bool = option(
         "gradients", "write the gradients as .npy files; without them only the scores are written", default=True)
@@ -74,21 +74,21 @@ class Options(SubsetOptions):
         "gradients", "number format of the gradient files; float16 halves them, scores stay exact",
         default="float32", choices=("float32", "float16"))
     embeddings: bool = option(
-        "gradients", "write the embeddings, too: embeddings.npy, a row for each of scores.csv", default=False)
+        "gradients", "write the embeddings, too: embeddings.npy, with the rows of scores.csv", default=False)
     flip: bool = option(
         "gradients", "add the mirrored image's embedding to each", default=False, requires=("embeddings",),
         which="which it adds to")
 
     output_dir: Path = option(
-        "output", "the run folder; a run that was stopped there goes on",
+        "output", "the run folder; a run that was stopped there is resumed",
         default=Path("grafiqs_output"), metavar="DIR", decides=False)
     path_replace: str | None = option(
         "output", "replace this text in the image paths of GraFIQs_<layer>.txt", default=None, metavar="TEXT")
     path_replace_with: str | None = option(
-        "output", "... by this text (default: by nothing)", default=None, metavar="TEXT", requires=("path_replace",),
-        which="the text to be replaced")
+        "output", "... with this text (default: with nothing)", default=None, metavar="TEXT",
+        requires=("path_replace",), which="the text to be replaced")
     overwrite: bool = option(
-        "output", "remove the run that the run folder holds, whatever its options, and begin anew",
+        "output", "remove the run that the run folder holds, whatever its options, and start over",
         default=False, decides=False)
     dry_run: bool = option(
         "output", "say how many images, how many gigabytes and how long, and write nothing",
@@ -106,12 +106,12 @@ class Options(SubsetOptions):
         "device", "images computed at once (default: 8 on a CPU, what its memory holds on a GPU)", default=None,
         metavar="B", decides=False, minimum=1, maximum=MAX_BATCH)
     precision: str = option(
-        "device", "what convolutions multiply: float32; tf32, faster on a GPU; bfloat16, fastest where the device has "
-        "it, its scores lie within half a percent; statistics and sums stay float32. Or all in float64: slow, and the "
+        "device", "number format of convolutions: float32; tf32, faster on a GPU; bfloat16, fastest if the device has "
+        "it, with scores within half a percent; statistics and sums stay float32. Or all in float64: slow, and the "
         "same to nine digits on every machine",
         default="float32", choices=("float32", "tf32", "bfloat16", "float64"), decides=False)
     compile: str = option(
-        "device", "compile the computation first: a minute or two, once, then up to twice as fast; auto does where "
+        "device", "compile the computation first: a minute or two, once, then up to twice as fast; auto does if "
         "the run is long enough", default="auto", choices=("auto", "on", "off"), decides=False)
     # fmt: on
 

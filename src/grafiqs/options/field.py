@@ -115,7 +115,7 @@ def readers(options: type[DataclassInstance]) -> dict[str, Callable[[str], Any]]
 
 
 def _given_kind(kind: Any) -> Any:
-    """The type of an option where it is given: X of X | None."""
+    """The type of an option if it is given: X of X | None."""
     return next(one for one in get_args(kind) if one is not NoneType) if isinstance(kind, UnionType) else kind
 
 
@@ -143,16 +143,16 @@ def _checked(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
     if value == "" and _given_kind(kind) is Path:
         raise RequestError(f"{name} is empty: it takes a path")
     if not _is_of(value, kind):
-        raise RequestError(f"{name} is {shown(repr(value))}: that is no {field.type}")
+        raise RequestError(f"{name} is {shown(repr(value))}: that is not of type {field.type}")
     if value is None:
         return None
     if rules["choices"] and value not in rules["choices"]:
-        raise RequestError(f"{name} is {shown(value)}: it is one of {', '.join(rules['choices'])}")
+        raise RequestError(f"{name} is {shown(value)}: it must be one of {', '.join(rules['choices'])}")
     least, most = rules["minimum"], rules["maximum"]
     every = value if isinstance(value, tuple | list) else (value,)
     for holds, sentence in (
         (least is None or all(each >= least for each in every), "it must be at least {minimum}"),
-        (most is None or all(each <= most for each in every), "it is at most {maximum}"),
+        (most is None or all(each <= most for each in every), "it must be at most {maximum}"),
     ):
         if not holds:
             raise RequestError(f"{name} is {written(value)}: {(rules['bounds'] or sentence).format(**rules)}")
@@ -161,7 +161,7 @@ def _checked(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
 
 
 def _check_others(name: str, given: Mapping[str, Any], rules: Mapping[str, Any]) -> None:
-    """Raise RequestError where an option lacks one that it requires, or meets one that it excludes."""
+    """Raise RequestError if an option lacks one that it requires, or meets one that it excludes."""
     if not all(given.get(other) for other in rules["requires"]):
         raise RequestError(f"{flag(name)} needs {' and '.join(map(flag, rules['requires']))}, {rules['which']}")
     for other, same in rules["excludes"].items():

@@ -37,5 +37,5 @@ class SubsetOptions(DataSetOptions):
 
     @property
     def identity_seed(self) -> int:
-        """The seed of the identity draw: its own where one is given, otherwise the random seed."""
+        """The seed of the identity draw: its own if one is given, otherwise the random seed."""
         return self.random_seed if self.identity_selection_seed is None else self.identity_selection_seed

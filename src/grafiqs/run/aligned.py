@@ -35,7 +35,7 @@ FORMAT = 1
 _TABLES = (FACES, FAILURES, IMAGE_SUMS)
 
 TABLES = (*(table.name for table in _TABLES), SUMS)
-"""The tables, in the order of the subset; the last, when it is there, says that the alignment came to its end."""
+"""The tables, in the order of the subset; the last, when it is there, says that the alignment is finished."""
 
 OWN = {name + suffix for name in (NAME, LOCK, journals.NAME, *TABLES) for suffix in ("", inside.PART)}
 """Every file that stands beside the identities."""
@@ -97,7 +97,7 @@ def read(root: Path) -> Alignment:
 
 
 def _check(found: Alignment) -> None:
-    """Raise ValueError, TypeError or KeyError for what no alignment says."""
+    """Raise ValueError, TypeError or KeyError for what an alignment cannot say."""
     if not all(isinstance(section, dict) for section in (found.options, found.faces, found.crop, found.data_set)):
         raise ValueError("its sections are not all there")
     extensions, flat = found.options["image_extension"], found.options["flat_structure"]
@@ -163,7 +163,7 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
 
 
 def problems(root: Path, subset: Subset) -> Iterator[str]:
-    """What is wrong with the files of an alignment that came to its end, in words."""
+    """What is wrong with the files of a finished alignment, in words."""
     cut, failed = ({columns for columns, _ in table.read(root)} for table in (FACES, FAILURES))
     expected = {NAME, *TABLES} - {SUMS}
     for sample in subset.samples:

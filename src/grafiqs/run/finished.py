@@ -1,6 +1,6 @@
 """The tables of a finished run: scores.csv and all beside it, written and read a row at a time.
 
-GraFIQs_<layer>.txt is the field's "path score"; align.csv and embeddings.npy are there where they were asked for, with
+GraFIQs_<layer>.txt is the field's "path score"; align.csv and embeddings.npy are there if they were asked for, with
 a row for each of scores.csv.
 """
 
@@ -99,7 +99,7 @@ def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: P
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in `folder` came to its end."""
+    """Whether the run in `folder` is finished."""
     return (folder / SUMS).exists() and not (folder / JOURNAL).exists()
 
 

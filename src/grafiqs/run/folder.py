@@ -118,7 +118,7 @@ class RunFolder(Journaled[Manifest, Scored]):
         except (FileNotFoundError, ValueError) as error:
             raise RequestError(
                 f"the finished run in {shown(self.root)} is damaged ({error}): look with 'grafiqs verify', "
-                "or begin anew with --overwrite"
+                "or start over with --overwrite"
             ) from error
 
     def _close(self) -> None:

@@ -132,7 +132,7 @@ class Journal(Generic[Done]):
         return "" if outcome is None or isinstance(outcome, Failed) else outcome.image_sha256
 
     def tidy(self) -> None:
-        """Write it anew, a line a sample, in their order, whatever was tried how often; nothing is appended after."""
+        """Write it again, a line a sample, in their order, however often each was tried; nothing is appended after."""
         write(self._folder, self.outcomes())
 
     def close(self) -> None:

@@ -40,11 +40,11 @@ _COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers
 class Manifest:
     """One run. Every section is plain JSON; `subset` is kept whole, with its hash.
 
-    `pairs` are the comparisons that a verification set asks for, as [location, location, same identity], where the
+    `pairs` are the comparisons that a verification set asks for, as [location, location, same identity], if the
     subset has both. `data_set` says what the data set was (`form`), where it lay (`place`), what locations are relative
     to (`root`), and how that was given (`path_prefix`). `environments` names the versions and machines that the run was
-    computed on, in order; one, unless a stopped run went on elsewhere. `computation` says how it was asked to compute,
-    and each environment which engine and precision computed there, and how far they lay from the reference.
+    computed on, in order; one, unless a stopped run was resumed elsewhere. `computation` says how it was asked to
+    compute, and each environment which engine and precision computed there, and how far they lay from the reference.
     """
 
     method: dict[str, str]
@@ -184,12 +184,12 @@ def read(folder: Path) -> Manifest:
         if found == FORMAT:
             return _parsed(document)
     except FileNotFoundError as error:
-        raise RequestError(f"{shown(folder)} is no run folder: it has no {NAME}") from error
+        raise RequestError(f"{shown(folder)} is not a run folder: it has no {NAME}") from error
     except OSError as error:
         raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RequestError(
-            f"{shown(path)} is damaged, and no manifest of a run ({shown(error)}): "
+            f"{shown(path)} is damaged, and not the manifest of a run ({shown(error)}): "
             "give another --output-dir, or remove that folder by hand"
         ) from error
     raise RequestError(
@@ -206,7 +206,7 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     manifest = Manifest(**document, subset=subset)
     for name, kind in get_type_hints(Manifest).items():
         if not isinstance(getattr(manifest, name), get_origin(kind) or kind):
-            raise ValueError(f"its {name} is no {kind}")
+            raise ValueError(f"its {name} is not of type {kind}")
     asked = manifest.to_options().layers if manifest.options.keys() == DECIDING else ()
     if tuple(manifest.layers) != (tuple(filter(manifest.layers.__contains__, LAYERS)) if asked is None else asked):
         raise ValueError("its options are not those of a run")
@@ -242,7 +242,7 @@ def _binding(section: Any) -> Any:
 
 def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**31:
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{value!r} is not a count")
     return value
 
 

@@ -34,7 +34,7 @@ class Gradients(Mapping[str, NDArray[Any]]):
 
     They are keyed by sample: by the path in the table of scores, or by the row there, as in `gradients["ann/0.jpg"]`
     and `gradients[0]`. `shape` and `dtype` are those of every one of them.
-    A file that is gone or is no such array raises `grafiqs.errors.UnreadableSampleError`.
+    A file that is gone or is not such an array raises `grafiqs.errors.UnreadableSampleError`.
     """
 
     def __init__(self, tree: GradientTree, layer: str, samples: tuple[Sample, ...]) -> None:
@@ -136,12 +136,12 @@ def _of(subset: Subset, samples: tuple[Sample, ...]) -> Subset:
 def open_run(folder: str | Path) -> Run:
     """Open the finished run in `folder` for reading; no gradient is read, and nothing checked (`verify_run` does).
 
-    Raises RequestError when `folder` is no run folder, the run is not finished, or its tables are damaged.
+    Raises RequestError when `folder` is not a run folder, the run is not finished, or its tables are damaged.
     """
     folder = Path(folder)
     manifest = manifests.read(folder)
     if not finished.is_finished(folder):
-        raise RequestError(f"the run in {shown(folder)} is not finished: the command that began it goes on with it")
+        raise RequestError(f"the run in {shown(folder)} is not finished: the command that began it resumes it")
     try:
         return Run(folder, manifest)
     except (OSError, ValueError) as error:

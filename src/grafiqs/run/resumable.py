@@ -46,7 +46,7 @@ class Resumable(Generic[Stated]):
 
     @abstractmethod
     def _document(self) -> Iterable[bytes]:
-        """The manifest of the manifest."""
+        """The manifest as a file, in pieces."""
 
     @abstractmethod
     def _files(self, there: Stated) -> list[str]:
@@ -69,8 +69,8 @@ class Resumable(Generic[Stated]):
     def opened(self) -> Iterator[Self]:
         """Hold the folder; nothing is written to it until the work begins.
 
-        Raises RequestError when it holds other work or anything else, when another process is at work in it, or there
-        is no permission.
+        Raises RequestError when it holds other work or anything else, when another process is at work in it, or it may
+        not be written to.
         """
         self.output.refuse_foreign()
         with self.output.locked():
@@ -79,7 +79,7 @@ class Resumable(Generic[Stated]):
                     self.output.refuse_foreign()  # again: now nobody else can fill it
                     inside.remove(self.root, self.output.manifest + inside.PART)
                     if self.output.is_used():
-                        inside.opened(self.root, self.output.manifest).close()  # a plain file, no link
+                        inside.opened(self.root, self.output.manifest).close()  # a plain file, not a link
                         self._meet(self._found())
                 yield self
             finally:
@@ -122,18 +122,18 @@ class Resumable(Generic[Stated]):
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Say of what ends the work inside the block what is kept, and how to resume. Raises StoppedError."""
+        """If the work inside the block is stopped, say what is kept, and how to resume. Raises StoppedError."""
         try:
             yield
         except BrokenPipeError:  # of the progress bar, not of the folder
             raise
         except OSError as error:
             raise StoppedError(
-                f"cannot write to {shown(self.root)}: {error.strerror or error}. {self.kept()}: mend that, and the "
-                "same command goes on from there"
+                f"cannot write to {shown(self.root)}: {error.strerror or error}. {self.kept()}: fix that, and the "
+                "same command resumes"
             ) from error
         except KeyboardInterrupt as stop:
-            stop.args = (f"stopped. {self.kept()}: the same command goes on from there",)
+            stop.args = (f"stopped. {self.kept()}: the same command resumes",)
             raise
 
 

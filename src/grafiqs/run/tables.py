@@ -30,7 +30,7 @@ SUMS = "SHA256SUMS"
 """The checksums of all files of the folder; it is written last."""
 
 SAMPLE = ("identity", "sample", "path")
-"""The columns that tell a sample, in every table."""
+"""The columns that identify a sample, in every table."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Table:
 
 
 class CsvTable(Table, Generic[Value]):
-    """A CSV file: rows of what tells the sample, and of `columns`, for the outcomes that `value_of` is not None of."""
+    """A CSV file: rows of the sample's columns and of `columns`, for the outcomes that `value_of` is not None of."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class CsvTable(Table, Generic[Value]):
         self._from_row = from_row
 
     def read(self, folder: Path) -> Generator[tuple[tuple[str, ...], Value]]:
-        """What tells the sample, and its value, row by row.
+        """What identifies the sample, and its value, row by row.
 
         Raises ValueError for a file that is not such a table, and OSError when it cannot be read.
         """
@@ -164,7 +164,7 @@ def subset_csv(subset: Subset) -> Iterator[bytes]:
 
 
 def columns_of(sample: Sample) -> tuple[str, str, str]:
-    """What tells a sample, in every table."""
+    """What identifies a sample, in every table."""
     return sample.identity, sample.name, sample.location
 
 

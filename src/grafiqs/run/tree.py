@@ -99,5 +99,5 @@ class GradientTree:
             raise UnreadableSampleError(f"{shown(path)} does not have its checksum: its bytes were changed")
         gradient = npy.decoded_as(data, self.shapes[layer], self.dtype)
         if gradient is None:
-            raise UnreadableSampleError(f"{shown(path)} is no .npy file of {self.dtype} {self.shapes[layer]}")
+            raise UnreadableSampleError(f"{shown(path)} is not a .npy file of {self.dtype} {self.shapes[layer]}")
         return gradient

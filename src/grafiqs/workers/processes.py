@@ -40,7 +40,7 @@ class Processes(ProcessPoolExecutor, Generic[V]):
         return mapped(self, partial(_worked, work), items, ahead)
 
     def submit(self, work: Callable[..., B], /, *arguments: Any, **named: Any) -> Future[B]:
-        """Begin a process, if that is needed, which is deaf to what this thread is deaf to then, and stays so."""
+        """Begin a process, if that is needed, which blocks for good the signals that this thread blocks then."""
         found = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # by itself: what blocks a signal may raise one, too
         try:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -17,7 +17,7 @@ def usable() -> int:
 
 
 def _granted() -> Iterator[float]:
-    """How many processors' time each control group that this process is in may take, where Linux limits it.
+    """How many processors' time each control group that this process is in may take, if Linux limits it.
 
     A group's limit holds for all groups in it; and a container may see its own group as the root, under another name.
     """
@@ -37,7 +37,7 @@ def _granted() -> Iterator[float]:
 
 
 def _lines(path: str) -> list[str]:
-    """The lines of a file of the system; none where there is no such file."""
+    """The lines of a file of the system; none if there is no such file."""
     try:
         return (_ROOT / path).read_text(encoding="utf-8").splitlines()
     except OSError:
