@@ -27,7 +27,7 @@ check: $(INSTALLED)  ## format, lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(INSTALLED)  ## format, and mend what the linter can
+fix: $(INSTALLED)  ## format, and fix what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -38,7 +38,7 @@ test: $(INSTALLED)  ## run the tests
 bench: $(INSTALLED)  ## measure gradients, whole runs, memory, start-up, scan; print a table, write bench.json
 	$(BIN)/python benchmarks/bench.py
 
-gpu: $(INSTALLED)  ## where there is a GPU: run its tests, measure every choice, print a table, write gpu.json
+gpu: $(INSTALLED)  ## on a GPU: run its tests, measure every choice, print a table, write gpu.json
 	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## remove .venv and caches
