@@ -50,11 +50,19 @@ class AlignSummary:
 
 
 def align_faces(options: AlignOptions) -> AlignSummary:
-    """Cut every picture of a data set to the aligned crop of its face; resumes what was stopped in the same folder.
+    r"""Cut every picture of a data set to the aligned crop of its face; resumes what was stopped in the same folder.
 
     The crops are PNG files, of 112x112 pixels as a rule, under identity and sample name; align.csv has the face in
     each, failures.csv the pictures without one. Raises RequestError when the request is wrong, with nothing written,
     and StoppedError when it cannot go on, with everything done so far kept.
+
+    >>> from grafiqs.faces.template import LANDMARKS
+    >>> row = ",".join(map(str, LANDMARKS.ravel()))
+    >>> with open("landmarks.csv", "w") as table:
+    ...     _ = table.writelines(f"{identity}/0.png,{row}\n" for identity in ("ann", "bob", "cyd", "dee"))
+    >>> done = align_faces(AlignOptions(image_path="faces", output="crops", landmarks="landmarks.csv", quiet=True))
+    >>> done.aligned, done.failed
+    (4, 15)
     """
     output = Output(options.output, aligned.NAME, "OUT", "alignment")
     output.refuse_inside(options.image_path)

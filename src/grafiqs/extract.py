@@ -54,6 +54,10 @@ def extract_gradients(options: Options) -> Summary | None:
 
     Returns None after a dry run. Raises RequestError when the request is wrong, with nothing written, and
     StoppedError when the run cannot go on, with everything done so far kept.
+
+    >>> options = Options(image_path="faces", weights="weights.pth", samples_per_identity=2, quiet=True)
+    >>> extract_gradients(options)
+    Summary(output_dir=PosixPath('grafiqs_output'), scored=8, failed=0)
     """
     device = devices.resolve(options.device, options.gpu)
     devices.check_precision(options.precision, device)

@@ -89,6 +89,13 @@ def image_gradients(
     eval mode nothing couples the images of a batch, so one backward pass of the summed losses gives every image its own
     gradient. A gradient depends only on what comes after its layer: what lies before the first of `layers`
     runs without a graph and without statistics.
+
+    >>> from pathlib import Path
+    >>> from grafiqs import load_checkpoint
+    >>> network = load_checkpoint(Path("weights.pth")).network
+    >>> gradients = image_gradients(network, torch.zeros(2, 3, 112, 112), ["image", "block4"])
+    >>> {layer: tuple(gradient.shape) for layer, gradient in gradients.items()}
+    {'image': (2, 3, 112, 112), 'block4': (2, 64, 7, 7)}
     """
     found, _ = gradients_and_features(backbone, images, layers, norms)
     return found
@@ -112,5 +119,8 @@ def gradient_scores(gradient: Tensor) -> Tensor:
     """The score of each image at one layer: sum |gradient|; (B, C, H, W) -> (B,) float64, lower is higher quality.
 
     Source: GraFIQs, CVPRW 2024, section 3: the absolute sum of the gradient magnitudes.
+
+    >>> gradient_scores(torch.tensor([1.0, -2.0, 3.0, -4.0]).reshape(1, 1, 2, 2))
+    tensor([10.], dtype=torch.float64)
     """
     return gradient.abs().sum(dim=(1, 2, 3), dtype=torch.float64)

@@ -48,6 +48,11 @@ def create_dataset_with_subset(
     others that it has for data set and subset, such as `allow_insufficient_samples=True`.
     `local_rank` is accepted for the guide's sake: every rank gets the same subset.
     Raises RequestError for an unknown `dataset_type`, when the data set is not of that type, or nothing is left.
+
+    >>> subset = create_dataset_with_subset("CasiaWebFace", "faces", num_identities=2, samples_per_identity=3)
+    >>> image, label, index, path = subset[0]
+    >>> len(subset), image.shape, label, path
+    (6, torch.Size([3, 112, 112]), tensor(0), 'faces/ann/...png')
     """
     del local_rank
     if dataset_type not in DATASET_TYPES:

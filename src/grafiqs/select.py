@@ -57,7 +57,12 @@ class Subset:
 
 
 def open_dataset(options: DataSetOptions) -> Dataset:
-    """The data set that `options` name. Raises RequestError when it cannot be listed, or holds nothing."""
+    """The data set that `options` name. Raises RequestError when it cannot be listed, or holds nothing.
+
+    >>> dataset = open_dataset(DataSetOptions(image_path="faces"))
+    >>> dataset.form, dataset.identities
+    ('folders', ('ann', 'bob', 'cyd', 'dee'))
+    """
     return scan(options.image_path, options.image_extension, options.flat_structure, options.root)
 
 
@@ -77,6 +82,10 @@ def select_subset(
     `dataset` is their data set, if it is open already; `candidates` names its identities in another order to choose
     them in than the options do.
     Raises RequestError when the data set cannot be listed or nothing in it meets the request.
+
+    >>> subset = select_subset(SubsetOptions(image_path="faces", samples_per_identity=3))
+    >>> subset.identities, len(subset.samples), subset.insufficient
+    (3, 9, (('cyd', 2),))
     """
     dataset = dataset or open_dataset(options)
     if dataset.ignored:

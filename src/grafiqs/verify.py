@@ -45,6 +45,12 @@ def verify_run(
     `image_path` says where the data set is now, and `root` where the paths in a list begin; by default both are looked
     for where they were. Problems are logged as warnings. Raises RequestError when `folder` is not a run folder, or
     cannot be read, and StoppedError when the temporary folder takes no tables to compare.
+
+    >>> from grafiqs import extract_gradients
+    >>> from grafiqs.options.extract import Options
+    >>> _ = extract_gradients(Options(image_path="faces", weights="weights.pth", output_dir="run", quiet=True))
+    >>> verify_run(Path("run"), quiet=True)
+    []
     """
     check = _alignment if not manifests.is_run(folder) and aligned.is_alignment(folder) else _run
     problems, said = check(folder, image_path, root, quiet)

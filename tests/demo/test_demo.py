@@ -131,7 +131,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("mine")
     assert main(["demo", "--output-dir", str(tmp_path / "file")]) == 2
-    assert "cannot draw into" in capsys.readouterr().err
+    assert "cannot write to" in capsys.readouterr().err
 
 
 @pytest.fixture

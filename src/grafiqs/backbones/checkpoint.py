@@ -66,6 +66,10 @@ def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
     beside the network, such as training heads, are ignored with a log line.
     Raises RequestError when the file cannot be read without executing it, holds no known network, or another one
     than `backbone`, or when keys are missing, misshapen or not finite.
+
+    >>> checkpoint = load_checkpoint(Path("weights.pth"))
+    >>> checkpoint.backbone, checkpoint.shapes["block4"], str(checkpoint.preprocessing)
+    ('iresnet18', (64, 7, 7), '112x112 RGB, mean 0.5 0.5 0.5, std 0.5 0.5 0.5')
     """
     found, sha256 = read_weights(path)
     builder, state, ignored = _network_keys(found, path)

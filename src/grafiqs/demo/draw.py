@@ -49,6 +49,9 @@ def draw_faces(options: DrawOptions) -> int:
     drawing that was stopped is resumed; what is not whole is drawn again. It starts processes: a script calls it under
     `if __name__ == "__main__"`.
     Raises RequestError when the folder holds anything else, and StoppedError when it cannot be written to.
+
+    >>> draw_faces(DrawOptions(output="drawn", identities=1, samples_per_identity=2, quiet=True))
+    2
     """
     total = face_count(options)
     with _Drawing(options).opened() as folder:

@@ -17,6 +17,9 @@ def demo_backbone() -> Path:
 
     Its scores mean something on drawn faces, and nothing on real ones.
     Raises RequestError when the file is not there, or is not the one that was shipped.
+
+    >>> demo_backbone().name
+    'backbone.safetensors'
     """
     path = Path(__file__).with_name("backbone.safetensors")
     advice = "install the package again"

@@ -13,7 +13,11 @@ from grafiqs.options.field import SIZE, option
 
 @dataclass(frozen=True, kw_only=True)
 class AlignOptions(DataSetOptions):
-    """What to align, by what, into what. Raises RequestError when the values do not fit together."""
+    """What to align, by what, into what. Raises RequestError when the values do not fit together.
+
+    >>> AlignOptions(image_path="photos", output="crops", landmarks="landmarks.csv").input_size
+    (112, 112)
+    """
 
     # fmt: off
     output: Path = option("output", "the folder of the aligned crops, new or empty", metavar="OUT")

@@ -16,7 +16,11 @@ MAX_FACES = 10_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
-    """Which faces to draw, and into what. Raises RequestError when a value cannot be."""
+    """Which faces to draw, and into what. Raises RequestError when a value cannot be.
+
+    >>> DrawOptions(output="drawn", identities=2).samples_per_identity
+    30
+    """
 
     # fmt: off
     output: Path = option("output", "the folder of the data set, new or empty", metavar="OUT")

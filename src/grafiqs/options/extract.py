@@ -29,7 +29,14 @@ class _Backbones(tuple[str, ...]):
 
 @dataclass(frozen=True, kw_only=True)
 class Options(SubsetOptions):
-    """What to extract, from what, into what. Raises RequestError when the values do not fit together."""
+    """What to extract, from what, into what. Raises RequestError when the values do not fit together.
+
+    >>> Options(image_path="faces", num_identities=24, samples_per_identity=40).deciding()["random_seed"]
+    42
+    >>> Options(image_path="faces", num_identities=0)
+    Traceback (most recent call last):
+    grafiqs.errors.RequestError: --num-identities is 0: it must be at least 1
+    """
 
     # fmt: off
     weights: Path | None = option(

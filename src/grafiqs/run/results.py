@@ -137,6 +137,12 @@ def open_run(folder: str | Path) -> Run:
     """Open the finished run in `folder` for reading; no gradient is read, and nothing checked (`verify_run` does).
 
     Raises RequestError when `folder` is not a run folder, the run is not finished, or its tables are damaged.
+
+    >>> from grafiqs import Options, extract_gradients
+    >>> _ = extract_gradients(Options(image_path="faces", weights="weights.pth", output_dir="run", quiet=True))
+    >>> run = open_run("run")
+    >>> run.scores["path"][0], run.gradients("block4")[0].shape
+    ('ann/0.png', (64, 7, 7))
     """
     folder = Path(folder)
     manifest = manifests.read(folder)
