@@ -306,7 +306,7 @@ def test_a_sample_that_cannot_be_read_harms_no_other(tmp_path: Path) -> None:
     ("wrong", "reason"),
     [
         ({"dataset_type": "Casia"}, "one of CasiaWebFace"),
-        ({"dataset_type": "MXFaceDataset"}, "no insightface training set"),
+        ({"dataset_type": "MXFaceDataset"}, "not an insightface training set"),
         ({"dataset_type": "CasiaWebFaceEmbeddings"}, "npy"),
         ({"root_dir": "nowhere"}, "does not exist"),
         ({"root_dir": None}, "--image-path"),
@@ -316,13 +316,13 @@ def test_a_sample_that_cannot_be_read_harms_no_other(tmp_path: Path) -> None:
         ({"samples_per_identity": 6, "num_identities": 3, "strict": True}, "1 are missing"),
         ({"strict": True}, "needs --num-identities"),
         ({"num_identities": 0}, "at least 1"),
-        ({"num_identities": "2"}, "no int"),
-        ({"num_identities": True}, "no int"),
+        ({"num_identities": "2"}, "not of type int"),
+        ({"num_identities": True}, "not of type int"),
         ({"random_seed": -1}, "a seed lies between"),
-        ({"random_seed": None}, "no int"),
+        ({"random_seed": None}, "not of type int"),
         ({"identity_selection_seed": 2**32}, "a seed lies between"),
-        ({"image_extension": "png"}, "no tuple"),
-        ({"allow_insufficient_samples": "yes"}, "no bool"),
+        ({"image_extension": "png"}, "not of type tuple"),
+        ({"allow_insufficient_samples": "yes"}, "not of type bool"),
     ],
 )
 def test_what_cannot_be_is_refused(faces: Path, wrong: dict[str, Any], reason: str) -> None:

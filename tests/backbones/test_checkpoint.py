@@ -482,7 +482,7 @@ def test_files_that_are_no_whole_checkpoint(state: State, name: str, tmp_path: P
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         message = refused(path)
-    assert "no whole PyTorch or safetensors checkpoint" in message
+    assert "not a whole PyTorch or safetensors checkpoint" in message
     assert [str(warning.message) for warning in warned] == []  # the sentence says it all
 
 

@@ -182,7 +182,7 @@ def test_an_index_that_leads_astray_is_told_and_without_it_the_file_is_walked_th
     trained.with_suffix(".idx").write_text("\n".join(lines))
     dataset = Records(trained)
     for key in (3, 4):
-        with pytest.raises(UnreadableSampleError, match=r"the record is damaged: .*idx is wrong, without it"):
+        with pytest.raises(UnreadableSampleError, match=r"the record is damaged: .*idx is wrong, the file is walked"):
             dataset.read(f"0000007/0000000{key}")
     trained.with_suffix(".idx").unlink()
     assert everything(Records(trained)) == numbered(IMAGES)
@@ -284,8 +284,8 @@ def test_one_damaged_record_leaves_the_others(trained: Path) -> None:
         except UnreadableSampleError as error:
             found[location] = str(error)
     assert found == {
-        "0000007/00000003": f"the record is damaged: at byte {at} no record begins; where train.idx is wrong, without "
-        "it the file is walked through"
+        "0000007/00000003": f"the record is damaged: at byte {at} no record begins; if train.idx is wrong, the file "
+        "is walked through without it"
     }
 
 

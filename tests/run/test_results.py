@@ -244,8 +244,8 @@ def edited(name: str, old: str, new: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("disturb", "reason"),
     [
-        (lambda folder: shutil.rmtree(folder), "no run folder"),
-        (lambda folder: (folder / "manifest.json").unlink(), "no run folder"),
+        (lambda folder: shutil.rmtree(folder), "not a run folder"),
+        (lambda folder: (folder / "manifest.json").unlink(), "not a run folder"),
         (lambda folder: replaced(folder, Path.touch), "Not a directory"),
         (lambda folder: (folder / "progress.jsonl").touch(), "not finished"),
         (lambda folder: (folder / "SHA256SUMS").unlink(), "not finished"),
@@ -274,8 +274,8 @@ def edited(name: str, old: str, new: str) -> Callable[[Path], object]:
         (edited("manifest.json", '"ann": {', '"\\ud800": {'), "damaged"),
         (edited("manifest.json", '"0": ', '"x": '), "hash"),
         (edited("manifest.json", '"gradient_dtype": "float32"', '"gradient_dtype": "object"'), "damaged"),
-        (edited("manifest.json", '"block2": [\n   16', '"block2": [\n   -16'), "no count"),
-        (edited("manifest.json", '"block2": [\n   16', '"block2": [\n   1e99'), "no count"),
+        (edited("manifest.json", '"block2": [\n   16', '"block2": [\n   -16'), "not a count"),
+        (edited("manifest.json", '"block2": [\n   16', '"block2": [\n   1e99'), "not a count"),
     ],
 )
 def test_what_is_no_finished_run_is_refused(bare: Path, disturb: Callable[[Path], object], reason: str) -> None:

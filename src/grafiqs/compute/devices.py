@@ -53,7 +53,7 @@ _VARIABLES = (
 """Variables of the libraries that PyTorch computes by: they choose other instructions or algorithms."""
 
 _ROUNDING = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
-"""Variables that have oneDNN round float32 numbers where nobody sees it."""
+"""Variables that have oneDNN round float32 numbers unseen."""
 
 _LARGEST = 2**25 - 2**16
 """The largest block, in bytes, that glibc learns from (32 MB with what it adds to it)."""

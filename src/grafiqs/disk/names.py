@@ -16,7 +16,7 @@ EXTENSIONS = frozenset(
 )  # fmt: skip
 """The file extensions that are not part of a sample's name: those of images, whether they can be read here or not, and
 of arrays. Of a file with any other the whole name counts, so that `subject01.happy` and `subject01.sad` are two names,
-also where --image-extension takes them. Every draw rests on this list: what is added to it changes published subsets.
+even if --image-extension takes them. Every draw rests on this list: what is added to it changes published subsets.
 """
 
 

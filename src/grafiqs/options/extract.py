@@ -159,7 +159,7 @@ class Options(SubsetOptions):
                 raise RequestError(f"{flag(name)} is {written(values)}: it takes {one}, or three")
             if any(abs(value) > MAX_MEAN for value in values):
                 raise RequestError(
-                    f"{flag(name)} is {written(values)}: it is for images whose values lie between 0 and 1; where "
+                    f"{flag(name)} is {written(values)}: it is for images whose values lie between 0 and 1; if "
                     "yours is for 0 to 255, divide it by 255"
                 )
 
