@@ -804,3 +804,49 @@ def test_what_was_changed_since_is_told(what: str, finished: Path, tmp_path: Pat
     capsys.readouterr()
     assert main(["verify", str(folder)]) == (2 if what == "what was done" else 1)
     assert said in capsys.readouterr().err
+
+
+def test_crops_of_another_size_have_the_template_in_their_middle(photos: Path, table: Path, tmp_path: Path) -> None:
+    """Those of 112x96 are those of 112x112 without their margins."""
+    for size in ("112x112", "112x96"):
+        main(command(photos, tmp_path / size, table, "--input-size", size))
+    crops = sorted((tmp_path / "112x96").glob("*/*.png"))
+    assert len(crops) == 6
+    for path in crops:
+        square = pixels(tmp_path / "112x112" / path.relative_to(tmp_path / "112x96"))
+        with Image.open(path) as narrow:
+            assert narrow.size == (96, 112)
+            assert np.abs(np.array(narrow).astype(int) - square[:, 8:-8]).max() <= 1
+
+
+def test_a_data_set_that_is_another_is_told(finished: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    elsewhere = tmp_path / "photos"
+    shutil.copytree(photos, elsewhere)
+    (elsewhere / "ann" / "new.png").write_bytes((elsewhere / "ann" / "1.png").read_bytes())
+    capsys.readouterr()
+    assert main(["verify", str(finished), "--image-path", str(elsewhere)]) == 1
+    assert "subset: 0 samples gone, 1 new (ann/new.png is new in it)" in capsys.readouterr().err
+    for arguments, said in (
+        (["--root", str(elsewhere)], "the data set of this run is not a list"),
+        (["--image-path", str(tmp_path / "none")], "does not exist: check --image-path"),
+    ):
+        assert main(["verify", str(finished), *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_an_alignment_of_a_list_is_verified_wherever_its_photos_are(
+    photos: Path, table: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    place, moved, listed = tmp_path / "photos", tmp_path / "moved", tmp_path / "list.csv"
+    shutil.copytree(photos, place)
+    listed.write_text("ann/1.png\nann/2.png\n")
+    assert main(["align", str(listed), str(tmp_path / "crops"), "--root", str(place), "--landmarks", str(table)]) == 0
+    verify = ["verify", str(tmp_path / "crops")]
+    assert main(verify) == 0
+    place.rename(moved)
+    capsys.readouterr()
+    assert main(verify) == 0
+    assert "the pictures were not looked at" in capsys.readouterr().out
+    assert main([*verify, "--root", str(moved)]) == 0
+    assert "not looked at" not in capsys.readouterr().out
+    assert main([*verify, "--root", str(place)]) == 2

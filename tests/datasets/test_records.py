@@ -362,7 +362,7 @@ def test_records_that_lie_within_each_other_take_no_time(tmp_path: Path) -> None
     ]
     rec.write_bytes(b"".join(starts) + part(2, b"") * count + part(3, b""))
     rec.with_suffix(".idx").write_text("".join(f"{number}\t{32 * number}\n" for number in range(count)))
-    in_a_process("writing.contents", rec, timeout=30)
+    in_a_process("support.writing.contents", rec, timeout=30)
 
 
 def fuzz_records(folder: Path) -> None:

@@ -6,14 +6,11 @@ import csv
 import errno
 import io
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from grafiqs.cli import main
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.face import BOX, Face
 from grafiqs.faces.landmarks import Landmarks
@@ -23,11 +20,9 @@ from support.photos import (
     HEADER,
     Capture,
     Points,
-    command,
     face_of,
     known,
     moved,
-    pixels,
     refused,
     table_text,
     write_table,
@@ -181,49 +176,3 @@ def test_a_pipe_is_not_waited_for(option: str, photos: Path, tmp_path: Path, cap
     os.mkfifo(tmp_path / "pipe")
     said = refused(capsys, photos, tmp_path / "crops", option, tmp_path / "pipe")
     assert said.endswith(f"{tmp_path / 'pipe'}: not a regular file\n")
-
-
-def test_crops_of_another_size_have_the_template_in_their_middle(photos: Path, table: Path, tmp_path: Path) -> None:
-    """Those of 112x96 are those of 112x112 without their margins."""
-    for size in ("112x112", "112x96"):
-        main(command(photos, tmp_path / size, table, "--input-size", size))
-    crops = sorted((tmp_path / "112x96").glob("*/*.png"))
-    assert len(crops) == 6
-    for path in crops:
-        square = pixels(tmp_path / "112x112" / path.relative_to(tmp_path / "112x96"))
-        with Image.open(path) as narrow:
-            assert narrow.size == (96, 112)
-            assert np.abs(np.array(narrow).astype(int) - square[:, 8:-8]).max() <= 1
-
-
-def test_a_data_set_that_is_another_is_told(finished: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    elsewhere = tmp_path / "photos"
-    shutil.copytree(photos, elsewhere)
-    (elsewhere / "ann" / "new.png").write_bytes((elsewhere / "ann" / "1.png").read_bytes())
-    capsys.readouterr()
-    assert main(["verify", str(finished), "--image-path", str(elsewhere)]) == 1
-    assert "subset: 0 samples gone, 1 new (ann/new.png is new in it)" in capsys.readouterr().err
-    for arguments, said in (
-        (["--root", str(elsewhere)], "the data set of this run is not a list"),
-        (["--image-path", str(tmp_path / "none")], "does not exist: check --image-path"),
-    ):
-        assert main(["verify", str(finished), *arguments]) == 2
-        assert said in capsys.readouterr().err
-
-
-def test_an_alignment_of_a_list_is_verified_wherever_its_photos_are(
-    photos: Path, table: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    place, moved, listed = tmp_path / "photos", tmp_path / "moved", tmp_path / "list.csv"
-    shutil.copytree(photos, place)
-    listed.write_text("ann/1.png\nann/2.png\n")
-    assert main(["align", str(listed), str(tmp_path / "crops"), "--root", str(place), "--landmarks", str(table)]) == 0
-    verify = ["verify", str(tmp_path / "crops")]
-    assert main(verify) == 0
-    place.rename(moved)
-    capsys.readouterr()
-    assert main(verify) == 0
-    assert "the pictures were not looked at" in capsys.readouterr().out
-    assert main([*verify, "--root", str(moved)]) == 0
-    assert "not looked at" not in capsys.readouterr().out
-    assert main([*verify, "--root", str(place)]) == 2

@@ -244,7 +244,7 @@ def test_no_forged_line_takes_the_place_of_a_good_one(stopped: Path) -> None:
     for forged in forged_lines(line):
         path.write_bytes(line + forged)
         journal = journal_of(stopped, manifests.read(stopped))
-        journal.open()
+        journal.load()
         assert list(map(journal_line, journal.outcomes())) == [line], forged[:200]
         journal.close()
 

@@ -126,8 +126,8 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
         """Begin, or resume. Raises RequestError if that cannot be."""
         self._begin(self.manifest)
         with self._writable():
-            if not self.journal.is_open:
-                self.journal.open()
+            if not self.journal.is_loaded:
+                self.journal.load()
 
     def finish(self) -> Counter[type[Any]]:
         """Write the tables; the alignment is finished when this returns. Returns the outcomes of each kind."""
@@ -155,7 +155,7 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
             )
             there = replace(there, environments=[*there.environments, here])
         self.manifest = there
-        self.journal.open()
+        self.journal.load()
         for outcome in self.journal.outcomes():
             path = path_of(there.subset.samples[outcome.index])
             if isinstance(outcome, Aligned) and inside.size(self.root, path) != outcome.crop_bytes:

@@ -58,10 +58,10 @@ class RunFolder(Journaled[Manifest, Scored]):
         """Begin, or resume, in this environment: what computes, and where. Raises RequestError if that cannot be."""
         there, here = self.manifest, self.manifest.continued_in(environment)
         self._is_reopened = False
-        if not self.journal.is_open:
+        if not self.journal.is_loaded:
             self._begin(here)
             with self._writable():
-                self.journal.open()
+                self.journal.load()
         elif here is not there:
             log.warning(
                 "this run began in another environment (%s); its numbers may differ from those in the last digits",
@@ -99,7 +99,7 @@ class RunFolder(Journaled[Manifest, Scored]):
         self.manifest = there
         if finished.is_finished(self.root):
             self._reopen()
-        self.journal.open()
+        self.journal.load()
         for index, sample in enumerate(there.subset.samples):
             if index in self.journal and not self.tree.is_whole(sample):
                 self.journal.forget(index)

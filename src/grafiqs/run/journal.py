@@ -66,7 +66,7 @@ Done = TypeVar("Done", Scored, Aligned)
 
 
 class Journal(Generic[Done]):
-    """The journal of `count` samples, of which none is done until it is opened.
+    """The journal of `count` samples, of which none is done until it is loaded.
 
     `kind` is what a sample that is done comes to; `fits` says whether what a line states can be of this run.
     """
@@ -90,19 +90,31 @@ class Journal(Generic[Done]):
         return (self._places < 0).nonzero()[0].tolist()
 
     @property
-    def is_open(self) -> bool:
+    def is_loaded(self) -> bool:
         """Whether outcomes can be recorded."""
         return self._file is not None
 
-    def open(self) -> None:
-        """Open the journal that the folder holds, or a new one. Raises OSError when that cannot be."""
+    def load(self) -> None:
+        """Take up the journal that the folder holds, or a new one. Raises OSError when that cannot be.
+
+        The lines of samples that are done are found; a torn last line is cut off, a failure is left to be tried again.
+        """
         self._file = inside.opened(self._folder, NAME, append=True)
-        self._load(self._file)
+        place, known = 0, range(len(self._places))
+        with inside.opened(self._folder, NAME) as file:
+            for text in file:
+                if not text.endswith(b"\n"):
+                    break
+                outcome = self._stated(text)
+                if outcome is not None and not isinstance(outcome, Failed) and outcome.index in known:
+                    self._places[outcome.index] = place
+                place += len(text)
+        self._file.truncate(place)
 
     def append(self, outcome: Done | Failed) -> None:
         """Record one outcome; it is on its way to the disk when this returns. Raises OSError when the disk is full."""
         if self._file is None:
-            raise ValueError("the journal is not open")
+            raise ValueError("the journal is not loaded")
         text = line(outcome)
         place = self._file.seek(0, os.SEEK_END)
         if self._file.write(text) != len(text):
@@ -143,19 +155,6 @@ class Journal(Generic[Done]):
     def remove(self) -> None:
         """The run is finished: its tables say it all."""
         inside.remove(self._folder, NAME)
-
-    def _load(self, journal: IO[bytes]) -> None:
-        """Find the lines of samples that are done; a torn last line is cut off, a failure is left to be tried again."""
-        place, known = 0, range(len(self._places))
-        with inside.opened(self._folder, NAME) as file:
-            for text in file:
-                if not text.endswith(b"\n"):
-                    break
-                outcome = self._stated(text)
-                if outcome is not None and not isinstance(outcome, Failed) and outcome.index in known:
-                    self._places[outcome.index] = place
-                place += len(text)
-        journal.truncate(place)
 
     def _stated(self, text: bytes) -> Done | Failed | None:
         """What a line states, or None when it is damaged, or not of this run: then its sample is done again."""
