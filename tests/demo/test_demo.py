@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.cli import main
-from grafiqs.demo import embedded
+from grafiqs.demo import embedded, first_run
 from grafiqs.demo.degrade import Degradation
 from grafiqs.demo.first_run import PICTURE, best_and_worst, ranked
 from grafiqs.demo.identity import Identity
@@ -102,22 +103,35 @@ def test_again_it_shows_the_same_and_keeps_what_is_there(shown: tuple[Path, str]
     assert ends[0] == ends[1]
 
 
-def test_stopped_by_ctrl_c_it_goes_on_to_the_same_end(shown: tuple[Path, str], tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    command = [sys.executable, "-m", "grafiqs", "demo", "--output-dir", str(output)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+FEW = """
+import sys
+from grafiqs.cli import main
+from grafiqs.demo import first_run
+first_run.DRAWN, first_run.CHOSEN = (8, 10), (4, 4)
+sys.exit(main())
+"""
+"""The demo as a program, with fewer faces."""
+
+
+def test_stopped_by_ctrl_c_it_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    program = tmp_path / "few.py"
+    program.write_text(FEW)
+    output, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
+    commands = [[sys.executable, program, "demo", "--output-dir", folder] for folder in (output, undisturbed)]
+    process = subprocess.Popen(commands[0], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (output / "faces" / "person_0003").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while not (output / "faces" / "person_0001").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, trouble = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in trouble
     assert "the same command resumes" in trouble
     assert not (output / "run").exists()
-    assert grafiqs("demo", "--output-dir", output).returncode == 0
-    assert tree(output / "faces") == tree(shown[0] / "faces")
-    assert scores(output) == scores(shown[0])
+    for command in commands:
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert tree(output / "faces") == tree(undisturbed / "faces")
+    assert scores(output) == scores(undisturbed)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,10 +148,27 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "cannot write to" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def few() -> Iterator[None]:
+    """Fewer faces, for demos in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first_run, "DRAWN", (4, 8))
+        patch.setattr(first_run, "CHOSEN", (3, 4))
+        yield
+
+
+@pytest.fixture(scope="module")
+def small(few: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished demo of few faces; read only."""
+    folder = tmp_path_factory.mktemp("small") / "out"
+    assert main(["demo", "--output-dir", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture
-def copied(shown: tuple[Path, str], tmp_path: Path) -> Path:
+def copied(small: Path, tmp_path: Path) -> Path:
     """A finished demo that was moved elsewhere."""
-    return Path(shutil.copytree(shown[0], tmp_path / "moved"))
+    return Path(shutil.copytree(small, tmp_path / "moved"))
 
 
 def said(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
@@ -155,11 +186,11 @@ def test_a_demo_that_was_moved_is_begun_anew_when_asked(copied: Path, capsys: py
 
 
 def test_another_spelling_of_the_same_folder_is_the_same_demo(
-    shown: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(shown[0].parent)
+    monkeypatch.chdir(small.parent)
     assert said(capsys, 0, "--output-dir", "out") == ""
-    assert said(capsys, 0, "--output-dir", "../" + shown[0].parent.name + "/out") == ""
+    assert said(capsys, 0, "--output-dir", "../" + small.parent.name + "/out") == ""
 
 
 @pytest.mark.parametrize("strange", ["aaa/0000.png", "person_0003/mine.png", "notes.txt"])
@@ -184,7 +215,7 @@ def test_a_damaged_gradient_is_said_to_be_damaged(
 
 def test_damaged_faces_are_drawn_again(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tree(copied / "faces")
-    for place in [row["path"] for row in scores(copied)][::60]:
+    for place in [row["path"] for row in scores(copied)][::4]:
         (copied / "faces" / place).write_bytes(b"")
     assert said(capsys, 0, "--output-dir", copied, "--overwrite") == ""
     assert tree(copied / "faces") == before

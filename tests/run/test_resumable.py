@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
@@ -94,7 +95,7 @@ def stops(kind: str, events: list[str]) -> list[tuple[str, bool]]:
     for sort in ("mkdir", f"{MANIFEST[kind]}.part", "progress.jsonl", ".npy.part", ".png.part", ".csv.part", "SUMS",
                  "append "):  # fmt: skip
         own = [event for event in events if sort in event]
-        for event in dict.fromkeys([*own[:2], *own[len(own) // 2 :: max(1, len(own) // 2)], *own[-2:]]):
+        for event in dict.fromkeys([*own[:1], *own[len(own) // 2 :][:2], *own[-2:]]):
             found.append((event, False))
             if event.startswith(("rename", "appended")):
                 found.append((event, True))
@@ -317,6 +318,74 @@ def pipe(path: Path) -> None:
 
 def folder(path: Path) -> None:
     path.mkdir()
+
+
+@pytest.fixture(scope="module")
+def stopped(commands: Commands, finished: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What each command leaves when it is killed on the way; read only."""
+    root = tmp_path_factory.mktemp("stopped")
+    for kind, event in {"run": "append 3", "alignment": "append 3", "drawing": f"rename {FACES}.part"}.items():
+        assert ended(commands[kind](root / kind), root / kind, event) == -signal.SIGKILL
+    return {kind: root / kind for kind in FOLDERS}
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+@pytest.mark.parametrize("make", [link, pipe])
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_whatever_is_planted_nothing_elsewhere_is_touched_and_nothing_hangs(
+    kind: str,
+    make: Callable[[Path], None],
+    state: str,
+    commands: Commands,
+    finished: dict[str, Path],
+    stopped: dict[str, Path],
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    """At every name that is written: each file beside the samples, all samples, all that is unfinished, each folder."""
+    written = {*tree(finished[kind]), ".lock", "progress.jsonl"}
+    beside = sorted(path for path in written if "/" not in path)
+    samples = sorted(path for path in written if "/" in path)
+    inner = sorted({str(above) for path in samples for above in Path(path).parents} - {"."})
+    trials = [*([name] for name in beside), samples, [f"{path}.part" for path in (*samples, *beside)]]
+    trials += [[name] for name in inner]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "file").write_bytes(b"mine")
+    for number, names in enumerate(trials):
+        place = Path(shutil.copytree({"finished": finished, "stopped": stopped}[state][kind], tmp_path / str(number)))
+        for name in names:
+            path = place / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if make is link:
+                path.symlink_to(mine if name in inner else mine / "file")
+            else:
+                make(path)
+        with ended_in(30):
+            assert main(commands[kind](place)) in (0, 1, 2, 3), names
+        assert tree(mine) == {"file": b"mine"}, names
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        shutil.rmtree(place)
+
+
+@contextmanager
+def ended_in(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError when the block lasts longer."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("make", [link, pipe, folder])

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 LAYER = "block4"
 """The layer by which the demo ranks: with its backbone it halves the errors soonest (MODEL_CARD.md)."""
 
+DRAWN = (40, 30)  # identities, and samples of each, that are drawn
+CHOSEN = (16, 20)  # ... and that are chosen of them
 SHOWN = 8  # faces at either end in the picture
 LISTED = 5  # ... and in the list
 STRONG = 0.5  # the strength beyond which a degradation is called strong
@@ -63,13 +65,13 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
     options = Options(
         image_path=Path(os.path.realpath(faces)),
         weights=weights,
-        num_identities=16,
-        samples_per_identity=20,
+        num_identities=CHOSEN[0],
+        samples_per_identity=CHOSEN[1],
         output_dir=run,
         overwrite=overwrite,
     )
     log.info("1. Draw faces of people who do not exist")
-    drawn = draw_faces(DrawOptions(output=faces))
+    drawn = draw_faces(DrawOptions(output=faces, identities=DRAWN[0], samples_per_identity=DRAWN[1]))
     log.info(
         "\n2. Choose the first %d identities and %d samples of each by seed, and extract their gradients",
         *(options.num_identities, options.samples_per_identity),
