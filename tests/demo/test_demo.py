@@ -107,8 +107,9 @@ FEW = """
 import sys
 from grafiqs.cli import main
 from grafiqs.demo import first_run
-first_run.DRAWN, first_run.CHOSEN = (8, 10), (4, 4)
-sys.exit(main())
+if __name__ == "__main__":
+    first_run.DRAWN, first_run.CHOSEN = (8, 10), (4, 4)
+    sys.exit(main())
 """
 """The demo as a program, with fewer faces."""
 
