@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import grafiqs
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = sorted({*grafiqs.__all__, "align_faces", "draw_faces"} - {"RequestError", "StoppedError"})
+NAMES += ["select.rank_identities", "select.draw_samples"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -23,7 +25,7 @@ def test_an_example_does_what_it_shows(
     (tmp_path / "faces").symlink_to(faces)
     (tmp_path / "weights.pth").symlink_to(weights)
     monkeypatch.chdir(tmp_path)
-    public = getattr(grafiqs, name)
+    public = reduce(getattr, name.split("."), grafiqs)
     module = importlib.import_module(public.__module__)
     [example] = doctest.DocTestFinder(recurse=False).find(public, name, module=module, globs=dict(vars(module)))
     assert example.examples, f"{name} has no example"

@@ -150,7 +150,11 @@ def report(subset: Subset, options: SubsetOptions) -> Iterator[str]:
 
 
 def rank_identities(identities: Iterable[str], seed: int) -> list[str]:
-    """The identities in the order in which `seed` draws them."""
+    """The identities in the order in which `seed` draws them.
+
+    >>> rank_identities(["ann", "bob", "cyd", "dee"], seed=42)
+    ['dee', 'bob', 'ann', 'cyd']
+    """
     return sorted(identities, key=lambda identity: (_hash("identity", seed, identity), order(identity)))
 
 
@@ -159,6 +163,9 @@ def draw_samples(identity: str, paths: Sequence[str], count: int, seed: int) -> 
 
     `paths` are relative to the identity. The draw ignores the extensions of image files, so that an aligned or
     re-encoded copy of a data set gives the same subset; equal keys are ordered by full name.
+
+    >>> draw_samples("ann", ["0.jpg", "1.jpg", "2.jpg", "3.jpg"], count=2, seed=42)
+    ['0.jpg', '1.jpg']
     """
     drawn = heapq.nsmallest(
         count,

@@ -118,7 +118,7 @@ def test_stopped_by_ctrl_c_it_goes_on_to_the_same_end(tmp_path: Path) -> None:
     program = tmp_path / "few.py"
     program.write_text(FEW)
     output, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
-    commands = [[sys.executable, program, "demo", "--output-dir", folder] for folder in (output, undisturbed)]
+    commands = [[sys.executable, str(program), "demo", "--output-dir", str(each)] for each in (output, undisturbed)]
     process = subprocess.Popen(commands[0], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (output / "faces" / "person_0001").exists() and time.monotonic() < deadline:

@@ -437,7 +437,7 @@ def test_a_folder_with_anything_else_in_it_is_left_alone(tmp_path: Path, name: s
     said = refused(capsys, tmp_path / "out", *FEW, lines=3 if name == "faces.csv" else 1)
     expected = {
         "faces.csv": "holds another drawing, and nothing is mixed. What differs:",
-        "faces.csv/x": "cannot write to {place}: not a regular file: give another OUT",
+        "faces.csv/x": "cannot write to {place}: faces.csv: not a regular file: give another OUT",
     }
     place = tmp_path / "out"
     usual = "is not empty and holds no drawing: give another OUT (nothing there was touched)"

@@ -11,9 +11,11 @@ import os
 import re
 import shutil
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
@@ -279,7 +281,7 @@ def test_no_link_to_a_folder_is_followed(
             removed = next(file for file in sorted(elsewhere.rglob("*")) if file.is_file())
             removed.unlink()
             before = tree(elsewhere)
-            assert main([*commands[kind](folder), *more]) in (2, 3), path
+            assert main([*commands[kind](folder), *more]) == (3 if kind == "drawing" else 2), path
             said = capsys.readouterr().err
             assert f"{Path(path).name} is a link, which is not followed there" in said
             assert "Traceback" not in said
@@ -312,8 +314,16 @@ def link(path: Path) -> None:
     path.symlink_to(path.parent.parent / "mine")
 
 
+def hard_link(path: Path) -> None:
+    path.hardlink_to(path.parent.parent / "mine")
+
+
 def pipe(path: Path) -> None:
     os.mkfifo(path)
+
+
+def unix_socket(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o600)
 
 
 def folder(path: Path) -> None:
@@ -330,7 +340,7 @@ def stopped(commands: Commands, finished: dict[str, Path], tmp_path_factory: pyt
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped"])
-@pytest.mark.parametrize("make", [link, pipe])
+@pytest.mark.parametrize("make", [link, hard_link, pipe, unix_socket])
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_whatever_is_planted_nothing_elsewhere_is_touched_and_nothing_hangs(
     kind: str,
@@ -362,6 +372,8 @@ def test_whatever_is_planted_nothing_elsewhere_is_touched_and_nothing_hangs(
             path.parent.mkdir(parents=True, exist_ok=True)
             if make is link:
                 path.symlink_to(mine if name in inner else mine / "file")
+            elif make is hard_link:
+                path.hardlink_to(mine / "file")
             else:
                 make(path)
         with ended_in(30):
@@ -388,7 +400,7 @@ def ended_in(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("make", [link, pipe, folder])
+@pytest.mark.parametrize("make", [link, pipe, unix_socket, folder])
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_what_is_no_plain_file_is_refused(
     kind: str,
@@ -452,6 +464,70 @@ def test_an_align_json_that_is_none_is_refused(
         assert "align.json is damaged" in said or "holds another alignment" in said
         assert main(["verify", str(place)]) in (1, 2), document
         assert "align.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["run", "alignment"])
+def test_an_overwriting_that_cannot_be_leaves_all_that_is_there(
+    kind: str, commands: Commands, finished: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    """Exit code 2 promises it: a folder stands where a file is to be removed."""
+    for name in ("progress.jsonl", f"{MANIFEST[kind]}.part", "SHA256SUMS.part"):
+        place = Path(shutil.copytree(finished[kind], tmp_path / name))
+        (place / name).unlink(missing_ok=True)
+        (place / name / "mine").mkdir(parents=True)
+        before = tree(place)
+        assert main([*commands[kind](place), "--overwrite"]) == 2, name
+        assert name in capsys.readouterr().err
+        assert tree(place) == before
+
+
+FORGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no precision": lambda document: document["computation"].pop("precision"),
+    "a precision that is none": lambda document: document["computation"].update(precision="float8"),
+    "huge batches": lambda document: document["computation"].update(batch_size=1_000_000),
+    "batches of more than any option": lambda document: document["computation"].update(batch_size=1025),
+    "a path that cannot be written": lambda document: document["data_set"].update(path_prefix="\ud800"),
+    "huge layers": lambda document: document["layers"]["block4"].__setitem__(1, 2**31 - 1),
+    "an empty layer": lambda document: document["layers"]["block4"].__setitem__(0, 0),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+def test_a_forged_manifest_is_refused(
+    forgery: str,
+    commands: Commands,
+    finished: dict[str, Path],
+    stopped: dict[str, Path],
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    for folder in (finished["run"], stopped["run"]):
+        place = Path(shutil.copytree(folder, tmp_path / folder.parent.name))
+        document = json.loads((place / "manifest.json").read_text())
+        FORGED[forgery](document)
+        (place / "manifest.json").write_text(json.dumps(document))
+        for arguments in (commands["run"](place), ["verify", str(place)]):
+            assert main(arguments) == 2
+            assert "manifest.json is damaged" in capsys.readouterr().err
+
+
+def test_the_demo_follows_no_link(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "demo").mkdir()
+    for name in ("faces", "run"):
+        (tmp_path / "demo" / name).symlink_to(tmp_path / "elsewhere")
+        assert main(["demo", "--output-dir", str(tmp_path / "demo")]) == 2
+        assert "is a link, which is not followed there" in capsys.readouterr().err
+        assert tree(tmp_path / "elsewhere") == {}
+        (tmp_path / "demo" / name).unlink()
+
+
+def test_what_a_user_calls_part_is_not_touched(images: Path, tmp_path: Path) -> None:
+    """Beside a file that a command writes anywhere else than into a folder of its own."""
+    (tmp_path / "a.csv.part").write_bytes(b"mine")
+    assert main(["select", "--image-path", str(images), "--output", str(tmp_path / "a.csv"), "--quiet"]) == 0
+    assert (tmp_path / "a.csv.part").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.csv.part"]
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 ready = choose(task, kept)                        # fills in what the options leave unset
 ready = build(task, ready, pending)               # compiled if it is to be, its first batch computed
-ready, environment = prove(task, ready)           # held against the reference, which takes its place if need be
+ready, environment = prove(task, ready, pending)  # held against the reference, which takes its place if need be
 """
 
 from __future__ import annotations

@@ -62,6 +62,9 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
     started = time.monotonic()
     weights = demo_backbone()
     faces, run = output_dir / "faces", output_dir / "run"
+    for folder in (faces, run):
+        if folder.is_symlink():
+            raise RequestError(f"{shown(folder)} is a link, which is not followed there: give another --output-dir")
     options = Options(
         image_path=Path(os.path.realpath(faces)),
         weights=weights,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -19,8 +20,8 @@ from grafiqs.errors import RequestError
 
 
 def whole(path: Path) -> AbstractContextManager[IO[bytes]]:
-    """A file to write to, which appears under its name only when the block ends well."""
-    return inside.whole(path.parent, path.name)
+    """A file to write to, which appears under its name only when the block ends well; nothing else is touched."""
+    return inside.whole(path.parent, path.name, f".{secrets.token_hex(8)}{inside.PART}")
 
 
 def opened(path: Path) -> BufferedReader:

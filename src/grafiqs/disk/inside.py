@@ -26,10 +26,13 @@ _BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 @contextmanager
-def whole(root: Path, path: str) -> Iterator[IO[bytes]]:
-    """A file to write to, which appears under its name only when the block ends well; its folders are made."""
+def whole(root: Path, path: str, part: str = PART) -> Iterator[IO[bytes]]:
+    """A file to write to, which appears under its name only when the block ends well; its folders are made.
+
+    Until then its name ends with `part`; what has that name is removed.
+    """
     with _folder(root, path, make=True) as (folder, name):
-        part = name + PART
+        part = name + part
         _unlink(part, folder)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
         try:
@@ -49,9 +52,11 @@ def opened(root: Path, path: str, append: bool = False) -> IO[bytes]:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT if append else os.O_RDONLY
     with _folder(root, path) as (folder, name), _named(path, name, folder):
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=folder)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or (append and found.st_nlink > 1):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", path)
+        why = "it has another name elsewhere, too" if stat.S_ISREG(found.st_mode) else "not a regular file"
+        raise OSError(errno.EINVAL, f"{shown(path)}: {why}", path)
     return open(descriptor, "a+b" if append else "rb", buffering=0 if append else -1)
 
 
@@ -68,6 +73,19 @@ def size(root: Path, path: str) -> int | None:
             return None
         raise
     return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def need_removable(root: Path, path: str) -> None:
+    """Raise OSError for a link on the way to a file, and for a folder in its place, or its unfinished form's."""
+    try:
+        with _folder(root, path) as (folder, name):
+            for each in (name, name + PART):
+                with suppress(FileNotFoundError):
+                    if stat.S_ISDIR(os.stat(each, dir_fd=folder, follow_symlinks=False).st_mode):
+                        raise OSError(errno.EPERM, f"{shown(each)} is a folder, in the place of a file", path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, *NAME_ERRORS):
+            raise
 
 
 def remove(root: Path, path: str) -> None:

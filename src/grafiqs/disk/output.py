@@ -74,8 +74,8 @@ class Output:
             try:
                 missing += [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
                 self.root.mkdir(parents=True, exist_ok=True)
-                if LOCK in os.listdir(self.root) and inside.size(self.root, LOCK) is None:
-                    raise RequestError(f"{shown(self.root / LOCK)} is not a regular file: remove it")
+                if LOCK in os.listdir(self.root):
+                    inside.opened(self.root, LOCK, append=True).close()  # a plain file, with no name elsewhere
                 lock.acquire()
             except filelock.Timeout as error:
                 raise RequestError(

@@ -44,7 +44,8 @@ class RunFolder(Journaled[Manifest, Scored]):
 
     def need_room(self) -> None:
         """Raise RequestError when the disk has no room for what is pending."""
-        removed = self.removed and self.removed.tree(self.root).bytes_of(self.removed.subset.samples)
+        with self._writable():
+            removed = self.removed and self.removed.tree(self.root).bytes_of(self.removed.subset.samples)
         needed = _bytes_to_write(self.manifest, len(self.journal.pending())) - (removed or 0)
         free = shutil.disk_usage(self.root).free
         if needed > free:
@@ -99,6 +100,7 @@ class RunFolder(Journaled[Manifest, Scored]):
         self.manifest = there
         if finished.is_finished(self.root):
             self._reopen()
+        self.tree.need_folders()
         self.journal.load()
         for index, sample in enumerate(there.subset.samples):
             if index in self.journal and not self.tree.is_whole(sample):

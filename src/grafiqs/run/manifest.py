@@ -11,16 +11,19 @@ from typing import Any, get_origin, get_type_hints
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files
-from grafiqs.disk.names import shown
+from grafiqs.disk.names import encoded, shown
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
-from grafiqs.options.extract import DECIDING, Options
+from grafiqs.options.extract import DECIDING, MAX_BATCH, Options
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 
 NAME = "manifest.json"
 FORMAT = 6
 """Version of the run folder's layout."""
+
+_LARGEST = 2**16
+"""The most channels, rows or columns of a layer."""
 
 METHOD = {
     "name": "GraFIQs",
@@ -212,8 +215,9 @@ def _parsed(document: dict[str, Any]) -> Manifest:
         raise ValueError("its options are not those of a run")
     if "alignment" not in manifest.preprocessing or not _count(manifest.backbone["embedding_size"]):
         raise ValueError("it does not say what the network was given, or gives")
-    if any(len(shape) != 3 or not all(map(_count, shape)) for shape in manifest.layers.values()):
+    if any(len(shape) != 3 or not all(1 <= _count(n) <= _LARGEST for n in shape) for shape in manifest.layers.values()):
         raise ValueError("its layers have no shapes")
+    encoded(json.dumps([manifest.data_set, manifest.options], ensure_ascii=False))  # lone surrogates cannot be written
     if manifest.data_set.keys() != _DATA_SET or not all(isinstance(text, str) for text in manifest.data_set.values()):
         raise ValueError("it does not say where its data set was")
     locations = {sample.location for sample in subset.samples} if manifest.pairs else set()
@@ -222,8 +226,11 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     ):
         raise ValueError("its pairs are not of its samples")
     computation = manifest.computation
-    if computation.get("engine") not in ("eager", "compiled") or not _count(computation.get("batch_size")):
+    precisions = next(field for field in fields(Options) if field.name == "precision").metadata["choices"]
+    if computation.get("engine") not in ("eager", "compiled") or computation.get("precision") not in precisions:
         raise ValueError("it does not say how it was computed")
+    if not 1 <= _count(computation.get("batch_size")) <= MAX_BATCH:
+        raise ValueError("it was computed in batches that cannot be")
     if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
         raise ValueError("it names no environment")
     return manifest

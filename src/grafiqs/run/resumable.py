@@ -113,6 +113,8 @@ class Resumable(Generic[Stated]):
         with self._writable():
             if self.removed is not None:
                 paths = self._files(self.removed)
+                for path in (self.output.manifest, *paths):  # first of all: what is refused is left as it is
+                    inside.need_removable(self.root, path)
                 for path in paths:
                     inside.remove(self.root, path)
                 inside.remove_folders(self.root, paths)

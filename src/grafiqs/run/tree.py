@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,12 @@ class GradientTree:
             raise
         return checksums
 
+    def need_folders(self) -> None:
+        """Raise OSError if something else stands in the place of a layer's folder."""
+        for layer in self.shapes:
+            if os.path.lexists(self.root / layer) and not stat.S_ISDIR(os.lstat(self.root / layer).st_mode):
+                raise OSError(errno.ENOTDIR, f"{layer} is a link, which is not followed there, or not a folder", layer)
+
     def is_whole(self, sample: Sample) -> bool:
         """Whether all gradients of a sample are there, in their full size. Raises OSError for a link on the way."""
         return all(inside.size(self.root, self.path(layer, sample)) == size for layer, size in self.sizes.items())
@@ -89,8 +98,8 @@ class GradientTree:
         path, size = self.path(layer, sample), self.sizes[layer]
         try:
             with files.opened(self.root / path) as file:
-                data = file.read(size + 1)
-                found = file.seek(0, 2)
+                found = os.fstat(file.fileno()).st_size
+                data = file.read() if found == size else b""
         except OSError as error:
             raise UnreadableSampleError(f"{shown(path)}: {error.strerror}") from error
         if found != size:
