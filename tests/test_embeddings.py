@@ -10,13 +10,11 @@ import pytest
 import torch
 
 from grafiqs import load_checkpoint, open_run
-from grafiqs.backbones.iresnet import IResNet
 from grafiqs.cli import main
-from grafiqs.compute.computer import Computer
 from grafiqs.errors import RequestError
-from grafiqs.images.tensors import normalise, read, resized
+from grafiqs.images.tensors import normalise, read
 from grafiqs.run.journal import Journal, Scored
-from support.making import NARROW, grafiqs, picture, recorded_statistics, tree
+from support.making import grafiqs, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -117,14 +115,3 @@ def test_flip_needs_embeddings(faces: Path, weights: Path, tmp_path: Path) -> No
     options = ("--image-path", faces, "--weights", weights, "--output-dir", tmp_path / "run", "--flip")
     found = grafiqs("extract", *options)
     assert (found.returncode, found.stderr) == (2, "grafiqs: --flip needs --embeddings, which it adds to\n")
-
-
-def test_the_compiled_way_gives_them_too() -> None:
-    network = recorded_statistics(lambda: IResNet((1, 1, 1, 1), NARROW, embedding_size=32))
-    batch = torch.stack([resized(picture(number)) for number in range(4)])
-    plain, compiled = (Computer(network, torch.device("cpu"), 4, ("block4",), embeddings="flip") for _ in range(2))
-    compiled.compile()
-    expected, found = plain(batch).embeddings, compiled(batch).embeddings
-    assert expected is not None
-    assert found is not None
-    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()

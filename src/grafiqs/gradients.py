@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.backbone import Backbone, sees_pixels, watched
+from grafiqs.backbones.backbone import Backbone, sees_one_pixel, watched
 from grafiqs.backbones.catalogue import LAYERS
 
 
@@ -54,7 +54,7 @@ class _Pass:
 
     def _measure(self, norm: nn.Module, u: Tensor) -> Tensor | None:
         """Returns a copy for the norm if the network may modify its input in place."""
-        if not self._all and sees_pixels(u):
+        if not self._all and sees_one_pixel(u):
             return None
         self._norms += 1
         self.reached = tuple(self.activations)

@@ -47,7 +47,7 @@ class ChangedImageError(Exception):
 def outcomes(
     run: RunFolder, computer: Computer, reader: Reader, pending: Sequence[int], first: Batch | None = None
 ) -> Generator[Outcome]:
-    """The outcomes of the pending samples of a run, their files written: batch by batch, failures after the others.
+    """The outcomes of the pending samples of a run, their files written: batch by batch, failures among the others.
 
     `first` is one of its batches, computed already. Raises ChangedImageError when an image that fills a batch beside
     pending ones, and was scored before, is another one now.

@@ -76,7 +76,7 @@ class Observer:
 
     def norm(self, _norm: nn.Module, u: Tensor) -> None:
         """A BatchNorm2d is given this input."""
-        for choice in ("all",) if sees_pixels(u) else NORMS:
+        for choice in ("all",) if sees_one_pixel(u) else NORMS:
             self._counts[choice] += 1
             self._layers[choice] = tuple(layer for layer in LAYERS if layer in self.shapes)
 
@@ -87,7 +87,7 @@ class Observer:
         return Norms(maps, self._counts["all"] - maps, dict(self._layers))
 
 
-def sees_pixels(u: Tensor) -> bool:
+def sees_one_pixel(u: Tensor) -> bool:
     """Whether the input (B, C, H, W) of a BatchNorm2d is of one pixel, which has no statistics."""
     return u.shape[2:].numel() == 1
 

@@ -76,12 +76,15 @@ def size(root: Path, path: str) -> int | None:
 
 
 def need_removable(root: Path, path: str) -> None:
-    """Raise OSError for a link on the way to a file, and for a folder in its place, or its unfinished form's."""
+    """Raise OSError for a link on the way to a file, and for a folder in the place of one that stands in `root` itself.
+
+    Deeper, what somebody else has put into the place of a file is left alone.
+    """
     try:
         with _folder(root, path) as (folder, name):
             for each in (name, name + PART):
                 with suppress(FileNotFoundError):
-                    if stat.S_ISDIR(os.stat(each, dir_fd=folder, follow_symlinks=False).st_mode):
+                    if "/" not in path and stat.S_ISDIR(os.stat(each, dir_fd=folder, follow_symlinks=False).st_mode):
                         raise OSError(errno.EPERM, f"{shown(each)} is a folder, in the place of a file", path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, *NAME_ERRORS):

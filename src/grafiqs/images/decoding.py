@@ -1,4 +1,4 @@
-"""From an encoded image to pixels; the only module that knows the image decoder."""
+"""From an encoded image to pixels; the only module that decodes the images of data sets."""
 
 from __future__ import annotations
 

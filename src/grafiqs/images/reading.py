@@ -87,7 +87,7 @@ def processes_for(device: torch.device, count: int) -> int:
 def read_ahead(
     reader: Reader, locations: Iterable[str], ahead: int, processes: int = 0
 ) -> Generator[Read | UnreadableSampleError]:
-    """Read every sample, in order, at least `ahead` samples before their turn.
+    """Read every sample, in order, about `ahead` samples before their turn.
 
     Raises StoppedError when a reading process dies.
     """
