@@ -19,7 +19,6 @@ import unicodedata
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from torch import nn
 
 from grafiqs.datasets.dataset import MAX_BYTES
 from grafiqs.faces.template import LANDMARKS
-from support.commands import RED, Capture, refused, rows, run, scores
+from support.commands import RED, Capture, refused, rows, run, scores, stopped_by_permissions
 from support.making import grafiqs, picture, random_network, tree
 
 
@@ -404,19 +403,6 @@ def test_a_subset_that_cannot_be_written(faces: Path, tmp_path: Path, place: str
 
 
 # -- permissions -------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def stopped_by_permissions() -> Iterator[None]:
-    """Be somebody whom permissions stop inside the block: they do not stop the superuser."""
-    superuser = os.geteuid() == 0
-    if superuser:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if superuser:
-            os.seteuid(0)
 
 
 @pytest.fixture

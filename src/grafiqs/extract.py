@@ -130,10 +130,9 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
             "same command resumes; or start over with --overwrite"
         ) from error
     except torch.OutOfMemoryError as error:
-        raise StoppedError(
-            f"{task.device} is out of memory. {run.kept()}: the same command with a --batch-size below "
-            f"{ready.computer.batch_size} resumes"
-        ) from error
+        size = ready.computer.batch_size
+        smaller = f"with a --batch-size below {size} resumes" if size > 1 else "resumes once others have left it some"
+        raise StoppedError(f"{task.device} is out of memory. {run.kept()}: the same command {smaller}") from error
     except (RuntimeError, MemoryError) as error:  # a GPU that is gone, say
         if isinstance(error, StoppedError):
             raise

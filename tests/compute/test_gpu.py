@@ -461,6 +461,19 @@ def test_out_of_memory_midway_names_a_smaller_batch_with_which_the_run_resumes(
     assert main(["verify", str(output), "--quiet"]) == 0
 
 
+def test_out_of_memory_at_single_images_names_no_smaller_batch(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [*command, "--output-dir", str(tmp_path / "run"), "--quiet"]
+    run[run.index("--batch-size") + 1] = "1"
+    full_from(3, 1, monkeypatch)
+    assert main(run) == 3
+    said = capsys.readouterr().err
+    assert "of 19 images are done and kept: the same command resumes once others have left it some\n" in said
+    monkeypatch.undo()
+    assert main(run) == 0
+
+
 @pytest.mark.parametrize("compiles", ["off", "on"])
 def test_a_run_that_is_resumed_on_a_smaller_gpu_computes_smaller_batches(
     compiles: str,

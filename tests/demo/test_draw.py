@@ -15,8 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -34,6 +33,7 @@ from grafiqs.demo.plan import COLUMNS, draw_degradation, read_faces, sample_coun
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.sheet import contact_sheet
 from grafiqs.demo.traits import Traits
+from support.commands import stopped_by_permissions
 from support.making import grafiqs, tree
 
 Capture = pytest.CaptureFixture[str]
@@ -461,19 +461,6 @@ def test_an_empty_folder_will_do(drawn: Drawn, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     assert run(tmp_path / "faces", *FEW, "--quiet") == 0
     assert tree(tmp_path / "faces") == tree(drawn.root)
-
-
-@contextmanager
-def stopped_by_permissions() -> Iterator[None]:
-    """Be somebody whom permissions stop inside the block: they do not stop the superuser."""
-    superuser = os.geteuid() == 0
-    if superuser:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if superuser:
-            os.seteuid(0)
 
 
 @pytest.mark.parametrize("name", ["faces", "a/b/faces", "closed"])

@@ -80,15 +80,10 @@ def need_removable(root: Path, path: str) -> None:
 
     Deeper, what somebody else has put into the place of a file is left alone.
     """
-    try:
-        with _folder(root, path) as (folder, name):
-            for each in (name, name + PART):
-                with suppress(FileNotFoundError):
-                    if "/" not in path and stat.S_ISDIR(os.stat(each, dir_fd=folder, follow_symlinks=False).st_mode):
-                        raise OSError(errno.EPERM, f"{shown(each)} is a folder, in the place of a file", path)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, *NAME_ERRORS):
-            raise
+    size(root, path)
+    for place in (root / path, root / (path + PART)) if "/" not in path else ():
+        if place.is_dir() and not place.is_symlink():
+            raise OSError(errno.EISDIR, f"{shown(place.name)} is a folder, in the place of a file", path)
 
 
 def remove(root: Path, path: str) -> None:

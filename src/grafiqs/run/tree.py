@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,8 @@ class GradientTree:
     def need_folders(self) -> None:
         """Raise OSError if something else stands in the place of a layer's folder."""
         for layer in self.shapes:
-            if os.path.lexists(self.root / layer) and not stat.S_ISDIR(os.lstat(self.root / layer).st_mode):
+            place = self.root / layer
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
                 raise OSError(errno.ENOTDIR, f"{layer} is a link, which is not followed there, or not a folder", layer)
 
     def is_whole(self, sample: Sample) -> bool:
