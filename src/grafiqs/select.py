@@ -57,13 +57,18 @@ class Subset:
 
 
 def open_dataset(options: DataSetOptions) -> Dataset:
-    """The data set that `options` name. Raises RequestError when it cannot be listed, or holds nothing.
+    """The data set that `options` name; how it was read is logged.
+
+    Raises RequestError when it cannot be listed, or holds nothing.
 
     >>> dataset = open_dataset(DataSetOptions(image_path="faces"))
     >>> dataset.form, dataset.identities
     ('folders', ('ann', 'bob', 'cyd', 'dee'))
     """
-    return scan(options.image_path, options.image_extension, options.flat_structure, options.root)
+    dataset = scan(options.image_path, options.image_extension, options.flat_structure, options.root)
+    if dataset.said:
+        log.info("%s", dataset.said)
+    return dataset
 
 
 def left_out(dataset: Dataset) -> str:

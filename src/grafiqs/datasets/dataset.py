@@ -58,7 +58,8 @@ class Dataset(Readable, Protocol):
 
     `place` is the file or folder it was opened from; `form` what it is, in words; `root` what locations are
     relative to, for people. `identities` are in code-point order of their NFC names, or the one unnamed identity ("").
-    `ignored` counts images that belong to no identity.
+    `ignored` counts images that belong to no identity. `said` states how it was read where that could have been
+    otherwise, as one line for the log, or is empty.
     """
 
     form: str
@@ -66,6 +67,7 @@ class Dataset(Readable, Protocol):
     identities: tuple[str, ...]
     ignored: int = 0
     pairs: Sequence[Pair] = ()
+    said: str = ""
 
     @property
     def root(self) -> Path:

@@ -18,6 +18,12 @@ log = logging.getLogger(__name__)
 EXTENSIONS = ("csv", "txt")
 """The file extensions of lists."""
 
+PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "image_id", "img", "name")
+"""What tables call the column of the paths, in lower case, with underscores for blanks and hyphens."""
+
+IDENTITIES = ("identity", "id", "label", "class", "person", "subject", "name_id")
+"""What they call that of the identities."""
+
 
 class ListedFiles(Dataset):
     """The files that a list names, whatever their extension, unless `extensions` limit them.
