@@ -65,7 +65,14 @@ def open_dataset(options: DataSetOptions) -> Dataset:
     >>> dataset.form, dataset.identities
     ('folders', ('ann', 'bob', 'cyd', 'dee'))
     """
-    dataset = scan(options.image_path, options.image_extension, options.flat_structure, options.root)
+    dataset = scan(
+        options.image_path,
+        options.image_extension,
+        options.flat_structure,
+        options.root,
+        options.path_column,
+        options.identity_column,
+    )
     if dataset.said:
         log.info("%s", dataset.said)
     return dataset

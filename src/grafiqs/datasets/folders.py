@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import unicodedata
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -140,6 +141,19 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UnreadableSampleError(f"cannot be opened: {error.strerror}") from error
+
+
+def forms_of(path: str) -> Iterator[str]:
+    """A listed path, and what else it may stand for: the other Unicode normal forms of its names."""
+    yield path
+    if not path.isascii():
+        yield from (other for form in ("NFC", "NFD") if (other := unicodedata.normalize(form, path)) != path)
+
+
+def is_there(root: Path, path: str, turned: bool = True) -> bool:
+    """Whether a listed path is a file below `root`, as it stands or, if `turned`, with its backslashes as slashes."""
+    ways = (path, path.replace("\\", "/")) if turned and "\\" in path else (path,)
+    return any(os.path.isfile(os.path.join(root, form)) for way in ways for form in forms_of(way))
 
 
 def _leads_back(target: str, above: tuple[str, ...]) -> bool:
