@@ -138,9 +138,11 @@ def test_sha256sum_itself_checks_the_crops_and_the_photos(output: Path, photos: 
 def test_it_says_how_many_and_where(photos: Path, table: Path, tmp_path: Path, capsys: Capture) -> None:
     assert run(photos, tmp_path / "crops", "--landmarks", table) == 1
     said = capsys.readouterr()
+    sha256 = hashlib.sha256(table.read_bytes()).hexdigest()
+    columns = "path = column 1, 5 points = columns 2 to 11 (by name), separated by commas"
     assert said.out.splitlines() == [
         "Dataset loaded: 3 identities, 8 total images",
-        f"Faces: by landmarks.csv (SHA-256 {hashlib.sha256(table.read_bytes()).hexdigest()})",
+        f"Faces: by landmarks.csv (SHA-256 {sha256}): {columns}",
         f"6 of 8 images are aligned: {tmp_path}/crops/align.csv",
     ]
     assert said.err.endswith(

@@ -6,6 +6,7 @@ import csv
 import io
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -232,7 +233,7 @@ def test_columns_are_those_of_a_list(tmp_path: Path) -> None:
         with pytest.raises(RequestError, match="is not a list"):
             scan(tmp_path, **{option: "path"})  # type: ignore[arg-type]
         with pytest.raises(RequestError, match="it takes a name, or a number from 1"):
-            SubsetOptions(image_path=tmp_path, **{option: " "})
+            SubsetOptions(image_path=tmp_path, **{option: " "})  # type: ignore[arg-type]
 
 
 def test_backslashes_and_the_disks_own_form_of_a_letter(tmp_path: Path) -> None:
@@ -295,7 +296,7 @@ def tables(draw: st.DrawFn) -> tuple[dict[str, str], bytes]:
     turned, alone = draw(st.booleans()), draw(st.booleans())
     bare = separator == " " or (alone and draw(st.booleans()))
     text = io.StringIO()
-    quoting = csv.QUOTE_ALL if draw(st.booleans()) else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if draw(st.booleans()) else csv.QUOTE_MINIMAL
     writer = csv.writer(
         text, delimiter=separator, quoting=quoting, lineterminator=draw(st.sampled_from(["\n", "\r\n"]))
     )

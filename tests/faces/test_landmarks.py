@@ -90,20 +90,22 @@ WRONG_TABLES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "it has no rows"),
     "a header alone": (f"{','.join(HEADER)}\n".encode(), "it has no rows"),
     "a column missing": (of_columns(*HEADER[:6], *HEADER[7:]).encode(), "it has no column y3"),
-    "no path": (of_columns(*HEADER[1:], "score").encode(), "it has no column 'path'"),
-    "too few numbers": (b"a.jpg,1,2\n", "line 1 has neither a column 'path' nor a path and 10 numbers"),
-    "semicolons": (PLAIN.replace(",", ";").encode(), "its columns have semicolons or tabs between them"),
-    "a short row": (PLAIN.encode() + b"c.jpg,1,2\r\n", "line 4 has 3 columns"),
-    "a path twice": (PLAIN.encode() * 2, "line 4 has no number for x1: 'x1'"),
-    "a sample twice": (f"{PLAIN}{PLAIN.splitlines()[1]}\r\n".encode(), "line 4 names ann/0.jpg a second time"),
-    "nan": (PLAIN.replace("76.5892", "nan").encode(), "line 2 has no number for x1: 'nan'"),
-    "infinity": (PLAIN.replace("76.5892", "-inf").encode(), "line 2 has no number for x1: '-inf'"),
-    "too large a number": (PLAIN.replace("76.5892", "1e999").encode(), "line 2 has no number for x1: '1e999'"),
-    "no number": (PLAIN.replace("76.5892", "\x1b[31m").encode(), r"line 2 has no number for x1: '\x1b[31m'"),
-    "an empty cell": (PLAIN.replace("76.5892", "").encode(), "line 2 has no number for x1: ''"),
-    "an open quote": (PLAIN.encode() + b'"c.jpg,1', "unexpected end of data"),
-    "UTF-16": (PLAIN.encode("utf-16"), "line 1 has "),
-    "a picture": (bytes(range(128, 256)) * 9, "line 1 has neither a column 'path'"),
+    "no path": (of_columns(*HEADER[1:], "score").encode(), "it has no column of paths among x1, y1"),
+    "too few numbers": (b"a.jpg,1,2\n", "line 1 has neither names of columns nor a path and ten numbers"),
+    "nan": (PLAIN.replace("76.5892", "nan").encode(), "line 2 of the table of landmarks has no number: 'nan'"),
+    "infinity": (PLAIN.replace("76.5892", "-inf").encode(), "line 2 of the table of landmarks has no number: '-inf'"),
+    "too large a number": (
+        PLAIN.replace("76.5892", "1e999").encode(),
+        "line 2 of the table of landmarks has no",
+    ),
+    "no number": (
+        PLAIN.replace("76.5892", "\x1b[31m").encode(),
+        r"has no number: '\x1b[31m'",
+    ),
+    "an empty cell": (PLAIN.replace("76.5892", "").encode(), "line 2 of the table of landmarks has no number: ''"),
+    "an open quote": (b'path,x1\r\n"c.jpg,1', "line 2 is not a line of a table: unexpected end of data"),
+    "UTF-16 without its mark": (PLAIN.encode("utf-16-le"), "line 1 holds a NUL character"),
+    "a picture": (bytes(range(128, 256)) * 9, "line 1 has neither names of columns nor"),
 }
 
 
@@ -112,6 +114,8 @@ def test_a_table_that_cannot_be_is_refused_with_its_line(
     wrong: str, photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     data, why = WRONG_TABLES[wrong]
+    if b"bob/a" in data:
+        data = data[: data.index(b'"bob/a')]  # of one row, so that none is left
     table = tmp_path / "table.csv"
     table.write_bytes(data)
     said = refused(capsys, photos, tmp_path / "crops", "--landmarks", table)
@@ -144,9 +148,9 @@ def test_a_table_of_shares_of_the_picture_is_refused(photos: Path, tmp_path: Pat
 
 
 def test_a_table_of_other_images_is_refused(photos: Path, tmp_path: Path, capsys: Capture) -> None:
-    table = write_table(tmp_path / "table.csv", {"./ann/1": LANDMARKS})
+    table = write_table(tmp_path / "table.csv", {"./ann/11": LANDMARKS})
     said = refused(capsys, photos, tmp_path / "crops", "--landmarks", table)
-    assert said.startswith(f"grafiqs: {table} has none of the images: it names ./ann/1, and the data set ann/")
+    assert said.startswith(f"grafiqs: {table} has none of the images: it names ann/11, and the data set ann/")
     assert not (tmp_path / "crops").exists()
 
 
@@ -176,3 +180,120 @@ def test_a_pipe_is_not_waited_for(option: str, photos: Path, tmp_path: Path, cap
     os.mkfifo(tmp_path / "pipe")
     said = refused(capsys, photos, tmp_path / "crops", option, tmp_path / "pipe")
     assert said.endswith(f"{tmp_path / 'pipe'}: not a regular file\n")
+
+
+# -- the forms of others ---------------------------------------------------------------------------------------
+
+FACES = {f"ann/{number}.jpg": moved(known(1.5 + number / 8, 0.1 * number - 0.3, (120.0, 130.0)), LANDMARKS + noise)
+         for number, noise in enumerate(np.random.default_rng(0).normal(0, 3, (8, 5, 2)))}  # fmt: skip
+
+
+def spelt(face: Points, split: bool = False) -> list[str]:
+    return [f"{value:.2f}" for value in (face.T if split else face).ravel()]
+
+
+def written(rows: list[list[str]], separator: str, *before: str) -> str:
+    return "".join(f"{line}\n" for line in (*before, *(separator.join(row) for row in rows)))
+
+
+ALL = list(FACES.items())
+CELEBA = ["lefteye_x", "lefteye_y", "righteye_x", "righteye_y", "nose_x", "nose_y",
+          "leftmouth_x", "leftmouth_y", "rightmouth_x", "rightmouth_y"]  # fmt: skip
+VGGFACE2 = ",".join(["NAME_ID", *(f"P{number}{axis}" for number in range(1, 6) for axis in "XY")])
+
+
+def sixty_eight(face: Points) -> Points:
+    """68 points of a face whose eyes, nose and mouth these are; the jaw lies where no eye is."""
+    points = np.repeat(face[2:3], 68, axis=0) + np.linspace(-40, 40, 68)[:, None]
+    around = np.array([(-4, 0), (-2, -2), (2, -2), (4, 0), (2, 2), (-2, 2)])
+    points[36:42], points[42:48] = face[0] + around, face[1] + around
+    points[30], points[48], points[54] = face[2:]
+    return points
+
+
+FORMS: dict[str, str] = {
+    "IJB-C": written([[path, *spelt(face), "0.99"] for path, face in ALL], " "),
+    "numbers and tabs": written([[path, *spelt(face)] for path, face in ALL], "\t"),
+    "semicolons": written([[path, *spelt(face)] for path, face in ALL], ";", ";".join(HEADER)),
+    "a label first": written([[path, "7", *spelt(face)] for path, face in ALL], " "),
+    "MTCNN": written([[path, *spelt(face, split=True)] for path, face in ALL], " "),
+    "MTCNN, named": written(
+        [[path, *spelt(face, split=True)] for path, face in ALL], ",",
+        ",".join(["image", *(f"{axis}{number}" for axis in "xy" for number in range(1, 6))])),
+    "insightface": written(
+        [["1", path, "12", "10", "20", "90", "140", *spelt(face, split=True)] for path, face in ALL], "\t"),
+    "a box before": written([[path, "10", "20", "90", "140", "0.9", *spelt(face)] for path, face in ALL], " "),
+    "CelebA": written([[path, *spelt(face)] for path, face in ALL], " ", str(len(FACES)), " ".join(CELEBA)),
+    "CelebA, aligned": written([[path, *spelt(face)] for path, face in ALL], "  ", "8", "  ".join(CELEBA) + " "),
+    "CelebA as CSV": written([[path, *spelt(face)] for path, face in ALL], ",", ",".join(["image_id", *CELEBA])),
+    "VGGFace2": written([[f'"{path[:-4]}"', *spelt(face)] for path, face in ALL], ",", VGGFACE2),
+    "68 points": written([[path, *spelt(sixty_eight(face))] for path, face in ALL], " "),
+    "68 points, named from 0": written(
+        [[path, *spelt(sixty_eight(face), split=True)] for path, face in ALL], ",",
+        ",".join(["file", *(f"{axis}_{number}" for axis in "xy" for number in range(68))])),
+    "backslashes": written([[path.replace("/", "\\"), *spelt(face)] for path, face in ALL], ","),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_tables_of_others_hold_the_same_faces(form: str, tmp_path: Path) -> None:
+    (tmp_path / "table.txt").write_text(FORMS[form])
+    table = Landmarks(tmp_path / "table.txt")
+    table.check(FACES)
+    for path, face in FACES.items():
+        assert table.face(path, picture(0)).points == pytest.approx(face.ravel(), abs=0.0051)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (written([[path, *spelt(np.tile(face, (20, 1)))] for path, face in ALL], " "), "200 numbers a row"),
+        (written([[path, *spelt(face[[2, 0, 4, 1, 3]]), "1"] for path, face in ALL], " "), "11 numbers a row"),
+        (written([["a", path, *spelt(face)] for path, face in ALL], " "), "2 columns that are not numbers"),
+        (",".join(["path", *(f"{axis}{number}" for number in range(21) for axis in "xy")]) + "\na.jpg" + ",1" * 42,
+         "names 21 points a face"),
+    ],
+)  # fmt: skip
+def test_what_is_not_five_points_of_a_face_is_refused(text: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "table.txt").write_text(text)
+    with pytest.raises(RequestError, match=why):
+        Landmarks(tmp_path / "table.txt")
+
+
+def test_a_row_that_is_wrong_is_a_failure_and_not_the_end(tmp_path: Path) -> None:
+    good = [[path, *spelt(face)] for path, face in ALL]
+    bad = [
+        ["bob/0.jpg", "1", "2"],
+        ["bob/1.jpg", *spelt(LANDMARKS)[:-1], "?"],
+        ["bob/2.jpg", *spelt(LANDMARKS)],
+        good[3],
+    ]
+    (tmp_path / "table.csv").write_text(written([*good, *bad, ["bob/2.jpg", *spelt(LANDMARKS)]], ","))
+    table = Landmarks(tmp_path / "table.csv")
+    for path, why in {
+        "bob/0.jpg": "line 9 of the table of landmarks has 3 columns",
+        "bob/1.jpg": r"line 10 of the table of landmarks has no number: '\?'",
+        "bob/2.jpg": "the table of landmarks has it more than once",
+        "ann/3.jpg": "the table of landmarks has it more than once",
+    }.items():
+        with pytest.raises(UnreadableSampleError, match=why):
+            table.face(path, picture(0))
+    assert table.face("ann/2.jpg", picture(0)).points == pytest.approx(FACES["ann/2.jpg"].ravel(), abs=0.0051)
+
+
+def test_a_name_without_extension_is_one_sample(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(FORMS["VGGFace2"])
+    with pytest.raises(
+        RequestError, match=r"names ann/1 without an extension, and the data set has ann/1.jpg and ann/1.png"
+    ):
+        Landmarks(tmp_path / "table.csv").check(["ann/1.jpg", "ann/1.png"])
+
+
+def test_how_a_table_is_read_is_said(tmp_path: Path) -> None:
+    for form, said in {
+        "insightface": "path = column 2, 5 points = columns 8 to 17 (all x, then all y), separated by tabs",
+        "IJB-C": "path = column 1, 5 points = columns 2 to 11 (x and y in turn), separated by blanks",
+        "VGGFace2": "path = column 1, 5 points = columns 2 to 11 (by name), separated by commas",
+    }.items():
+        (tmp_path / "table.txt").write_text(FORMS[form])
+        assert str(Landmarks(tmp_path / "table.txt")).endswith(said)

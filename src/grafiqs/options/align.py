@@ -25,9 +25,10 @@ class AlignOptions(DataSetOptions):
         "landmarks", "a YuNet face detector (.onnx), which finds the faces and their landmarks",
         default=None, metavar="ONNX", excludes={"landmarks": None})
     landmarks: Path | None = option(
-        "landmarks", "a table of landmarks instead (.csv): columns path, x1, y1 to x5, y5 (the eyes, the tip of the "
-        "nose, the corners of the mouth; left in the picture first), as in an align.csv, or those eleven without names",
-        default=None, metavar="CSV")
+        "landmarks", "a table of landmarks instead: a path and five points a row (the eyes, the tip of the nose, the "
+        "corners of the mouth; left in the picture first), or 68, with names of columns or without: an align.csv, or "
+        "those of CelebA, VGGFace2, IJB-C, insightface, MTCNN",
+        default=None, metavar="TABLE")
     input_size: tuple[int, int] = option(
         "crops", "height and width of the crops; the template is as high as they are, and in their middle",
         default=USUAL.size, **SIZE)
