@@ -27,7 +27,7 @@ def fill(parser: Parser) -> None:
     parser.describe(
         "Cut ordinary photos to aligned crops of 112x112 pixels, as the networks expect them.",
         _EXAMPLES + CODES,
-        "IN OUT --detector ONNX | --landmarks CSV [options]",
+        "IN OUT --detector ONNX | --landmarks TABLE [options]",
     )
     parser.add_options(AlignOptions, image_path="IN", output="OUT")
 

@@ -25,7 +25,7 @@ from grafiqs.datasets.readings import (
     two_ways,
     why_none,
 )
-from grafiqs.disk.delimited import FIRST_BLANK, LAST_BLANK, SPLITS, WHOLE, TableError, TextTable
+from grafiqs.disk.delimited import FIRST_BLANK, LAST_BLANK, SPLITS, TableError, TextTable
 from grafiqs.disk.names import shown
 
 _BY_FOLDERS = "0"
@@ -51,7 +51,7 @@ class Columns:
 
     def __str__(self) -> str:
         """In words, for the log."""
-        if self.split == WHOLE and not self.header:
+        if self.identity is None and not self.header and self.width in (None, 1):
             return "a path a line"
         parts = [f"path = {self._column(self.path)}"]
         if self.identity is not None:
