@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from grafiqs.options.extract import Options
 from grafiqs.pipeline import ChangedImageError, outcomes
 from grafiqs.progress import duration, progress_bar
 from grafiqs.run import manifest as manifests
-from grafiqs.run.finished import SCORES, Counts
+from grafiqs.run.finished import SCORES
 from grafiqs.run.folder import RunFolder, output_of
+from grafiqs.run.journal import Failed, Scored
 from grafiqs.run.manifest import METHOD, Manifest
 from grafiqs.run.tables import FAILURES
 from grafiqs.select import Subset, open_dataset, select_subset
@@ -85,7 +87,8 @@ def extract_gradients(options: Options) -> Summary | None:
     _warn_of_photos(subset, reader, dataset)
     locations = [sample.location for sample in subset.samples]
     task = Task(checkpoint, device, layers, reader, locations, options)
-    ready = choose(task, _kept_computation(options))
+    resumes = not options.overwrite and manifests.is_run(options.output_dir)
+    ready = choose(task, manifests.read(options.output_dir).computation if resumes else {})
     log.info("Computing on %s, %d images at once", device, ready.computer.batch_size)
 
     # Write: gradients, scores, and what proves them.
@@ -100,14 +103,14 @@ def extract_gradients(options: Options) -> Summary | None:
             ready, environment = prove(task, build(task, ready, pending), pending)
             run.begin(environment)
         counts = _worked_off(run, task, ready, pending)
-    log.info("%d of %d images have scores: %s", counts.scored, len(locations), shown(run.root / SCORES))
+    log.info("%d of %d images have scores: %s", counts[Scored], len(locations), shown(run.root / SCORES))
     log.info("A lower score means higher quality.")
-    if counts.failed:
-        log.warning("%d images have no score; %s says why", counts.failed, shown(run.root / FAILURES.name))
-    return Summary(run.root, counts.scored, counts.failed)
+    if counts[Failed]:
+        log.warning("%d images have no score; %s says why", counts[Failed], shown(run.root / FAILURES.name))
+    return Summary(run.root, counts[Scored], counts[Failed])
 
 
-def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> Counts:
+def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> Counter[type[Any]]:
     """Compute and write what is pending, then finish the run."""
     total = len(task.locations)
     if len(pending) < total:
@@ -166,13 +169,6 @@ def _warn_of_photos(subset: Subset, reader: Reader, dataset: Dataset) -> None:
         )
 
 
-def _kept_computation(options: Options) -> dict[str, Any]:
-    """How the run in the output folder computes, if one is resumed."""
-    if options.overwrite or not manifests.is_run(options.output_dir):
-        return {}
-    return manifests.read(options.output_dir).computation
-
-
 def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, ready: Ready) -> Manifest:
     checkpoint = task.checkpoint
     return Manifest(
@@ -197,7 +193,7 @@ def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, re
             **checkpoint.preprocessing.source(),
             "alignment": None if task.reader.faces is None else task.reader.faces.source(),
         },
-        computation=asdict(ready.plan),
+        computation=ready.plan,
         subset=subset,
         pairs=[list(pair) for pair in subset.pairs(dataset)],
         environments=[],

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from grafiqs.compute.computer import Computed, Computer
 from grafiqs.compute.preparation import Batch
+from grafiqs.disk import inside
 from grafiqs.disk.names import shown
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.images.reading import THREADS, Read, Reader, processes_for, read_ahead
 from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Failed, Outcome, Scored
-from grafiqs.run.tree import UnwritableNameError
 from grafiqs.workers.ahead import mapped
 
 
@@ -148,8 +148,10 @@ def _written(run: RunFolder, image: _Image | Failed) -> Outcome:
                 return Failed(image.index, f"its gradient at {layer} is too large for {run.manifest.dtype}")
     try:
         checksums = run.tree.write(run.manifest.subset.samples[image.index], dumped)
-    except UnwritableNameError as error:
-        return Failed(image.index, str(error))
+    except OSError as error:
+        if error.errno in inside.NAME_ERRORS:
+            return Failed(image.index, f"its gradient cannot be written: {error.strerror}")
+        raise
     return Scored(
         image.index,
         image.read.sha256,

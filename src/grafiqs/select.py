@@ -120,7 +120,8 @@ def select(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str] |
     Raises RequestError when `strict` cannot get exactly N x M samples. The subset may be empty.
     """
     if candidates is None:
-        candidates = _candidates(dataset, options)
+        drawn = options.random_identity_selection
+        candidates = rank_identities(dataset.identities, options.identity_seed) if drawn else dataset.identities
     listed = (_listed_strictly if options.strict else _listed)(dataset, options, candidates)
     enough = options.samples_per_identity or 1
     required = 1 if options.allow_insufficient_samples else enough
@@ -189,13 +190,6 @@ def draw_samples(identity: str, paths: Sequence[str], count: int, seed: int) -> 
 
 def _hash(*parts: object) -> bytes:
     return hashlib.sha256(encoded("\0".join(key(str(part)) for part in parts))).digest()
-
-
-def _candidates(dataset: Dataset, options: SubsetOptions) -> Sequence[str]:
-    """The identities in the order in which they are chosen."""
-    if options.random_identity_selection:
-        return rank_identities(dataset.identities, options.identity_seed)
-    return dataset.identities
 
 
 _Listed = list[tuple[str, tuple[str, ...]]]

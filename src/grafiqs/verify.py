@@ -52,7 +52,7 @@ def verify_run(
     >>> verify_run(Path("run"), quiet=True)
     []
     """
-    check = _alignment if not manifests.is_run(folder) and aligned.is_alignment(folder) else _run
+    check = _alignment if not manifests.is_run(folder) and files.exists(folder / aligned.NAME) else _run
     problems, said = check(folder, image_path, root, quiet)
     for problem in problems[:_SHOWN]:
         log.warning("%s", problem)
@@ -158,7 +158,7 @@ def _problems(
         try:
             dataset = open_dataset(options)
             subset = select(dataset, options)
-            yield from manifest.subset_differences(subset)
+            yield from subset_differences(manifest.subset, subset)
             if manifest.pairs != [list(pair) for pair in subset.pairs(dataset)]:
                 yield "the pairs to compare are no longer those of the data set"
         except RequestError as error:

@@ -40,18 +40,6 @@ def load_factory(
     Raises RequestError when it cannot be made, and when it cannot give these gradients: a probe runs it once.
     """
     backbone, sha256 = make(factory, blocks, weights)
-    shapes, counted = _probed(backbone, factory, preprocessing, layers, norms)
-    code = code_sha256(backbone.network, factory)
-    return Checkpoint(weights, sha256, factory, backbone, preprocessing, shapes, counted, code_sha256=code)
-
-
-def _probed(
-    backbone: ForeignBackbone, factory: str, preprocessing: Preprocessing, layers: Sequence[str] | None, choice: str
-) -> tuple[dict[str, tuple[int, ...]], Norms]:
-    """The shape of every layer, and its BatchNorm2d, of which those of a choice count.
-
-    Raises RequestError when the network cannot give the gradients at `layers`.
-    """
     what = f"--backbone {shown(factory)}"
     _check_blocks(backbone, what)
     _check_statistics(backbone, what)
@@ -68,11 +56,11 @@ def _probed(
             f"{what} does not run on images of {height}x{width} (--input-size): {reason(error)}"
         ) from error
     backbone.embedding_size = together.shape[1]
-    norms = seen.check(layers, what, choice)
-    layers = norms.layers[choice] if layers is None else layers
+    counted = seen.check(layers, what, norms)
+    layers = counted.layers[norms] if layers is None else layers
     coupled = "embedding" if _relative(together[1:], alone) > _COUPLED else None
     try:
-        together, alone = (_scores(backbone, batch, layers, choice) for batch in (images, images[1:]))
+        together, alone = (_scores(backbone, batch, layers, norms) for batch in (images, images[1:]))
     except Exception as error:
         why = reason(error)
         if "inplace operation" in why:
@@ -85,7 +73,8 @@ def _probed(
             f"{what} gives an image another {coupled} beside another image, or a second time: in eval mode, images "
             "must not influence each other, and nothing may be random"
         )
-    return seen.observer.shapes, norms
+    code, shapes = code_sha256(backbone.network, factory), seen.observer.shapes
+    return Checkpoint(weights, sha256, factory, backbone, preprocessing, shapes, counted, code_sha256=code)
 
 
 def _check_blocks(backbone: ForeignBackbone, what: str) -> None:

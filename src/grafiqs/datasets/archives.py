@@ -9,7 +9,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -52,7 +51,7 @@ class _Archive(Dataset, Generic[Member]):
                 path = posixpath.normpath(name)
                 if path == ".." or path.startswith(("/", "../")) or "\0" in path or len(path) > MAX_PATH:
                     outside += 1
-                elif _first(path) == APPLE:
+                elif path.partition("/")[0] == APPLE:
                     continue
                 elif member is None:
                     folders.append(f"{path}/")
@@ -200,36 +199,25 @@ def _name(member: zipfile.ZipInfo) -> str:
     return name.replace("\\", "/") if from_windows else name
 
 
-def _first(path: str) -> str:
-    return path.partition("/")[0]
-
-
 def _top(paths: list[str]) -> str:
     """The deepest folder, with a slash, in which all paths lie, some of them in its folders, or nothing."""
     if not paths:
         return ""
-    first, last = (path.split("/")[:-1] for path in (min(paths), max(paths)))
-    common = list(takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
-    depth = min(len(common), max(path.count("/") for path in paths) - 1)
-    return "".join(f"{folder}/" for folder in first[: max(depth, 0)])
+    common = posixpath.commonpath([posixpath.dirname(path) for path in (min(paths), max(paths))])
+    folders = common.split("/")[: max(0, max(path.count("/") for path in paths) - 1)]
+    return "".join(f"{folder}/" for folder in folders if folder)
 
 
 def _by_identity(images: list[str], everything: list[str], flat: bool) -> tuple[dict[str, list[str]], int]:
     """The images by identity, and how many belong to none: those that lie beside the identities' folders."""
-    if flat:
+    parts = (path.partition("/") for path in ([] if flat else everything))
+    found: dict[str, list[str]] = {folder: [] for folder, slash, _ in parts if slash and not folder.startswith(".")}
+    if not found:  # then no image lies in a folder, but in a flat data set
         return ({"": images} if images else {}), 0
-    found: dict[str, list[str]] = {}
-    for path in everything:
-        folder, slash, _ = path.partition("/")
-        if slash and not folder.startswith("."):
-            found.setdefault(folder, [])
-    loose = []
-    for path in images:
-        folder, slash, inside = path.partition("/")
+    loose = 0
+    for folder, slash, inside in (path.partition("/") for path in images):
         if slash:
             found[folder].append(inside)
         else:
-            loose.append(path)
-    if found:
-        return found, len(loose)
-    return ({"": loose} if loose else {}), 0
+            loose += 1
+    return found, loose

@@ -46,7 +46,6 @@ class Readable(Protocol):
 
     def read(self, location: str) -> bytes:
         """The encoded image, as it is stored. Raises UnreadableSampleError, with the reason."""
-        ...
 
     def reading(self) -> Readable:
         """What reads the same in another process, with as little to send there as can be."""
@@ -79,7 +78,6 @@ class Dataset(Readable, Protocol):
 
         Raises RequestError when they cannot be listed.
         """
-        ...
 
     def location(self, identity: str, path: str) -> str:
         """Where a sample lies: a POSIX path relative to the data set."""

@@ -37,8 +37,10 @@ class VerificationSet(Dataset):
         """The encoded image. Raises UnreadableSampleError, with the reason."""
         if not location.isdecimal() or int(location) >= len(self._images) or _name(int(location)) != location:
             raise UnreadableSampleError("is not in the verification set")
-        image = _image(self._images[int(location)])
-        if image is None:
+        image = self._images[int(location)]
+        if isinstance(image, pickled.Array):  # the different writers have stored them differently
+            image = image.row_of_bytes()
+        if not isinstance(image, bytes):
             raise UnreadableSampleError("holds no bytes of an image")
         if len(image) > MAX_BYTES:
             raise UnreadableSampleError(too_large(len(image)))
@@ -80,13 +82,6 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
             f"{shown(place)} holds {len(images)} images for {len(answers)} pairs, instead of two for each"
         )
     return images, answers
-
-
-def _image(value: Any) -> bytes | None:
-    """The bytes of one image, as the different writers have stored them."""
-    if isinstance(value, pickled.Array):
-        return value.row_of_bytes()
-    return value if isinstance(value, bytes) else None
 
 
 def _number(value: Any) -> int | float:

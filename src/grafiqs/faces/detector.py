@@ -9,8 +9,8 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from grafiqs.disk import files
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.face import Face
+from grafiqs.settings import held
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,9 @@ class Detector:
         """The faces in a picture, (N, 15): box, landmarks, score."""
         models = _own.__dict__.setdefault("models", {})
         if self.sha256 not in models:
-            with _making, _quiet():
+            logger = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has them there, 4 has not
+            # It would say on standard error what it makes of a model; whatever matters raises.
+            with _making, held(logger.getLogLevel, logger.setLogLevel, 0):
                 models[self.sha256] = _opened(self._model)
         found = _detected(models[self.sha256], pixels)
         return np.asarray(found[np.isfinite(found).all(axis=1)], np.float64)
@@ -168,18 +171,6 @@ def _largest_near_centre(found: NDArray[np.float64], size: tuple[int, int]) -> N
 def _face(found: NDArray[np.float64]) -> Face:
     box, points = (tuple(values.round(_DIGITS).tolist()) for values in (found[:4], found[4:14]))
     return Face(points, box, round(float(found[14]), 4))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep OpenCV from saying on standard error what it makes of a model: whatever matters raises."""
-    logger = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has them there, 4 has not
-    level = logger.getLogLevel()
-    logger.setLogLevel(0)
-    try:
-        yield
-    finally:
-        logger.setLogLevel(level)
 
 
 # -- in a process of its own -------------------------------------------------------------------------------

@@ -44,12 +44,9 @@ class Faces(Protocol):
 
     def face(self, location: str, pixels: NDArray[np.uint8]) -> Face:
         """The face in a sample's picture, RGB (H, W, 3). Raises UnreadableSampleError if there is none."""
-        ...
 
     def check(self, locations: Iterable[str]) -> None:
         """Raise RequestError when it cannot know any of these samples."""
-        ...
 
     def source(self) -> dict[str, Any]:
         """What it knows them from, as JSON values: the same source, the same faces."""
-        ...

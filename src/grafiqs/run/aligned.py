@@ -72,11 +72,6 @@ class Alignment:
         return json.dumps({"format": FORMAT, **sections, "subset": subset_document(self.subset)}, indent=1) + "\n"
 
 
-def is_alignment(folder: Path) -> bool:
-    """Whether a folder has the align.json of an alignment. Raises RequestError when that cannot be seen."""
-    return files.exists(folder / NAME)
-
-
 def read(root: Path) -> Alignment:
     """The alignment that a folder holds. Raises RequestError when its align.json cannot be trusted."""
     need_utf8()
@@ -132,7 +127,8 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
     def finish(self) -> Counter[type[Any]]:
         """Write the tables; the alignment is finished when this returns. Returns the outcomes of each kind."""
         counts = tables.write(self.root, NAME, _TABLES, _SUMS, self.manifest.subset, self.journal.outcomes())
-        self.journal.tidy()
+        # Once more, a line a sample, in their order, however often each was tried; nothing is appended after.
+        journals.write(self.root, self.journal.outcomes())
         return counts
 
     def _found(self) -> Alignment:

@@ -7,9 +7,9 @@ a row for each of scores.csv.
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -33,7 +33,6 @@ def scores_of(manifest: Manifest) -> CsvTable[list[float]]:
         SCORES,
         tuple(manifest.layers),
         lambda outcome: outcome.scores if isinstance(outcome, Scored) else None,
-        lambda scores: scores,
         lambda row: [float(text) for text in row],
     )
 
@@ -81,21 +80,14 @@ def names(manifest: Manifest) -> tuple[str, ...]:
     return (*(table.name for table in of(manifest)), SUMS)
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many samples of a run were scored, and how many could not be."""
-
-    scored: int
-    failed: int
-
-
-def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: Path | None = None) -> Counts:
-    """Write all tables of the run in `folder` from its outcomes, in the order of the samples.
+def write(
+    folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: Path | None = None
+) -> Counter[type[Anything]]:
+    """Write all tables of the run in `folder` from its outcomes, in the order of the samples; counts them by kind.
 
     They go `into` the run folder, unless another folder is named.
     """
-    counts = tables.write(folder, MANIFEST, of(manifest), sums_of(manifest), manifest.subset, outcomes, into)
-    return Counts(counts[Scored], counts[Failed])
+    return tables.write(folder, MANIFEST, of(manifest), sums_of(manifest), manifest.subset, outcomes, into)
 
 
 def is_finished(folder: Path) -> bool:

@@ -143,10 +143,6 @@ class Journal(Generic[Done]):
             outcome = self._stated(file.readline())
         return "" if outcome is None or isinstance(outcome, Failed) else outcome.image_sha256
 
-    def tidy(self) -> None:
-        """Write it again, a line a sample, in their order, however often each was tried; nothing is appended after."""
-        write(self._folder, self.outcomes())
-
     def close(self) -> None:
         """Let the file go."""
         if self._file is not None:
@@ -180,12 +176,10 @@ def line(outcome: Scored | Aligned | Failed) -> bytes:
 def _values(text: bytes) -> list[Any]:
     """The values in a line; none when it is damaged."""
     checksum, _, content = text.rstrip(b"\n").partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(content):
-        return []
     try:
-        values = json.loads(content)
+        values = json.loads(content) if checksum == b"%08x" % zlib.crc32(content) else None
     except (ValueError, RecursionError):
-        return []
+        values = None
     return values if isinstance(values, list) else []
 
 

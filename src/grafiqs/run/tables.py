@@ -13,7 +13,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from types import SimpleNamespace
+from typing import IO, Any, Generic, TypeVar, cast
 
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files, inside
@@ -45,20 +46,19 @@ class Table:
 
 
 class CsvTable(Table, Generic[Value]):
-    """A CSV file: rows of the sample's columns and of `columns`, for the outcomes that `value_of` is not None of."""
+    """A CSV file: rows of the sample's columns and of `columns`, for the outcomes that `row_of` is not None of."""
 
     def __init__(
         self,
         name: str,
         columns: tuple[str, ...],
-        value_of: Callable[[Anything], Value | None],
-        to_row: Callable[[Value], Sequence[object]],
+        row_of: Callable[[Anything], Sequence[object] | None],
         from_row: Callable[[list[str]], Value],
     ) -> None:
         def rows(sample: Sample, outcome: Anything) -> Iterator[bytes]:
-            value = value_of(outcome)
-            if value is not None:
-                yield csv_row(*columns_of(sample), *to_row(value))
+            row = row_of(outcome)
+            if row is not None:
+                yield csv_row(*columns_of(sample), *row)
 
         super().__init__(name, rows, lambda _count: csv_row(*SAMPLE, *columns))
         self.columns = columns
@@ -96,8 +96,7 @@ def sums_table(name: str, sums_of: Callable[[Sample, Any], Iterable[tuple[str, s
 FAILURES = CsvTable[str](
     "failures.csv",
     ("reason",),
-    lambda outcome: outcome.reason if isinstance(outcome, Failed) else None,
-    lambda reason: [reason],
+    lambda outcome: [outcome.reason] if isinstance(outcome, Failed) else None,
     lambda row: row[0],
 )
 """What could not be done, and why."""
@@ -106,7 +105,6 @@ FACES = CsvTable[list[float | None]](
     "align.csv",
     (*BOX, *POINTS),
     lambda outcome: None if isinstance(outcome, Failed) else outcome.face,
-    lambda face: ["" if value is None else value for value in face],
     lambda row: [float(text) if text else None for text in row],
 )
 """Box, score and landmarks of the face that a sample was aligned by."""
@@ -168,14 +166,8 @@ def columns_of(sample: Sample) -> tuple[str, str, str]:
     return sample.identity, sample.name, sample.location
 
 
-class _Echo:
-    """What a CSV writer writes to when its rows are wanted back."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
-_ROWS: Any = csv.writer(_Echo(), lineterminator="\r\n")  # so that a name with either character is quoted
+# A writer that gives each row back; a name with either character of its line end is quoted.
+_ROWS: Any = csv.writer(cast(Any, SimpleNamespace(write=str)), lineterminator="\r\n")
 
 
 def csv_row(*values: object) -> bytes:
