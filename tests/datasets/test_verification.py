@@ -34,6 +34,7 @@ IMAGE_KINDS: dict[str, Any] = {
     "rows": lambda image: np.array(bytearray(image), np.uint8)[None],
     "columns in Fortran's order": lambda image: np.asfortranarray(np.frombuffer(image, np.int8).reshape(-1, 1)),
     "columns of pixels": lambda image: np.frombuffer(image, np.uint8).reshape(-1, 1, 1),
+    "text, as Python 2's bytes become in Python 3": lambda image: image.decode("latin-1"),
     "one column of two": lambda image: np.repeat(np.frombuffer(image, np.uint8).reshape(-1, 1), 2, axis=1)[:, :1],
 }
 SAME_KINDS: dict[str, Any] = {

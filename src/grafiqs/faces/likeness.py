@@ -22,11 +22,11 @@ ALIGNED = 0.6
 """The likeness from which on crops count as aligned. Ten crops each of any ten identities of Glint360k have 0.70 or
 more, drawn faces 0.71; so many photos of LFW, squeezed whole or cut out around the face, 0.58 or less (2026-11-23)."""
 
-CROP = 7.5
+CROP = 6.0
 """A picture whose landmarks lie nearer to the template than this, as pixels of a crop (RMS), is a crop already.
 
-Those that a detector finds in crops of Glint360k lie up to 7.0 pixels off in 99 of 100, and 9.9 in all; those in 1,580
-photos of LFW 8.4 and more, 11 and more in 99 of 100 (2026-11-26).
+Those that a detector finds do in 91 of 100 crops of Glint360k, and in 96 of 100 aligned crops of LFW; in none of the
+1,580 photos of LFW, and in at most 10 of 100 of the same, cut to any square around the face (2026-11-26).
 """
 
 _INSIDE = (slice(30, 106), slice(18, 94))

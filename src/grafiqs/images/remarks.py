@@ -41,9 +41,8 @@ class Remark:
 
 def remark_on(picture: Picture, face: Face | None = None) -> Remark:
     """What is to be said of a picture, and of the face in it if that is known."""
-    return Remark(
-        is_of_one_colour(picture.pixels), picture.bits, face is not None and is_crop(face.points, picture.pixels.shape)
-    )
+    one_colour = picture.bits is None and is_of_one_colour(picture.pixels)  # of few bits, nothing is left but black
+    return Remark(one_colour, picture.bits, face is not None and is_crop(face.points, picture.pixels.shape))
 
 
 def is_of_one_colour(pixels: NDArray[np.uint8]) -> bool:
@@ -78,8 +77,8 @@ class Remarks:
         if self.one_colour:
             yield (
                 f"{len(self.one_colour)} of {self.images} images are of one colour ({_some(self.one_colour)}): there "
-                "is no face in them, yet they have scores, some of them good ones; the scores cannot tell a face from "
-                "none, a face detector can"
+                "is no face in them, and a network scores them all the same, some better than faces; scores cannot "
+                "tell a face from none, a face detector can"
             )
         if self.bits:
             bits = max(self.bits.values())
