@@ -381,7 +381,8 @@ def forged_lines(journal: bytes) -> list[bytes]:
     wrong += [[index, picture_sha256, other, crop_sha256, size] for other in faces]
     wrong += [[other, digest, [own]] for other, digest, *own in wrong]
     crop = [face, crop_sha256, size]
-    wrong += [[index, picture_sha256, crops] for crops in ([], [crop, crop], [[]], [[*crop, 1]], None, "x", [None])]
+    lists: list[Any] = [[], [crop, crop], [[]], [[*crop, 1]], None, "x", [None]]
+    wrong += [[index, picture_sha256, crops] for crops in lists]
     return [checked(json.dumps(values).encode()) for values in wrong]
 
 

@@ -115,7 +115,7 @@ def test_stopped_after_any_photo_it_ends_the_same(
     def append(journal: Journal, outcome: object) -> None:  # type: ignore[type-arg]
         if outcome.index == stop:  # type: ignore[attr-defined]
             raise OSError(28, "No space left on device")
-        usual(journal, outcome)  # type: ignore[arg-type]
+        usual(journal, outcome)
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", append)

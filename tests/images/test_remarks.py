@@ -79,7 +79,7 @@ def pgm(values: np.ndarray[Any, np.dtype[np.uint16]], largest: int = 65535, kind
 
 def opencv(extension: str, largest: int) -> bytes:
     colours = np.repeat(grey(largest)[:, :, None], 3, axis=2)
-    return cv2.imencode(extension, colours)[1].tobytes()
+    return bytes(cv2.imencode(extension, colours)[1])
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
