@@ -30,12 +30,14 @@ def refuse_futile(attempt: Callable[[str], str | None], locations: Sequence[str]
     with ThreadPoolExecutor(threads) as pool, closing(mapped(pool, attempt, tried[1:], threads)) as others:
         if any(other is None or _without_numbers(other) != _without_numbers(reason) for other in others):
             return
-    which = f"the first {len(tried)} of {len(locations):,} images fail" if len(tried) < len(locations) else (
-        f"all {len(tried)} images fail" if len(tried) > 1 else "the only image fails"
-    )  # fmt: skip
+    if len(tried) == 1:
+        which = "the only image fails"
+    else:
+        these = f"all {len(tried)}" if len(tried) == len(locations) else f"the first {len(tried)} of {len(locations):,}"
+        which = f"{these} images fail for one reason"
     raise RequestError(
-        f"{which}{' for one reason' * (len(tried) > 1)}: {shown(reason)} ({shown(tried[0])}): mend that first; with "
-        "--keep-going the command goes on, and what fails are rows in failures.csv"
+        f"{which}: {shown(reason)} ({shown(tried[0])}): mend that first; with --keep-going the command goes on, and "
+        "what fails are rows in failures.csv"
     )
 
 
