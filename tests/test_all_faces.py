@@ -13,7 +13,7 @@ from grafiqs.cli import main
 from grafiqs.options.align import AlignOptions
 from grafiqs.run.journal import Journal
 from support import marked
-from support.making import rows_of, sums_of, tree
+from support.making import fill_disk_at, rows_of, sums_of, tree
 from support.photos import Capture, crops_of, refused, without_journal
 
 TWO = [(0, 0, 1.0), (120, 10, 1.2)]
@@ -122,6 +122,20 @@ def test_stopped_after_any_photo_it_ends_the_same(
         assert main(command(group, tmp_path / "crops", model)) == 3
     assert main(command(group, tmp_path / "crops", model)) == 1
     assert without_journal(tmp_path / "crops") == without_journal(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("path", ["ann/a.png", "ann/a_2.png", "bob/0__1.png", "align.csv", "SHA256SUMS"])
+def test_a_disk_that_is_full_between_two_crops_of_a_photo_loses_nothing(
+    path: str, group: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(command(group, tmp_path / "whole", model)) == 1
+    output = tmp_path / "crops"
+    with monkeypatch.context() as patch:
+        fill_disk_at(output / path, patch)
+        assert main(command(group, output, model)) == 3
+    assert not (output / path).exists()
+    assert main(command(group, output, model)) == 1
+    assert without_journal(output) == without_journal(tmp_path / "whole")
 
 
 def test_a_photo_with_fewer_faces_than_before_leaves_no_crop_behind(group: Path, model: Path, tmp_path: Path) -> None:
