@@ -379,7 +379,8 @@ def test_quiet_says_nothing_of_success_and_one_line_of_failure(
     assert run(*extract(faces, weights, tmp_path / "good", "--layers", "block4", "--quiet")) == 0
     assert tuple(capfd.readouterr()) == ("", "")
     put(tmp_path / "faces" / "ann" / "0.png").write_bytes(b"")
-    assert run(*extract(tmp_path / "faces", weights, tmp_path / "bad", "--layers", "block4", "--quiet")) == 1
+    bad = extract(tmp_path / "faces", weights, tmp_path / "bad", "--layers", "block4", "--quiet", "--keep-going")
+    assert run(*bad) == 1
     said = f"grafiqs: 1 images have no score; {tmp_path / 'bad' / 'failures.csv'} says why\n"
     assert tuple(capfd.readouterr()) == ("", said)
 
@@ -818,7 +819,7 @@ def test_a_data_set_where_every_image_fails(weights: Path, tmp_path: Path, outpu
     names = [f"{identity}/{number}.png" for identity in ("ann", "bob") for number in range(6)]
     for name in names:
         put(tmp_path / "faces" / name).write_text("no image")
-    command = extract(tmp_path / "faces", weights, output)
+    command = extract(tmp_path / "faces", weights, output, "--keep-going")
     for _ in range(2):  # the second time all are tried again
         assert run(*command) == 1
         said = capsys.readouterr()

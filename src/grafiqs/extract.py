@@ -24,7 +24,9 @@ from grafiqs.errors import StoppedError, first_line
 from grafiqs.estimate import log_estimate
 from grafiqs.faces.face import Faces
 from grafiqs.faces.opencv import need_opencv, one_thread
+from grafiqs.images.futile import refuse_futile
 from grafiqs.images.reading import Reader
+from grafiqs.images.remarks import Remarks
 from grafiqs.images.unaligned import are_plainly_unaligned
 from grafiqs.options.extract import Options
 from grafiqs.pipeline import ChangedImageError, outcomes
@@ -79,13 +81,16 @@ def extract_gradients(options: Options) -> Summary | None:
     checkpoint = load_network(options)
     log.info("Input: %s%s", checkpoint.preprocessing, "" if faces is None else f", aligned by {faces}")
     reader = Reader(dataset, checkpoint.preprocessing.size, faces)
+    locations = [sample.location for sample in subset.samples]
+    if not options.keep_going and (options.overwrite or not output.is_used()):  # what is resumed began well once
+        with nullcontext() if faces is None else one_thread():
+            refuse_futile(reader.failure, locations)
 
     # Compute: from pixels to gradients and scores.
     layers = layers_of(options, checkpoint)
     if options.embeddings:
         log.info("Embeddings: %d numbers an image%s", checkpoint.embedding_size, ", mirrored added" * options.flip)
     _warn_of_photos(subset, reader, dataset)
-    locations = [sample.location for sample in subset.samples]
     task = Task(checkpoint, device, layers, reader, locations, options)
     resumes = not options.overwrite and manifests.is_run(options.output_dir)
     ready = choose(task, manifests.read(options.output_dir).computation if resumes else {})
@@ -112,7 +117,7 @@ def extract_gradients(options: Options) -> Summary | None:
 
 def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> Counter[type[Any]]:
     """Compute and write what is pending, then finish the run."""
-    total = len(task.locations)
+    total, remarks = len(task.locations), Remarks()
     if len(pending) < total:
         log.info("Resuming: %d of %d images are done already", total - len(pending), total)
     started = time.monotonic()
@@ -120,7 +125,7 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
         with run.working():
             with (
                 nullcontext() if task.reader.faces is None else one_thread(),
-                closing(outcomes(run, ready.computer, task.reader, pending, ready.first)) as done,
+                closing(outcomes(run, ready.computer, task.reader, pending, ready.first, remarks)) as done,
                 progress_bar(total, total - len(pending), task.options.quiet) as bar,
             ):
                 for outcome in done:
@@ -146,6 +151,8 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
         seconds = time.monotonic() - started
         rate = len(pending) / seconds
         log.info("Processed %d images in %s (%.1f a second)", len(pending), duration(seconds), rate)
+    for warning in remarks.warnings():
+        log.warning("warning: %s", warning)
     return counts
 
 

@@ -20,6 +20,7 @@ from grafiqs.errors import UnreadableSampleError
 from grafiqs.faces.likeness import ALIGNED, Likeness, edges
 from grafiqs.faces.template import SIZE
 from grafiqs.images.decoding import picture
+from grafiqs.images.remarks import Remark, Remarks, remark_on
 from grafiqs.options.extract import Options
 from grafiqs.progress import progress_bar
 from grafiqs.select import left_out, open_dataset
@@ -39,9 +40,9 @@ class Inspection:
 
     `counts` are the samples of each identity; `unreadable` has the reason for each location that cannot be read.
     `within` and `across` are groups of locations whose images, decoded to RGB, have the same pixels: within one
-    identity, and across several. `sizes` (width x height, upright), `formats` and `modes` count
-    readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.faces.likeness`), None
-    when there are too few.
+    identity, and across several. `sizes` (width x height, upright), `formats` and `modes` count readable images;
+    `remarks` names those of one colour, and those of 16 bits that use fewer. `likeness` tells how far those of 112x112
+    look like aligned crops (`grafiqs.faces.likeness`), None when there are too few.
     """
 
     dataset: Dataset
@@ -54,6 +55,7 @@ class Inspection:
     formats: dict[str, int]
     modes: dict[str, int]
     likeness: float | None
+    remarks: Remarks
 
     @property
     def insufficient(self) -> dict[str, int]:
@@ -87,6 +89,8 @@ class Inspection:
                 f"have {ALIGNED} or more); scores of unaligned faces mean little"
             )
 
+        yield from self.remarks.warnings()
+
     def to_json(self) -> dict[str, Any]:
         """All of it, as JSON values."""
         pairs = self.dataset.pairs
@@ -111,6 +115,8 @@ class Inspection:
             "sizes": self.sizes,
             "formats": self.formats,
             "modes": self.modes,
+            "of_one_colour": self.remarks.one_colour,
+            "bits_used_of_16": self.remarks.bits,
             "likeness_to_aligned_crops": self.likeness,
             "warnings": list(self.warnings()),
         }
@@ -135,7 +141,7 @@ def inspect_dataset(options: Options) -> Inspection:
     unreadable: dict[str, str] = {}
     same: defaultdict[bytes, list[str]] = defaultdict(list)
     sizes, formats, modes = Counter[str](), Counter[str](), Counter[str]()
-    likeness = Likeness()
+    likeness, remarks = Likeness(), Remarks()
     threads = processors.usable()
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -148,6 +154,7 @@ def inspect_dataset(options: Options) -> Inspection:
                 unreadable[location] = seen
                 continue
             same[seen.digest].append(location)
+            remarks.add(location, seen.remark)
             for counter, value in ((sizes, seen.size), (formats, seen.format), (modes, seen.mode)):
                 counter[value] += 1
             if seen.edges is not None:
@@ -164,6 +171,7 @@ def inspect_dataset(options: Options) -> Inspection:
         formats=formats,
         modes=modes,
         likeness=likeness.value(),
+        remarks=remarks,
     )
 
 
@@ -175,6 +183,7 @@ class _Seen:
     format: str
     mode: str
     digest: bytes
+    remark: Remark
     edges: NDArray[np.float32] | None
 
 
@@ -187,7 +196,9 @@ def _seen(dataset: Dataset, location: str) -> _Seen | str:
     height, width, _ = found.pixels.shape
     size = f"{width}x{height}"
     digest = hashlib.blake2b(found.pixels.data, digest_size=16, person=size.encode()[:16]).digest()
-    return _Seen(size, found.format, found.mode, digest, edges(found.pixels) if size == CROP else None)
+    return _Seen(
+        size, found.format, found.mode, digest, remark_on(found), edges(found.pixels) if size == CROP else None
+    )
 
 
 def _duplicates(groups: Iterable[list[str]], identities: Mapping[str, str]) -> tuple[list[list[str]], list[list[str]]]:

@@ -63,6 +63,13 @@ def _flaws(found: Inspection) -> Iterator[str]:
     """Which are of no use, or there twice."""
     yield f"Unreadable: {len(found.unreadable) or 'none'}"
     yield from _listed(f"{shown(location)}: {reason}" for location, reason in found.unreadable.items())
+    for what, some in (
+        ("Of one colour", dict.fromkeys(found.remarks.one_colour, "")),
+        ("Fewer than their 16 bits used", {path: f": {bits}" for path, bits in found.remarks.bits.items()}),
+    ):
+        if some:
+            yield f"{what}: {len(some)}"
+            yield from _listed(shown(location) + more for location, more in some.items())
     for what, groups in (("within an identity", found.within), ("across identities", found.across)):
         yield f"Exact duplicates {what}: {f'{len(groups)} groups' if groups else 'none'}"
         yield from _listed(" = ".join(_some(group)) for group in groups)

@@ -95,7 +95,7 @@ def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet:
         if not (folder / SUMS).exists():
             problems.append("the alignment is not finished: the command that began it resumes it")
         else:
-            problems += aligned.problems(folder, manifest.subset)
+            problems += aligned.problems(folder, manifest)
             if at_hand:
                 chosen = {name: manifest.options[name] for name in ("image_extension", "flat_structure")}
                 options = SubsetOptions(image_path=place, root=root, **chosen)

@@ -108,8 +108,8 @@ def _check_statistics(backbone: ForeignBackbone, what: str) -> None:
     fresh = [name for name, norm in norms.items() if not norm.running_mean.any() and (norm.running_var == 1).all()]  # type: ignore[union-attr]
     if fresh:
         log.warning(
-            "warning: %d of %d BatchNorm2d of %s have never learned statistics (%s): scores mean nothing without "
-            "trained weights (--weights)",
+            "warning: %d of %d BatchNorm2d of %s have never learned statistics (%s), with the weights that it has now: "
+            "scores mean nothing without those of a trained network, its statistics among them",
             *(len(fresh), len(norms), what, first(fresh)),
         )
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
@@ -18,10 +16,11 @@ from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 from grafiqs.run import journal as journals
 from grafiqs.run import sums, tables
-from grafiqs.run.journal import Aligned, Journal
+from grafiqs.run.crops import Crops
+from grafiqs.run.journal import Aligned, Failed, Journal
 from grafiqs.run.manifest import compared, documented_subset, subset_differences, subset_document
 from grafiqs.run.resumable import Journaled
-from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, sums_table
+from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Table, faces_table, sums_table
 from grafiqs.select import Subset
 
 log = logging.getLogger(__name__)
@@ -29,24 +28,17 @@ log = logging.getLogger(__name__)
 NAME = "align.json"
 """What was aligned, and by what."""
 
+EVERY_FACE = "all_faces"
+"""The option that takes every face of a photo, as align.json names it."""
+
 FORMAT = 1
 """Version of that file."""
 
-_TABLES = (FACES, FAILURES, IMAGE_SUMS)
-
-TABLES = (*(table.name for table in _TABLES), SUMS)
+TABLES = (FACES.name, FAILURES.name, IMAGE_SUMS.name, SUMS)
 """The tables, in the order of the subset; the last, when it is there, says that the alignment is finished."""
 
 OWN = {name + suffix for name in (NAME, LOCK, journals.NAME, *TABLES) for suffix in ("", inside.PART)}
 """Every file that stands beside the identities."""
-
-
-def path_of(sample: Sample) -> str:
-    """POSIX path of a sample's crop, relative to the folder of all."""
-    return f"{sample.identity}/{sample.name}.png" if sample.identity else f"{sample.name}.png"
-
-
-_SUMS = sums_table(SUMS, lambda sample, outcome: [(outcome.crop_sha256, path_of(sample))])
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,10 @@ class Alignment:
     data_set: dict[str, Any]
     environments: list[dict[str, Any]]
     subset: Subset
+
+    def crops(self) -> Crops:
+        """The names of its crops."""
+        return Crops(self.subset.samples, self.options[EVERY_FACE])
 
     def differences(self, other: Alignment) -> list[str]:
         """What differs between this alignment and the `other` asked for, a line each."""
@@ -80,6 +76,7 @@ def read(root: Path) -> Alignment:
         document = json.loads(files.read(path))
         if document.pop("format") != FORMAT:
             raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
+        document["options"].setdefault(EVERY_FACE, False)  # earlier versions took one
         found = Alignment(**{**document, "subset": documented_subset(document["subset"])})
         _check(found)
         return found
@@ -100,6 +97,8 @@ def _check(found: Alignment) -> None:
         raise ValueError("it does not say which files were taken")
     if type(flat) is not bool:
         raise ValueError("it does not say whether there were identities")
+    if type(found.options[EVERY_FACE]) is not bool:
+        raise ValueError("it does not say which faces were taken")
     place = found.data_set
     texts = [place["form"], place["place"], *([] if place["root"] is None else [place["root"]])]
     if not all(isinstance(text, str) for text in texts):
@@ -109,12 +108,26 @@ def _check(found: Alignment) -> None:
         raise ValueError("it names no environment")
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many pictures of an alignment became crops, how many could not, and how many crops there are."""
+
+    aligned: int
+    failed: int
+    crops: int
+
+
 class AlignmentFolder(Journaled[Alignment, Aligned]):
     """The folder of an alignment: `opened`, then begun, it takes the outcomes of the samples."""
 
     def __init__(self, output: Output, manifest: Alignment, overwrite: bool = False) -> None:
-        count = len(manifest.subset.samples)
-        journal = Journal(output.root, count, Aligned, lambda done: tables.is_face(done.face))
+        self.crops = crops = manifest.crops()
+
+        def fits(done: Aligned) -> bool:
+            is_count = len(done.crops) == 1 or (bool(done.crops) and crops.every_face)
+            return is_count and all(tables.is_face(crop.face) for crop in done.crops)
+
+        journal = Journal(output.root, len(manifest.subset.samples), Aligned, fits)
         super().__init__(output, manifest, journal, overwrite)
 
     def begin(self) -> None:
@@ -124,12 +137,25 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
             if not self.journal.is_loaded:
                 self.journal.load()
 
-    def finish(self) -> Counter[type[Any]]:
-        """Write the tables; the alignment is finished when this returns. Returns the outcomes of each kind."""
-        counts = tables.write(self.root, NAME, _TABLES, _SUMS, self.manifest.subset, self.journal.outcomes())
+    def finish(self) -> Counts:
+        """Write the tables; the alignment is finished when this returns."""
+        crops, written = self.crops, 0
+
+        def outcomes() -> Iterator[Aligned | Failed]:
+            nonlocal written
+            for outcome in self.journal.outcomes():
+                written += len(outcome.crops) if isinstance(outcome, Aligned) else 0
+                yield outcome
+
+        own = sums_table(
+            SUMS,
+            lambda sample, done: [(crop.sha256, crops.path(sample, number)) for number, crop in enumerate(done.crops)],
+        )
+        every: list[Table] = [faces_table(crops.of), FAILURES, IMAGE_SUMS]
+        counts = tables.write(self.root, NAME, every, own, self.manifest.subset, outcomes())
         # Once more, a line a sample, in their order, however often each was tried; nothing is appended after.
         journals.write(self.root, self.journal.outcomes())
-        return counts
+        return Counts(counts[Aligned], counts[Failed], written)
 
     def _found(self) -> Alignment:
         return read(self.root)
@@ -141,7 +167,9 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
         yield self.manifest.to_json().encode()
 
     def _files(self, there: Alignment) -> list[str]:
-        return [*TABLES, journals.NAME, *map(path_of, there.subset.samples)]
+        crops = there.crops()
+        own = [path for sample in there.subset.samples for path in reversed(crops.found(self.root, sample))]
+        return [*TABLES, journals.NAME, *own]
 
     def _resume(self, there: Alignment) -> None:
         [here] = self.manifest.environments
@@ -153,22 +181,30 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
         self.manifest = there
         self.journal.load()
         for outcome in self.journal.outcomes():
-            path = path_of(there.subset.samples[outcome.index])
-            if isinstance(outcome, Aligned) and inside.size(self.root, path) != outcome.crop_bytes:
+            sample = there.subset.samples[outcome.index]
+            if isinstance(outcome, Aligned) and any(
+                inside.size(self.root, self.crops.path(sample, number)) != crop.size
+                for number, crop in enumerate(outcome.crops)
+            ):
                 self.journal.forget(outcome.index)
 
 
-def problems(root: Path, subset: Subset) -> Iterator[str]:
+def problems(root: Path, manifest: Alignment) -> Iterator[str]:
     """What is wrong with the files of a finished alignment, in words."""
+    crops = manifest.crops()
     cut, failed = ({columns for columns, _ in table.read(root)} for table in (FACES, FAILURES))
     expected = {NAME, *TABLES} - {SUMS}
-    for sample in subset.samples:
+    for sample in manifest.subset.samples:
         columns = tables.columns_of(sample)
         if (columns in cut) == (columns in failed):
             how = "both" if columns in cut else "neither"
             yield f"{shown(sample.location)} is in {how} of {FACES.name} and {FAILURES.name}"
-        if columns in cut:
-            expected.add(path_of(sample))
+        number = 0
+        while tables.columns_of(crops.of(sample, number)) in cut:
+            expected.add(crops.path(sample, number))
+            number += 1
+            if not crops.every_face:
+                break
     stated = {path: checksum for checksum, path in sums.read(root / SUMS)}
     for path in sorted(expected - stated.keys()):
         yield f"{shown(path)} has no checksum in {SUMS}"

@@ -21,7 +21,17 @@ from grafiqs.run.journal import NAME as JOURNAL
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Anything, CsvTable, Table, sums_table
+from grafiqs.run.tables import (
+    FACES,
+    FAILURES,
+    IMAGE_SUMS,
+    SUMS,
+    Anything,
+    CsvTable,
+    Table,
+    faces_table,
+    sums_table,
+)
 
 SCORES = "scores.csv"
 EMBEDDINGS = "embeddings.npy"
@@ -32,7 +42,7 @@ def scores_of(manifest: Manifest) -> CsvTable[list[float]]:
     return CsvTable(
         SCORES,
         tuple(manifest.layers),
-        lambda outcome: outcome.scores if isinstance(outcome, Scored) else None,
+        lambda outcome: [outcome.scores] if isinstance(outcome, Scored) else [],
         lambda row: [float(text) for text in row],
     )
 
@@ -70,7 +80,7 @@ def _embeddings(manifest: Manifest) -> Table:
 def of(manifest: Manifest) -> list[Table]:
     """The tables of a run, but for SHA256SUMS."""
     texts = [_field_format(manifest, layer) for layer in manifest.layers]
-    faces = [FACES] if manifest.aligns else []
+    faces = [faces_table(turns="turns" in manifest.preprocessing["alignment"])] if manifest.aligns else []
     embeddings = [_embeddings(manifest)] if manifest.embeds else []
     return [scores_of(manifest), FAILURES, *texts, *faces, *embeddings, IMAGE_SUMS]
 
