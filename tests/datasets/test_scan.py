@@ -23,8 +23,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, MAX_BYTES, Dataset, is_sample
+from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, MAX_BYTES, Dataset
 from grafiqs.datasets.folders import read_file
+from grafiqs.datasets.layout import is_sample
 from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.extract import extract_gradients

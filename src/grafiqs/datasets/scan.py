@@ -6,28 +6,55 @@ import os
 from pathlib import Path
 
 from grafiqs.datasets import lists
-from grafiqs.datasets.archives import TarArchive, ZipArchive
-from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset
+from grafiqs.datasets.archives import Archive
+from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, kinds
 from grafiqs.datasets.folders import Folders
+from grafiqs.datasets.image_file import ImageFile
+from grafiqs.datasets.left_out import CONTAINERS, LeftOut, nested
 from grafiqs.datasets.lists import ListedFiles
 from grafiqs.datasets.records import Records
+from grafiqs.datasets.shards import open_tars
 from grafiqs.datasets.verification import VerificationSet
-from grafiqs.disk.names import extension, shown
+from grafiqs.datasets.zip_file import ZipFile
+from grafiqs.disk.names import extension, in_order, shown
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 
 _FORMS = (
     "a folder of identity folders or of images, a list of images (.txt, .csv), a .zip or .tar of identity folders, "
-    "or insightface's .rec or .bin"
+    "webdataset's .tar shards, insightface's .rec or .bin, or one image"
 )
 
 
-def scan(place: Path, extensions: tuple[str, ...] = (), flat: bool = False, root: Path | None = None) -> Dataset:
+_UNPACKED_BY = {
+    **dict.fromkeys(("gz", "tgz"), "gunzip -k"),
+    **dict.fromkeys(("bz2", "tbz2", "tbz"), "bunzip2 -k"),
+    **dict.fromkeys(("xz", "txz", "lzma"), "unxz -k"),
+    **dict.fromkeys(("zst", "tzst"), "zstd -d"),
+    **dict.fromkeys(("lz4",), "lz4 -d"),
+    **dict.fromkeys(("z",), "uncompress -k"),
+}
+"""The command that unpacks a compressed file, by its extension, and leaves it where it is."""
+
+_SHORT = ("tgz", "tbz2", "tbz", "txz", "tzst")
+"""What .tar.gz and its like are called for short."""
+
+
+def scan(
+    place: Path,
+    extensions: tuple[str, ...] = (),
+    flat: bool = False,
+    root: Path | None = None,
+    identity_depth: int | None = None,
+    identity_column: str | None = None,
+) -> Dataset:
     """Open the data set at `place`: its identities are listed now, their samples when asked for.
 
-    A folder with a `train.rec` in it is an insightface training set. `extensions` limits the samples to these file
-    extensions (without the dot; none: IMAGE_EXTENSIONS, or all that a list names). `flat` makes the whole data set one
-    unnamed identity, as does a folder with images and no directories. `root` is where the paths in a list begin.
+    A folder with a `train.rec` in it is an insightface training set, and one of .tar files without images is
+    webdataset's. `extensions` limits the samples to these file extensions (without the dot; "" for files without one;
+    none: IMAGE_EXTENSIONS, or all that a list names). `flat` makes the whole data set one unnamed identity, as does a
+    folder with images and no directories of images. `root` is where the paths in a list begin, `identity_depth` the
+    level of the folders that are identities (1: directly in `place`), `identity_column` what names them in labels.
     Raises RequestError when there is no such data set, or when it cannot be listed or holds nothing.
     """
     need_utf8()
@@ -43,40 +70,72 @@ def scan(place: Path, extensions: tuple[str, ...] = (), flat: bool = False, root
     if os.path.isfile(place / "train.rec"):
         place /= "train.rec"
     elif os.path.isdir(place):
-        found = Folders(place, wanted, flat)
+        found = Folders(place, wanted, flat, identity_depth)
         if found.identities:
             return found
-        place = _records_in(place, wanted)
+        shards = _shards_in(place)
+        if shards:
+            return open_tars(place, shards, wanted, flat, identity_depth, identity_column)
+        place = _records_in(place, wanted, found.left_out)
     if not os.path.isfile(place):
         raise RequestError(f"the data set {shown(place)} is neither a folder nor a file: check --image-path")
-    match extension(place.name):
+    kind = extension(place.name)
+    if kind in _UNPACKED_BY or kind in ("7z", "rar"):
+        raise RequestError(_unpack(place))
+    if kind == "zip":
+        return Archive(ZipFile(place), wanted, flat, identity_depth)
+    if kind == "tar":
+        return open_tars(place, ("",), wanted, flat, identity_depth, identity_column)
+    if identity_depth is not None:
+        raise RequestError(
+            f"--identity-depth is the level of folders that are identities: {shown(place)} has no folders"
+        )
+    if kind in ("rec", "idx", "bin") and extensions:
+        raise RequestError(f"--image-extension does not go with {shown(place)}, whose images have no names")
+    match kind:
         case kind if kind in lists.EXTENSIONS:
             return ListedFiles(place, root, frozenset(extensions) or None, flat)
-        case "zip":
-            return ZipArchive(place, wanted, flat)
-        case "tar":
-            return TarArchive(place, wanted, flat)
-        case "gz" | "bz2" | "xz" | "zst" | "tgz" | "tbz2" | "txz" | "7z" | "rar":
-            raise RequestError(f"{shown(place)} cannot be read in place: unpack it, or pack it again as .zip or .tar")
-        case "rec" | "idx" | "bin" if extensions:
-            raise RequestError(f"--image-extension does not go with {shown(place)}, whose images have no names")
         case "rec":
             return Records(place, flat)
         case "idx":
             return Records(place.with_suffix(".rec"), flat)
         case "bin":
             return VerificationSet(place)
+        case kind if kind in wanted:
+            return ImageFile(place)
     raise RequestError(f"the data set {shown(place)} is a file of no known kind: --image-path takes {_FORMS}")
 
 
-def _records_in(folder: Path, extensions: frozenset[str]) -> Path:
-    """The one .rec file of a folder that holds no identity folder and no image."""
+def _unpack(place: Path) -> str:
+    """How to make a data set of a compressed file."""
+    kind = extension(place.name)
+    name = shown(place.name)
+    if kind not in _UNPACKED_BY:
+        return f"{shown(place)} cannot be read in place: unpack it, and give the folder as --image-path"
+    plain = place.name[: -len(kind) - 1] + (".tar" if kind in _SHORT else "")
+    return (
+        f"{shown(place)} is compressed, and read in place it would be unpacked again for every image: "
+        f"'{_UNPACKED_BY[kind]} {name}' gives {shown(plain)}, which is read in place"
+    )
+
+
+def _shards_in(folder: Path) -> tuple[str, ...]:
+    """The .tar files of a folder that holds no image, if there is no other data set in it."""
+    names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    if any(extension(name) in CONTAINERS - {"tar"} for name in names):
+        return ()
+    return in_order(name for name in names if extension(name) == "tar")
+
+
+def _records_in(folder: Path, extensions: frozenset[str], left_out: LeftOut) -> Path:
+    """The one .rec file of a folder that holds no image."""
     found = [name for name in os.listdir(folder) if extension(name) == "rec"]
     if len(found) == 1:
         return folder / found[0]
     if found:
         raise RequestError(f"{shown(folder)} holds {len(found)} .rec files: give one of them as --image-path")
-    kinds = shown(", ".join(sorted(extensions)))
+    inner = nested(Folders(folder, CONTAINERS, flat=True).images(""))
     raise RequestError(
-        f"the data set {shown(folder)} holds no identity folder and no image ({kinds}): check --image-path"
+        f"the data set {shown(folder)} holds no identity folder and no image ({kinds(extensions)})"
+        f"{left_out.instead()}: " + (f"it holds {inner}: give that as --image-path" if inner else "check --image-path")
     )

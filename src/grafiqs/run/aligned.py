@@ -16,6 +16,8 @@ from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
+from grafiqs.options.dataset import DataSetOptions
+from grafiqs.options.field import completed
 from grafiqs.run import journal as journals
 from grafiqs.run import sums, tables
 from grafiqs.run.journal import Aligned, Journal
@@ -85,6 +87,7 @@ def read(root: Path) -> Alignment:
         document = json.loads(files.read(path))
         if document.pop("format") != FORMAT:
             raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
+        document["options"] = completed(DataSetOptions, document["options"])
         found = Alignment(**{**document, "subset": documented_subset(document["subset"])})
         _check(found)
         return found
@@ -100,12 +103,9 @@ def _check(found: Alignment) -> None:
     """Raise ValueError, TypeError or KeyError for what an alignment cannot say."""
     if not all(isinstance(section, dict) for section in (found.options, found.faces, found.crop, found.data_set)):
         raise ValueError("its sections are not all there")
-    extensions, flat = found.options["image_extension"], found.options["flat_structure"]
-    if not isinstance(extensions, list) or not all(isinstance(each, str) for each in extensions):
-        raise ValueError("it does not say which files were taken")
-    if type(flat) is not bool:
-        raise ValueError("it does not say whether there were identities")
     place = found.data_set
+    if DataSetOptions(image_path=Path(), **found.options).reading().keys() != found.options.keys():
+        raise ValueError("it does not say how its data set was read")
     texts = [place["form"], place["place"], *([] if place["root"] is None else [place["root"]])]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("it does not say where its data set was")

@@ -15,6 +15,7 @@ from grafiqs.disk.names import encoded, shown
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 from grafiqs.options.extract import DECIDING, MAX_BATCH, Options
+from grafiqs.options.field import completed
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 
@@ -206,6 +207,7 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     if document.pop("format") != FORMAT:
         raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
     subset = documented_subset(document.pop("subset"))
+    document["options"] = completed(Options, document["options"])
     manifest = Manifest(**document, subset=subset)
     for name, kind in get_type_hints(Manifest).items():
         if not isinstance(getattr(manifest, name), get_origin(kind) or kind):
