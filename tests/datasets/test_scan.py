@@ -92,9 +92,10 @@ def test_links_to_folders_are_followed_but_not_back(tmp_path: Path, caplog: pyte
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="does not exist"):
         scan(tmp_path / "nowhere")
-    touch(tmp_path, "file.jpg")
-    with pytest.raises(RequestError, match="file of no known kind"):
-        scan(tmp_path / "file.jpg")
+    touch(tmp_path, "file.jpgs", "file.jpg")
+    for name, extensions in (("file.jpgs", ()), ("file.jpg", ("png",))):
+        with pytest.raises(RequestError, match="file of no known kind"):
+            scan(tmp_path / name, extensions)
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="no identity folder and no image"):
         scan(tmp_path / "empty")

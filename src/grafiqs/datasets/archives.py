@@ -98,4 +98,5 @@ def _why_empty(packed: Packed[Member], extensions: frozenset[str], left_out: Lef
     inner = nested(Members(packed.members, (), CONTAINERS).images(""))
     if inner:
         inner = f"unpack it, and give {inner}"
-    return f"{shown(packed.place)} holds no image ({kinds(extensions)}){left_out.instead()}: {inner or 'check --image-path'}"
+    empty = f"{shown(packed.place)} holds no image ({kinds(extensions)}){left_out.instead()}"
+    return f"{empty}: {inner or 'check --image-path'}"

@@ -6,13 +6,14 @@ import logging
 import posixpath
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from grafiqs.datasets.dataset import MAX_PATH
-from grafiqs.datasets.layout import Listing, aside, is_sample
+from grafiqs.datasets.layout import Listing, aside
 from grafiqs.datasets.left_out import LeftOut
-from grafiqs.disk.names import in_order, shown
+from grafiqs.disk.names import extension, in_order, shown
 from grafiqs.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -58,27 +59,23 @@ class Members:
 
     def __init__(self, files: Iterable[str], folders: Iterable[str], extensions: frozenset[str]) -> None:
         self.left_out = LeftOut()
-        everything: list[str] = []
-        others: list[str] = []
         self._images: list[str] = []
+        everything: list[str] = []
         systems: dict[str, str] = {}
-        for path in files:
+        for path in chain(files, folders):
             hidden = aside(path)
             if hidden is not None:
+                everything.append(f"{path[: hidden.start()]}/")  # the folder that it lies in is there
                 if hidden.group(1):
                     systems[path[: hidden.end()]] = hidden.group(1)
-                continue
-            everything.append(path)
-            (self._images if is_sample(path, extensions) else others).append(path)
-        for path in folders:
-            hidden = aside(path)
-            if hidden is None:
+            else:
                 everything.append(path)
-            elif hidden.group(1):
-                systems[path[: hidden.end()]] = hidden.group(1)
+                if extension(path) in extensions and not path.endswith("/"):
+                    self._images.append(path)
+                elif not path.endswith("/"):
+                    self.left_out.add((path,))
         self._images.sort()
         self._everything = sorted(everything)
-        self.left_out.add(others)
         self.left_out.folders.update(systems.values())
 
     def listed(self, folder: str) -> Listing:

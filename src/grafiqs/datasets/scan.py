@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from grafiqs.datasets import lists
@@ -109,13 +110,12 @@ def scan(
 def _unpack(place: Path) -> str:
     """How to make a data set of a compressed file."""
     kind = extension(place.name)
-    name = shown(place.name)
     if kind not in _UNPACKED_BY:
         return f"{shown(place)} cannot be read in place: unpack it, and give the folder as --image-path"
-    plain = place.name[: -len(kind) - 1] + (".tar" if kind in _SHORT else "")
+    plain = place.with_name(place.name[: -len(kind) - 1] + (".tar" if kind in _SHORT else ""))
     return (
-        f"{shown(place)} is compressed, and read in place it would be unpacked again for every image: "
-        f"'{_UNPACKED_BY[kind]} {name}' gives {shown(plain)}, which is read in place"
+        f"{shown(place)} is compressed, and would be unpacked again for every image: unpack it once, by "
+        f"`{_UNPACKED_BY[kind]} {shlex.quote(shown(place))}`, and give {shown(plain)} as --image-path"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import posixpath
+import shlex
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,9 +56,11 @@ class TarFile:
         beginning = self._file.read_at(0, 8)
         for magic, packer in _PACKERS.items():
             if beginning.startswith(magic):
+                plain = self.place.with_name("plain.tar")
                 raise RequestError(
-                    f"{shown(self.place)} is compressed, and read in place it would be unpacked again for every image: "
-                    f"'{packer} -c < {shown(self.place.name)} > plain.tar' gives one that is read in place"
+                    f"{shown(self.place)} is compressed, and would be unpacked again for every image: unpack it once, "
+                    f"by `{packer} -c < {shlex.quote(shown(self.place))} > {shlex.quote(shown(plain))}`, and give "
+                    f"{shown(plain)} as --image-path"
                 )
         links = offset = 0
         with tarfile.open(fileobj=self._file, mode="r:", encoding="utf-8") as archive:
