@@ -859,7 +859,7 @@ def test_names_are_printed_without_commanding_the_terminal(tmp_path: Path, weigh
         rf"1 of 2 images have scores: {tmp_path}/{shown}/run/scores.csv",
         rf"grafiqs: 1 images have no score; {tmp_path}/{shown}/run/failures.csv says why",
         rf"grafiqs: not following {tmp_path}/{shown}/faces/ann/up{shown}: it leads",
-        rf"grafiqs: 1 images directly in {tmp_path}/{shown}/faces belong to no identity",
+        rf"grafiqs: 1 images in {tmp_path}/{shown}/faces belong to no identity",
         rf"grafiqs: {shown} is not of this run",
     ):
         assert line in everything

@@ -65,9 +65,10 @@ def plain(value: Any) -> Any:
 
 
 def completed(options: type[DataclassInstance], stated: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that a run states, with the defaults of options that came later than it."""
-    later = (field for field in dataclasses.fields(options) if field.metadata["later"])
-    return {**{field.name: plain(field.default) for field in later}, **stated}
+    """The values that a run states, with the defaults of options that came later than it, in the order of the list."""
+    fields = dataclasses.fields(options)
+    values = {field.name: plain(field.default) for field in fields if field.metadata["later"]} | dict(stated)
+    return {field.name: values.pop(field.name) for field in fields if field.name in values} | values
 
 
 SEED: dict[str, Any] = {
