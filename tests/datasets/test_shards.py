@@ -173,6 +173,11 @@ def test_a_column_says_which_label(tmp_path: Path, plain: Dataset) -> None:
             scan(bare, identity_column=column)
 
 
+def test_a_column_is_for_labels_alone(tmp_path: Path, plain: Dataset) -> None:
+    with pytest.raises(RequestError, match=r"--identity-column names a column .* has none"):
+        scan(plain.place, identity_column="label")
+
+
 @pytest.mark.parametrize(
     ("fields", "match"),
     [

@@ -95,7 +95,7 @@ class Folders(Dataset):
         """The names of the images and the folders in a folder; what is left out of it is counted, once."""
         files, folders = listed(folder)
         images = self._images(files)
-        systems = [entry for entry in folders if is_system(entry.name)]
+        systems = [entry for entry in folders if is_system(entry.name)] if folders else []
         if systems:
             folders = [entry for entry in folders if not is_system(entry.name)]
         if (systems or len(images) != len(files)) and folder not in self._told:

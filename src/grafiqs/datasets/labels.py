@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class Labels:
         self._column = column
         self._counts = dict.fromkeys(_MOST, 0)
         self._first: dict[str, tuple[str, str]] = {}
+        if column is None and not any(map(_is_label, chain.from_iterable(tar.members for tar in tars.values()))):
+            return
         in_folders = True
         for shard, tar in tars.items():
             keys = set()
@@ -123,7 +126,7 @@ class Labels:
         )
         return (
             f"webdataset, {len(self.tars)} .tar with {self.images} images: the identity is {self._called()}{beside}; "
-            "--identity-depth 1 takes their folders"
+            "--identity-depth 1 takes the folders in them"
         )
 
     def others(self) -> Iterator[str]:
@@ -216,6 +219,10 @@ def _unreadable(tar: TarFile, member: str, why: str) -> RequestError:
         f"{shown(tar.place)}: {shown(member)}, the label of an image, {why}: mend it, or take the folders by "
         "--identity-depth 1"
     )
+
+
+def _is_label(member: str) -> bool:
+    return member[-5:].lower().endswith((".cls", ".json"))
 
 
 def _split(member: str) -> tuple[str, str]:

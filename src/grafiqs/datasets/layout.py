@@ -17,16 +17,15 @@ from grafiqs.errors import RequestError
 
 log = logging.getLogger(__name__)
 
-_SYSTEM = (
-    *("@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "@tmp", "lost+found", "__MACOSX"),
-    *("Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder", "TheFindByContentFolder"),
-)
-_WINDOWS = ("$RECYCLE.BIN", "RECYCLER", "System Volume Information", "FOUND.000")
+_SYSTEM = frozenset(
+    ("@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "@tmp", "lost+found", "__MACOSX",
+     "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder", "TheFindByContentFolder")
+)  # fmt: skip
+_WINDOWS = frozenset(("$RECYCLE.BIN", "RECYCLER", "SYSTEM VOLUME INFORMATION", "FOUND.000"))
 """Folders that storage boxes, Unix and macOS keep on a disk or in an archive; and those of Windows, in any case."""
 
-_ASIDE = re.compile(
-    rf"(?:^|/)(?:\.|((?:{'|'.join(map(re.escape, _SYSTEM))})|(?i:{'|'.join(map(re.escape, _WINDOWS))}))(?:/|$))"
-)
+_ANY_SYSTEM, _ANY_WINDOWS = ("|".join(map(re.escape, sorted(names))) for names in (_SYSTEM, _WINDOWS))
+_ASIDE = re.compile(rf"(?:^|/)(?:\.|((?:{_ANY_SYSTEM})|(?i:{_ANY_WINDOWS}))(?:/|$))")
 """What begins a hidden part of a path, or is a folder of a system, which is its group."""
 
 _SPLIT = re.compile(
@@ -96,9 +95,9 @@ class Arrangement:
 
     def location(self, identity: str, path: str) -> str:
         """Where a sample lies, relative to the top."""
-        if not identity:
-            return path
-        parents = self.parents.get(identity, ("",))
+        if not identity or not self.parents:
+            return f"{identity}/{path}" if identity else path
+        parents = self.parents[identity]
         if len(parents) == 1:
             return f"{parents[0]}{identity}/{path}"
         if identity not in self._located:
@@ -108,8 +107,7 @@ class Arrangement:
 
 def is_system(folder: str) -> bool:
     """Whether a folder of this name is a system's, and no identity."""
-    found = _ASIDE.match(folder)
-    return found is not None and found.group(1) is not None
+    return folder in _SYSTEM or folder.upper() in _WINDOWS
 
 
 def aside(path: str) -> re.Match[str] | None:
@@ -140,7 +138,7 @@ class _Rules:
     def __init__(self, tree: Tree, place: Path) -> None:
         self.tree, self.place = tree, place
         self.listed = cache(tree.listed)
-        self.holds = cache(lambda folder: next(iter(tree.images(folder)), None) is not None)
+        self.holds = cache(self._holds)
 
     def arranged(self, flat: bool, depth: int | None) -> Arrangement:
         if not self.holds(""):
@@ -172,6 +170,13 @@ class _Rules:
             f"the identities are the folders in {self._shown(top)} (--identity-depth {level}); "
             f"--identity-depth 1 takes {shown(top.partition('/')[0])} as one",
         )
+
+    def _holds(self, folder: str) -> bool:
+        """Whether a folder holds an image, at any depth; it does as a rule in its first folder at the latest."""
+        images, folders = self.listed(folder)
+        if images or (folders and self.listed(f"{folder}{folders[0]}/").images):
+            return True
+        return next(iter(self.tree.images(folder)), None) is not None
 
     def _packed(self) -> str:
         """The deepest folder that holds all images and is no identity itself."""

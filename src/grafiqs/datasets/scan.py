@@ -73,6 +73,7 @@ def scan(
     elif os.path.isdir(place):
         found = Folders(place, wanted, flat, identity_depth)
         if found.identities:
+            _refuse_column(place, identity_column)
             return found
         shards = _shards_in(place)
         if shards:
@@ -83,6 +84,8 @@ def scan(
     kind = extension(place.name)
     if kind in _UNPACKED_BY or kind in ("7z", "rar"):
         raise RequestError(_unpack(place))
+    if kind not in (*lists.EXTENSIONS, "tar"):
+        _refuse_column(place, identity_column)
     if kind == "zip":
         return Archive(ZipFile(place), wanted, flat, identity_depth)
     if kind == "tar":
@@ -105,6 +108,14 @@ def scan(
         case kind if kind in wanted:
             return ImageFile(place)
     raise RequestError(f"the data set {shown(place)} is a file of no known kind: --image-path takes {_FORMS}")
+
+
+def _refuse_column(place: Path, column: str | None) -> None:
+    """Raise RequestError if a column is named for a data set that has none."""
+    if column is not None:
+        raise RequestError(
+            f"--identity-column names a column of a list or a field of webdataset's labels: {shown(place)} has none"
+        )
 
 
 def _unpack(place: Path) -> str:
