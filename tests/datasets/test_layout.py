@@ -187,7 +187,9 @@ def test_an_identity_in_several_splits_is_one(tmp_path: Path) -> None:
         "bob": {"0.jpg": b"set/train/bob/0.jpg"},
         "cyd": {"0.jpg": b"set/val/cyd/0.jpg"},
     }
-    assert found.said.endswith("2 names lie in several of these folders (ann in train and val): each is one identity")
+    assert found.said.endswith(
+        "names in several of these folders: 2 (ann in train and val), each of which is one identity"
+    )
     assert told(alike(tmp_path, paths, identity_depth=3)) == told(found)
     assert (found.root / "train/ann/0.jpg").is_file()
 
@@ -204,6 +206,28 @@ def test_a_split_of_bare_images_beside_one_of_identities_is_warned_of(
     assert (found.identities, found.ignored) == (("0001", "0002", "0003"), 2)
     assert alike(tmp_path, paths, identity_depth=1).identities == ("test", "train")
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("inside", ["images/", "a/b/"])
+def test_splits_may_hold_one_more_folder_each(tmp_path: Path, inside: str) -> None:
+    paths = [f"train/{inside}ann/0.jpg", f"train/{inside}bob/0.jpg", f"val/{inside}ann/0.jpg"]
+    found = alike(tmp_path, paths)
+    assert contents(found) == {
+        "ann": {f"{split}/{inside}0.jpg": f"{split}/{inside}ann/0.jpg".encode() for split in ("train", "val")},
+        "bob": {"0.jpg": f"train/{inside}bob/0.jpg".encode()},
+    }
+    assert told(alike(tmp_path, paths, identity_depth=inside.count("/") + 2)) == told(found)
+
+
+def test_identities_of_splits_that_hold_folders_alone_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert alike(tmp_path, [*under("train/asia/", "train/europe/"), *under("val/asia/")]).identities == (
+        "asia",
+        "europe",
+    )
+    assert all("give --identity-depth 3; --identity-depth 2 confirms" in message for message in caplog.messages)
+    assert len(caplog.messages) == 3
 
 
 def test_people_called_like_splits_are_people(tmp_path: Path) -> None:
@@ -368,9 +392,10 @@ def test_files_without_extension_are_taken_when_asked_for(tmp_path: Path, word: 
         (["faces_emore/train.rec", "faces_emore/train.idx", "faces_emore/lfw.bin"], r"faces_emore/train\.rec"),
         (["val/lfw.bin", "val/notes.txt"], r"val/lfw\.bin"),
         (["a/b/faces.zip"], r"a/b/faces\.zip"),
-        (["shards/0.tar", "shards/1.tar"], r"give shards|holds shards"),
+        (["shards/0.tar", "shards/1.tar"], r"holds shards: "),
         (["ann/0.heic", "ann/1.heic"], r"no image .*, but 2 \.heic"),
         (["ann/"], r"no image"),
+        (["ann/0"], r"but 1 without extension: check --image-path, or give --image-extension \. to take"),
     ],
 )
 def test_a_data_set_inside_is_named(tmp_path: Path, paths: list[str], match: str) -> None:

@@ -95,8 +95,6 @@ def _opened(
 
 def _why_empty(packed: Packed[Member], extensions: frozenset[str], left_out: LeftOut) -> str:
     """What to say of an archive without images."""
+    empty = f"{shown(packed.place)} holds no image ({kinds(extensions)})"
     inner = nested(Members(packed.members, (), CONTAINERS).images(""))
-    if inner:
-        inner = f"unpack it, and give {inner}"
-    empty = f"{shown(packed.place)} holds no image ({kinds(extensions)}){left_out.instead()}"
-    return f"{empty}: {inner or 'check --image-path'}"
+    return f"{empty}: it holds {inner}: unpack it, and give that" if inner else f"{empty}{left_out.instead()}"

@@ -152,24 +152,22 @@ class _Rules:
             empty = f"no folder in {self._shown(top)} holds an image: its images are one unnamed identity"
             return Arrangement(self.tree, ("",), top, said=empty if self.listed(top).folders else "")
         splits = self._splits(top)
+        parents = self._inside(splits) if splits else [top]
+        level = parents[0].count("/") + 1
+        self._warn_of_folders(parents, level)
+        said = ""
         if splits:
-            level = top.count("/") + 2
-            names = _enumerated(shown(split.removeprefix(top)[:-1]) for split in splits)
-            return self._in(
-                [top, *splits],
-                splits,
+            names = _enumerated(shown(parent.removeprefix(top)[:-1]) for parent in parents)
+            said = (
                 f"the identities are the folders in {names}, splits of {self._shown(top)} (--identity-depth {level}); "
-                f"--identity-depth {level - 1} takes the splits as identities",
+                f"--identity-depth {top.count('/') + 1} takes the splits as identities"
             )
-        if not top:
-            return self._in([top], [top])
-        level = top.count("/") + 1
-        return self._in(
-            [top],
-            [top],
-            f"the identities are the folders in {self._shown(top)} (--identity-depth {level}); "
-            f"--identity-depth 1 takes {shown(top.partition('/')[0])} as one",
-        )
+        elif top:
+            said = (
+                f"the identities are the folders in {self._shown(top)} (--identity-depth {level}); "
+                f"--identity-depth 1 takes {shown(top.partition('/')[0])} as one"
+            )
+        return self._in([top, *splits, *parents], parents, said)
 
     def _holds(self, folder: str) -> bool:
         """Whether a folder holds an image, at any depth; it does as a rule in its first folder at the latest."""
@@ -178,9 +176,8 @@ class _Rules:
             return True
         return next(iter(self.tree.images(folder)), None) is not None
 
-    def _packed(self) -> str:
-        """The deepest folder that holds all images and is no identity itself."""
-        top = ""
+    def _packed(self, top: str = "") -> str:
+        """The deepest folder that holds all images of one, and is no identity itself."""
         while not self.listed(top).images:
             inside = list(islice(self._of_images(top), 2))
             if len(inside) != 1 or not self._is_parent(inside[0]):
@@ -218,15 +215,24 @@ class _Rules:
                     *(self._shown(parents[0]), level + 1, level),
                 )
             return []
-        looked_at = [f"{top}{name}/" for name in folders[:_LOOKED_AT]]
-        if not any(self.listed(folder).images for folder in looked_at):
-            some = "" if len(folders) <= _LOOKED_AT else f"the first {_LOOKED_AT} of "
-            log.warning(
-                "warning: %sthe folders in %s, which count as identities, hold folders and no images of their own: if "
-                "those are the identities, give --identity-depth %d; --identity-depth %d confirms",
-                *(some, place, level + 1, level),
-            )
         return []
+
+    def _inside(self, splits: list[str]) -> list[str]:
+        """Where the identities of splits lie: in these, or in folders of one level in them (`train/images/ann`)."""
+        inside = [self._packed(split) for split in splits]
+        return inside if len({folder.count("/") for folder in inside}) == 1 else splits
+
+    def _warn_of_folders(self, parents: list[str], level: int) -> None:
+        """Warn if the identities seem to hold folders alone."""
+        every = (f"{parent}{name}/" for parent in parents for name in self.listed(parent).folders)
+        if any(self.listed(folder).images for folder in islice(every, _LOOKED_AT)):
+            return
+        some = f"the first {_LOOKED_AT} of " if next(every, None) is not None else ""
+        log.warning(
+            "warning: %sthe folders in %s, which count as identities, hold folders and no images of their own: if "
+            "those are the identities, give --identity-depth %d; --identity-depth %d confirms",
+            *(some, _enumerated(map(self._shown, parents)), level + 1, level),
+        )
 
     def _at(self, depth: int) -> Arrangement:
         """The identities at a level that was asked for."""
@@ -243,7 +249,7 @@ class _Rules:
 
     def _in(self, above: list[str], parents: list[str], said: str = "") -> Arrangement:
         """The folders in these parents as identities; `above` are all folders above those."""
-        ignored = sum(self.listed(folder).images for folder in above)
+        ignored = sum(self.listed(folder).images for folder in set(above))
         if len(parents) == 1:
             return Arrangement(self.tree, in_order(self.listed(parents[0]).folders), parents[0], {}, ignored, said)
         top = _common(parents)
@@ -255,8 +261,8 @@ class _Rules:
         if several:
             where = _enumerated(shown(parent[:-1]) for parent in found[several[0]])
             both = (
-                f"{len(several)} names lie in several of these folders ({shown(several[0])} in {where}): "
-                "each is one identity"
+                f"names in several of these folders: {len(several)} ({shown(several[0])} in {where}), each of which is "
+                "one identity"
             )
             said = f"{said}; {both}" if said else both
         return Arrangement(self.tree, in_order(found), top, dict(found), ignored, said)

@@ -47,8 +47,10 @@ class LeftOut:
         return f"left out: {kinds_of(self.files)} (--image-extension takes what it names)"
 
     def instead(self) -> str:
-        """What there is instead of images, as the end of a clause; nothing if there is nothing."""
-        return f", but {kinds_of(self.files)}" if self.files else ""
+        """What there is instead of images, as the end of a sentence, with what to do."""
+        what = f", but {kinds_of(self.files)}" if self.files else ""
+        more = ", or give --image-extension . to take files without extension" if "" in self.files else ""
+        return f"{what}: check --image-path{more}"
 
     def folders_line(self) -> str:
         """Which folders were passed over; nothing if none were."""

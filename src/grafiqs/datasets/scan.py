@@ -146,7 +146,5 @@ def _records_in(folder: Path, extensions: frozenset[str], left_out: LeftOut) -> 
     if found:
         raise RequestError(f"{shown(folder)} holds {len(found)} .rec files: give one of them as --image-path")
     inner = nested(Folders(folder, CONTAINERS, flat=True).images(""))
-    raise RequestError(
-        f"the data set {shown(folder)} holds no identity folder and no image ({kinds(extensions)})"
-        f"{left_out.instead()}: " + (f"it holds {inner}: give that as --image-path" if inner else "check --image-path")
-    )
+    empty = f"the data set {shown(folder)} holds no identity folder and no image ({kinds(extensions)})"
+    raise RequestError(f"{empty}: it holds {inner}: give that as --image-path" if inner else empty + left_out.instead())

@@ -149,8 +149,7 @@ def _together(
     told = arranged(tree, place, flat, depth)
     if not told.identities:
         raise RequestError(
-            f"the {len(tars)} .tar files in {shown(place)} hold no image ({kinds(extensions)})"
-            f"{tree.left_out.instead()}: check --image-path"
+            f"the {len(tars)} .tar files in {shown(place)} hold no image ({kinds(extensions)}){tree.left_out.instead()}"
         )
     found = Shards(place, tars, _rows(told, holders), told.identities)
     found.ignored = told.ignored
