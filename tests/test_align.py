@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from grafiqs.faces.template import LANDMARKS, similarity
 from grafiqs.images.decoding import decode
 from grafiqs.images.reading import Read, Reader, read_ahead
 from grafiqs.options.align import AlignOptions
+from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.extract import Options
 from grafiqs.select import select_subset
 from grafiqs.workers import processors
@@ -459,6 +461,7 @@ def test_another_request_is_refused_with_what_differs(
         "faces.sha256": (photos, output, "--landmarks", other),
         "options.image_extension": (photos, output, "--landmarks", table, "--image-extension", "png"),
         "options.flat_structure": (photos, output, "--landmarks", table, "--flat-structure"),
+        "options.identity_depth": (photos, output, "--landmarks", table, "--identity-depth", 1),
         "subset: 2 samples gone, 1 new": (fewer, output, "--landmarks", table),
     }
     for difference, request in requests.items():
@@ -467,6 +470,23 @@ def test_another_request_is_refused_with_what_differs(
         assert f"\n  - {difference}" in said
         assert said.endswith("Give another OUT, or remove that alignment with --overwrite.\n")
         assert tree(output) == before
+
+
+def test_an_alignment_of_an_earlier_version_lacks_later_options(
+    output: Path, photos: Path, table: Path, capsys: Capture
+) -> None:
+    document = json.loads((output / "align.json").read_bytes())
+    later = [field.name for field in fields(DataSetOptions) if field.metadata["later"]]
+    assert "identity_depth" in later
+    for name in later:
+        document["options"].pop(name, None)
+    (output / "align.json").write_text(json.dumps(document))
+    capsys.readouterr()
+    assert main(command(photos, output, table)) == 1
+    for option in ("image_extension", "flat_structure"):
+        lacking = {name: value for name, value in document["options"].items() if name != option}
+        (output / "align.json").write_text(json.dumps({**document, "options": lacking}))
+        assert "is damaged (" in refused(capsys, photos, output, "--landmarks", table)
 
 
 def test_the_data_set_may_have_moved(output: Path, finished: Path, photos: Path, table: Path, tmp_path: Path) -> None:
@@ -546,7 +566,7 @@ def test_values_of_another_type_are_refused_from_python(values: dict[str, Any]) 
 def test_a_data_set_without_photos_is_refused(table: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "photos" / "ann").mkdir(parents=True)
     said = refused(capsys, tmp_path / "photos", tmp_path / "crops", "--landmarks", table)
-    assert said == f"grafiqs: no identity of {tmp_path / 'photos'} holds an image\n"
+    assert said.startswith(f"grafiqs: the data set {tmp_path / 'photos'} holds no identity folder and no image (")
     assert "none" in refused(capsys, tmp_path / "none", tmp_path / "crops", "--landmarks", table)
     assert not (tmp_path / "crops").exists()
 

@@ -80,7 +80,7 @@ def test_the_report_is_for_people(flawed: Path, capsys: pytest.CaptureFixture[st
         "  - ann/2.png = ann/twice.png = cyd/also ann.png",
     ]
     assert "grafiqs: warning: 1 of 12 images are not 112x112: they are not aligned crops" in warned
-    assert f"grafiqs: warning: 1 images directly in {flawed} belong to no identity and are left out" in warned
+    assert f"grafiqs: warning: 1 images in {flawed} belong to no identity and are left out" in warned
     assert tree(flawed) == before
 
 
@@ -101,6 +101,8 @@ def test_the_json_says_all_of_it(flawed: Path, capsys: pytest.CaptureFixture[str
         "identities": 4,
         "samples": 14,
         "ignored": 1,
+        "left_out": {},
+        "folders_passed_over": {},
         "pairs": None,
         "insufficient": {"required": 1, "identities": {"dee": 0}},
         "duplicates": {

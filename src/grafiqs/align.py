@@ -115,9 +115,9 @@ def align_faces(options: AlignOptions) -> AlignSummary:
     output.refuse_foreign()
     faces = _faces(options)
     dataset = open_dataset(options)
-    if dataset.ignored:
-        log.warning("%s", left_out(dataset))
     subset = _everything(options, dataset)
+    for level, line in left_out(dataset):
+        log.log(level, "%s", line)
     faces.check(sample.location for sample in subset.samples)
     log.info("Dataset loaded: %d identities, %d total images", subset.identities, len(subset.samples))
     log.info("Faces: by %s", faces)
@@ -159,11 +159,7 @@ def _everything(options: AlignOptions, dataset: Dataset) -> Subset:
 
 def _plan(options: AlignOptions, dataset: Dataset, faces: Faces, subset: Subset) -> Alignment:
     return Alignment(
-        options={
-            "image_extension": list(options.image_extension),
-            "flat_structure": options.flat_structure,
-            aligned.EVERY_FACE: options.all_faces,
-        },
+        options={**options.reading(), aligned.EVERY_FACE: options.all_faces},
         faces=faces.source(),
         crop={
             "size": list(options.input_size),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.datasets.dataset import Dataset
-from grafiqs.errors import UnreadableSampleError
+from grafiqs.disk.names import shown
+from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.likeness import ALIGNED, Likeness, edges
 from grafiqs.faces.template import SIZE
 from grafiqs.images.decoding import picture
@@ -72,10 +74,7 @@ class Inspection:
 
     def warnings(self) -> Iterator[str]:
         """What should not be overlooked, a sentence each."""
-        if self.dataset.ignored:
-            yield left_out(self.dataset)
-        if not any(self.counts.values()):
-            yield "no identity has an image"
+        yield from (line for level, line in left_out(self.dataset) if level >= logging.WARNING)
         images, crop = sum(self.sizes.values()), self.sizes.get(CROP, 0)
         if crop < images:
             yield (
@@ -101,6 +100,8 @@ class Inspection:
             "identities": len(self.counts),
             "samples": sum(numbers),
             "ignored": self.dataset.ignored,
+            "left_out": dict(sorted(self.dataset.left_out.files.items())),
+            "folders_passed_over": dict(sorted(self.dataset.left_out.folders.items())),
             "pairs": {"count": len(pairs), "same": sum(pair.same for pair in pairs)} if pairs else None,
             "samples_per_identity": {
                 "min": min(numbers),
@@ -125,7 +126,8 @@ class Inspection:
 def inspect_dataset(options: Options) -> Inspection:
     """Read every sample of the data set that `options` name, and say what is there.
 
-    `samples_per_identity` is how many an identity should have. Raises RequestError when the data set cannot be listed.
+    `samples_per_identity` is how many an identity should have. Raises RequestError when the data set cannot be listed,
+    or has no sample.
 
     >>> found = inspect_dataset(Options(image_path="faces", samples_per_identity=5, quiet=True))
     >>> found.counts, found.insufficient, found.sizes["112x112"]
@@ -138,6 +140,8 @@ def inspect_dataset(options: Options) -> Inspection:
         paths = dataset.samples(identity)
         counts[identity] = len(paths)
         identities.update((dataset.location(identity, path), identity) for path in paths)
+    if not identities:
+        raise RequestError(f"no identity of {shown(dataset.place)} holds an image")
     unreadable: dict[str, str] = {}
     same: defaultdict[bytes, list[str]] = defaultdict(list)
     sizes, formats, modes = Counter[str](), Counter[str](), Counter[str]()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Iterable, Iterator
 
 from grafiqs.disk.names import shown
 from grafiqs.faces.likeness import ALIGNED, IDENTITIES, IMAGES
 from grafiqs.inspect import CROP, Inspection
-from grafiqs.select import UNNAMED
+from grafiqs.select import UNNAMED, left_out
 
 _LISTED = 10
 """Findings of a kind that the report lists; the rest are counted, and stand in the JSON."""
@@ -34,6 +35,7 @@ def _samples(found: Inspection) -> Iterator[str]:
     if found.dataset.pairs:
         same = sum(pair.same for pair in found.dataset.pairs)
         yield f"Pairs to compare: {len(found.dataset.pairs)}, {same} of the same identity"
+    yield from (line for level, line in left_out(found.dataset) if level < logging.WARNING)
     yield f"Samples of an identity: {min(numbers)} to {max(numbers)}, median {statistics.median(numbers):g}"
     yield from _bars(found)
     if found.insufficient:

@@ -97,8 +97,7 @@ def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet:
         else:
             problems += aligned.problems(folder, manifest)
             if at_hand:
-                chosen = {name: manifest.options[name] for name in ("image_extension", "flat_structure")}
-                options = SubsetOptions(image_path=place, root=root, **chosen)
+                options = SubsetOptions(image_path=place, root=root, **manifest.reading)
                 problems += _picture_problems(folder, manifest.subset, options)
     except (OSError, ValueError) as error:
         problems.append(f"the tables cannot be followed further: {_reason(error)}")

@@ -266,6 +266,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "root": ("--root", "."),
     "image_extension": ("--image-extension", "png"),
     "flat_structure": ("--flat-structure",),
+    "identity_depth": ("--identity-depth", 1),
     "num_identities": ("--num-identities", 4),
     "samples_per_identity": ("--samples-per-identity", 1),
     "random_seed": ("--random-seed", 43),

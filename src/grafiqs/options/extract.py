@@ -10,7 +10,7 @@ from typing import Any
 from grafiqs.backbones.catalogue import BACKBONES, LAYERS, NORMS
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.options.field import SIZE, flag, option, written
+from grafiqs.options.field import SIZE, flag, option, plain, written
 from grafiqs.options.subset import SubsetOptions
 
 MAX_BATCH = 1024
@@ -173,15 +173,9 @@ class Options(SubsetOptions):
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide what a run writes, as JSON values."""
-        values = {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.metadata["decides"]}
+        values = {field.name: plain(getattr(self, field.name)) for field in fields(self) if field.metadata["decides"]}
         return {**values, "identity_selection_seed": self.identity_seed}
 
 
 DECIDING = frozenset(field.name for field in fields(Options) if field.metadata["decides"])
 """The options that decide what a run writes."""
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return value.as_posix() if isinstance(value, Path) else value

@@ -14,6 +14,8 @@ from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
+from grafiqs.options.dataset import DataSetOptions
+from grafiqs.options.field import completed
 from grafiqs.run import journal as journals
 from grafiqs.run import sums, tables
 from grafiqs.run.crops import Crops
@@ -52,6 +54,11 @@ class Alignment:
     environments: list[dict[str, Any]]
     subset: Subset
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options that say how its data set was read."""
+        return {name: value for name, value in self.options.items() if name != EVERY_FACE}
+
     def crops(self) -> Crops:
         """The names of its crops."""
         return Crops(self.subset.samples, self.options[EVERY_FACE])
@@ -76,7 +83,9 @@ def read(root: Path) -> Alignment:
         document = json.loads(files.read(path))
         if document.pop("format") != FORMAT:
             raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
-        document["options"].setdefault(EVERY_FACE, False)  # earlier versions took one
+        stated = document["options"]
+        every = {EVERY_FACE: stated.pop(EVERY_FACE, False)}  # earlier versions took one
+        document["options"] = completed(DataSetOptions, stated) | every
         found = Alignment(**{**document, "subset": documented_subset(document["subset"])})
         _check(found)
         return found
@@ -92,14 +101,11 @@ def _check(found: Alignment) -> None:
     """Raise ValueError, TypeError or KeyError for what an alignment cannot say."""
     if not all(isinstance(section, dict) for section in (found.options, found.faces, found.crop, found.data_set)):
         raise ValueError("its sections are not all there")
-    extensions, flat = found.options["image_extension"], found.options["flat_structure"]
-    if not isinstance(extensions, list) or not all(isinstance(each, str) for each in extensions):
-        raise ValueError("it does not say which files were taken")
-    if type(flat) is not bool:
-        raise ValueError("it does not say whether there were identities")
     if type(found.options[EVERY_FACE]) is not bool:
         raise ValueError("it does not say which faces were taken")
     place = found.data_set
+    if DataSetOptions(image_path=Path(), **found.reading).reading().keys() != found.reading.keys():
+        raise ValueError("it does not say how its data set was read")
     texts = [place["form"], place["place"], *([] if place["root"] is None else [place["root"]])]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("it does not say where its data set was")

@@ -15,6 +15,7 @@ from grafiqs.disk.names import encoded, shown
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 from grafiqs.options.extract import DECIDING, MAX_BATCH, Options
+from grafiqs.options.field import completed
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 
@@ -204,6 +205,7 @@ def read(folder: Path) -> Manifest:
 def _parsed(document: dict[str, Any]) -> Manifest:
     """The manifest that a JSON document states. Raises ValueError, TypeError, KeyError, AttributeError otherwise."""
     subset = documented_subset(document.pop("subset"))
+    document["options"] = completed(Options, document["options"])
     manifest = Manifest(**document, subset=subset)
     for name, kind in get_type_hints(Manifest).items():
         if not isinstance(getattr(manifest, name), get_origin(kind) or kind):
