@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grafiqs.datasets.layout import aside, is_sample
-from grafiqs.datasets.lists import IDENTITIES
+from grafiqs.datasets.readings import IDENTITIES
 from grafiqs.datasets.shared_file import SharedFile
 from grafiqs.datasets.tar_file import Extent, TarFile, read_extent
 from grafiqs.disk.names import shown

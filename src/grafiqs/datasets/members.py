@@ -54,23 +54,24 @@ def named(
 class Members:
     """The tree (`layout.Tree`) of the files in an archive, and of its folders, which end with a slash.
 
-    All are looked up in sorted lists, as members of endless paths would have more folders than memory takes.
+    All are looked up in sorted lists, as members of endless paths would have more folders than memory takes. Without
+    `extensions`, all files are images: those of a list, which names what it means.
     """
 
-    def __init__(self, files: Iterable[str], folders: Iterable[str], extensions: frozenset[str]) -> None:
+    def __init__(self, files: Iterable[str], folders: Iterable[str], extensions: frozenset[str] | None) -> None:
         self.left_out = LeftOut()
         self._images: list[str] = []
         everything: list[str] = []
         systems: dict[str, str] = {}
         for path in chain(files, folders):
-            hidden = aside(path)
+            hidden = None if extensions is None else aside(path)
             if hidden is not None:
                 everything.append(f"{path[: hidden.start()]}/")  # the folder that it lies in is there
                 if hidden.group(1):
                     systems[path[: hidden.end()]] = hidden.group(1)
             else:
                 everything.append(path)
-                if extension(path) in extensions and not path.endswith("/"):
+                if (extensions is None or extension(path) in extensions) and not path.endswith("/"):
                     self._images.append(path)
                 elif not path.endswith("/"):
                     self.left_out.add((path,))

@@ -28,8 +28,8 @@ class DataSetOptions:
         "data set", "the column of a list that has the paths, by name or by number from 1 (default: told by known "
         "names, and by which column names files)", default=None, metavar="COLUMN", later=True)
     identity_column: str | None = option(
-        "data set", "the column of a list that has the identities, likewise, or the field of webdataset's labels; 0: the "
-        "folders of the paths name them", default=None, metavar="COLUMN", later=True)
+        "data set", "the column of a list that has the identities, likewise, or the field of webdataset's labels; 0: "
+        "the folders of the paths name them", default=None, metavar="COLUMN", later=True)
     image_extension: tuple[str, ...] = option(
         "data set", "take only files with these extensions, e.g. jpg or png,jpg, whatever is in them; . stands for "
         "files without one (default: every known image format, or all that a list names)",
