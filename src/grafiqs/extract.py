@@ -75,7 +75,7 @@ def extract_gradients(options: Options) -> Summary | None:
 
     # Read: from a sample to the pixels that the network is given.
     checkpoint = load_network(options)
-    log.info("Input: %s%s", checkpoint.preprocessing, "" if faces is None else f", aligned by {faces}")
+    log.info("Input: %s%s", checkpoint.input(), "" if faces is None else f", aligned by {faces}")
     reader = Reader(dataset, checkpoint.preprocessing.size, faces)
 
     # Compute: from pixels to gradients and scores.

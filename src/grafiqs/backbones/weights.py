@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from grafiqs.backbones.forms import is_safetensors, pickled, what_else
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 
@@ -49,6 +51,10 @@ def check_file(path: Path | None, argument: str = "--weights") -> Path:
     """The path of a checkpoint that exists, named by `argument`. Raises RequestError otherwise, before any work."""
     if path is None:
         raise RequestError("--weights is needed: the checkpoint of the face recognition network")
+    if os.path.islink(path) and "/annex/objects/" in os.readlink(path).replace("\\", "/") and not os.path.exists(path):
+        raise RequestError(
+            f"the weights {shown(path)} are a link to a file that git-annex has not fetched: fetch it (git annex get)"
+        )
     if not os.path.exists(path):
         raise RequestError(f"the weights {shown(path)} do not exist or cannot be reached: check {argument}")
     if not os.path.isfile(path):
@@ -64,27 +70,43 @@ def _bytes(path: Path) -> bytes:
 
 
 def _content(data: bytes, path: Path) -> Mapping[Any, Any]:
+    what = what_else(data)
+    if what is not None:
+        raise RequestError(f"the weights {shown(path)} are {what}")
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(data):
             return safetensors.torch.load(data)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMBERS):
             warnings.simplefilter("ignore")  # the error says what torch warns of
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # hostile data make the readers fail in every way there is
-        raise RequestError(_why_unread(path, error)) from error
+        raise RequestError(_why_unread(path, data, error)) from error
     if not isinstance(content, Mapping):
         raise RequestError(f"{shown(path)} holds a {type(content).__name__}, not a state dict")
     return content
 
 
-def _why_unread(path: Path, error: Exception) -> str:
+class _Number:
+    """What stands in the place of a number of NumPy, or of its type: nothing here reads those."""
+
+    def __init__(self, *_parts: object) -> None:
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+_NUMBERS: list[Any] = [
+    (_Number, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+]
+"""What PyTorch may make of a pickle beside tensors and plain values, by the names that NumPy 1 and 2 write."""
+
+
+def _why_unread(path: Path, data: bytes, error: Exception) -> str:
     text = str(error)
     refused = isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in text
-    if refused or "TorchScript" in text:
-        return (
-            f"the weights {shown(path)} hold more than tensors, and opening them could run code, so they were not "
-            "opened: on a machine where you trust the file, save its state_dict alone, best as .safetensors"
-        )
+    if refused:
+        return _how_to_save(path, data, text)
     reason = shown(text.strip().partition("\n")[0][:200]) or type(error).__name__
     if "weights_only" in text:
         reason = "its bytes cannot be read as tensors"  # PyTorch's advice at this point is to run what the file holds
@@ -92,6 +114,37 @@ def _why_unread(path: Path, error: Exception) -> str:
         f"the weights {shown(path)} are not a whole PyTorch or safetensors checkpoint ({reason}): get the file again, "
         "or, if it holds more than tensors, save its state_dict alone on a machine where you trust it"
     )
+
+
+_NESTS = ("state_dict", "model_state_dict", "net_state_dict", "model", "net", "backbone")
+"""Where state dicts usually stand in a checkpoint."""
+
+
+def _how_to_save(path: Path, data: bytes, text: str) -> str:
+    """That a file holds objects, and the lines that save its weights alone."""
+    pickle = pickled(data)
+    found = re.search(r"GLOBAL ([\w.]+)", text)
+    named = f" ({found[1]})" if found else ""
+    whole = pickle[2:3] == b"c" and not pickle.startswith(_DICT)
+    nest = next((name for name in _NESTS if b"X" + len(name).to_bytes(4, "little") + name.encode() in pickle), None)
+    if whole:
+        what, taken = f"a whole network, as torch.save(model) pickles it{named}", "found.state_dict()"
+    else:
+        what = f"more than tensors{named}"
+        taken = (
+            f'found["{nest}"]' if nest else "{name: value for name, value in found.items() if torch.is_tensor(value)}"
+        )
+    return (
+        f"the weights {shown(path)} hold {what}, and opening them could run code, so they were not opened: on a "
+        "machine where you trust the file, save its state_dict alone, and give that:\n"
+        "  import torch\n"
+        f"  found = torch.load({shown(ascii(path.name))}, map_location='cpu', weights_only=False)\n"
+        f"  torch.save({taken}, 'weights.pth')"
+    )
+
+
+_DICT = b"\x80\x02ccollections\nOrderedDict\n"
+"""How the pickle of a bare state dict begins."""
 
 
 def _tensors(content: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
