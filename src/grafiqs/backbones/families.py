@@ -16,10 +16,12 @@ from grafiqs.backbones.catalogue import (
     BOTTLENECK_WIDTHS,
     DEPTHS,
     IR_DEPTHS,
+    MAGFACE,
     MAGFACE_DEPTHS,
     MBF_DEPTHS,
     WIDTHS,
     Depths,
+    Family,
     with_excitation,
 )
 from grafiqs.backbones.ir import ADAFACE, ADAFACE_BOTTLENECK, FACE_EVOLVE, IRNet
@@ -42,11 +44,13 @@ class Naming:
 
     `landmarks` are some of their keys: where a file has one of them, such a network may begin. `build` makes the
     network of this naming that is nearest to the weights it is given, without weights of its own, and says its name:
-    whether they fit is for others to judge.
+    whether they fit is for others to judge. `family` is that of a naming whose keys a more usual one has, too: it is
+    only for files with its parent, and for those who ask for it.
     """
 
     landmarks: tuple[str, ...]
     build: Callable[[State], tuple[str, Backbone]]
+    family: Family | None = None
 
 
 def _iresnet(state: State) -> tuple[str, Backbone]:
@@ -126,7 +130,7 @@ _MOBILE_LANDMARKS = tuple(f"conv_{stage}.conv_dw.conv.weight" for stage in (23, 
 
 NAMINGS = (
     Naming(_RESIDUAL_LANDMARKS, _iresnet),
-    Naming(_RESIDUAL_LANDMARKS, _magface),
+    Naming(_RESIDUAL_LANDMARKS, _magface, MAGFACE),
     Naming(_IR_LANDMARKS, _face_evolve),
     Naming(_IR_LANDMARKS, _adaface),
     Naming(_MOBILE_LANDMARKS, _mobilefacenet),

@@ -26,7 +26,7 @@ _DAMAGE = 0.1
 """The largest share of a network's keys that may be missing or misshapen in a damaged one; beyond it is another."""
 
 _NEAR = 1 / 3
-"""The smallest share of a network's keys that what is called near to it has."""
+"""The smallest share of keys, of a network's or of a file's, that they have in common if they are called near."""
 
 _TRIED = 16
 """The most places in a file at which networks are looked for: those with the most landmarks."""
@@ -69,6 +69,12 @@ class Fit:
         return (len(self.lacking) + len(self.misshapen) + len(self.foreign)) / self.size
 
     @property
+    def likeness(self) -> float:
+        """The share of names that it has in common with this network, of those of the smaller one."""
+        common = self.size - len(self.lacking)
+        return common / min(self.size, common + len(self.foreign) + len(self.beside)) if common else 0.0
+
+    @property
     def is_told_by_parent(self) -> bool:
         """Whether the names before its keys are those of the family's publisher."""
         return _parent(self.prefix) == family_of(self.name).parent != ""
@@ -102,14 +108,17 @@ def _fits(found: Mapping[str, Tensor], backbone: str | None) -> list[Fit]:
     )
     places = [(naming, prefix) for (naming, prefix), _ in votes.most_common() if not prefix or prefix.endswith(".")]
     wanted = list(dict.fromkeys(prefix for _, prefix in places))[:_TRIED]
-    fits = [_fit(naming, prefix, found) for naming, prefix in places if prefix in wanted]
-    usual = [fit for fit in fits if fit.name == backbone or fit.is_told_by_parent or not family_of(fit.name).parent]
-    order = {fit.prefix: number for number, fit in enumerate(usual)}
+    fits = [
+        _fit(naming, prefix, found)
+        for naming, prefix in places
+        if prefix in wanted
+        and (naming.family is None or backbone in naming.family.names or _parent(prefix) == naming.family.parent)
+    ]
 
-    def rank(fit: Fit) -> tuple[float, bool, bool, int]:
-        return fit.distance, fit.name != backbone, not fit.is_told_by_parent, order[fit.prefix]
+    def rank(fit: Fit) -> tuple[float, bool, bool]:
+        return fit.distance, fit.name != backbone, not fit.is_told_by_parent
 
-    return sorted(usual, key=rank)
+    return sorted(fits, key=rank)
 
 
 def _fit(naming: Naming, prefix: str, found: Mapping[str, Tensor]) -> Fit:
@@ -153,7 +162,7 @@ def _unknown(found: Mapping[str, Tensor], nearest: Fit | None, path: Path) -> st
             f"with {first(list(found))}): GraFIQs cannot be computed from it"
         )
     why = f"its keys begin with {first(list(found))}"
-    if nearest is not None and 1 - len(nearest.lacking) / nearest.size >= _NEAR:
+    if nearest is not None and nearest.likeness >= _NEAR:
         why = f"nearest: {nearest.name}{_differences(nearest)}"
     return f"{shown(path)} is not one of the networks known here ({why}): {ROUTE}; the known: {', '.join(BACKBONES)}"
 

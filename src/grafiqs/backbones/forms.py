@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import pickletools
 import tarfile
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -33,6 +35,12 @@ _ONNX = (
 _LEVELDB = bytes.fromhex("57fb808b247547db")
 """What ends the index of a TensorFlow checkpoint."""
 
+_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How PyTorch's older files begin, of one pickle after another."""
+
+_PREAMBLE = 4096
+"""In this many bytes the first three end."""
+
 _LONGEST_HEADER = 100_000_000
 """In bytes: safetensors takes no longer ones."""
 
@@ -59,15 +67,18 @@ def is_safetensors(data: bytes) -> bool:
 
 
 def pickled(data: bytes) -> bytes:
-    """The pickle in a PyTorch file, or the file itself if it is one pickle after another."""
+    """The pickle that a PyTorch file consists of, besides its tensors; empty if it cannot be found."""
     try:
+        if data.startswith(_LEGACY):
+            file = io.BytesIO(data[:_PREAMBLE])
+            for _ in range(3):  # a magic number, a version, and what the machine was
+                deque(pickletools.genops(file), maxlen=0)
+            return data[file.tell() :]
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            if archive.getinfo(name).file_size > len(data):
-                return b""
-            return archive.read(name)
-    except Exception:  # noqa: BLE001 - damaged and hostile archives fail in every way there is
-        return data
+            return archive.read(name) if archive.getinfo(name).file_size <= len(data) else b""
+    except Exception:  # noqa: BLE001 - damaged and hostile files fail in every way there is
+        return b""
 
 
 def _text(data: bytes) -> str | None:
