@@ -351,7 +351,8 @@ class FoamliuMobile(nn.Module):
         super().__init__()
         self.conv1 = nn.Sequential(nn.Conv2d(3, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU6())
         self.dw_conv = FoamliuSeparable()
-        units, before = [], 64
+        units: list[nn.Module] = []
+        before = 64
         for expansion, after, count in ((2, 64, 5), (4, 128, 1), (2, 128, 6), (4, 128, 1), (2, 128, 2)):
             for unit in range(count):
                 stride = 2 if unit == 0 and (expansion == 4 or not units) else 1
@@ -407,33 +408,40 @@ class FoamliuGlobal(nn.Module):
         return self.bn(self.depthwise(x))  # type: ignore[no-any-return]
 
 
-def _with_se(name: str, build: Callable[[bool], nn.Module]) -> dict[str, Callable[[], nn.Module]]:
-    excited = name.replace("ir_", "ir_se_") if "ir_" in name else f"{name}_se"
-    return {name: lambda: build(False), excited: lambda: build(True)}
+Maker = Callable[[], nn.Module]
 
 
-def _published() -> dict[str, Callable[[], nn.Module]]:
-    found: dict[str, Callable[[], nn.Module]] = {}
-    for name, depths in {**DEPTHS, "200": (6, 26, 60, 6)}.items():
-        if name != "152":
-            found |= _with_se(f"iresnet{name}", lambda se, depths=depths: IResNet(depths, se=se))
-        if name not in ("152", "200"):
-            found[f"magface_iresnet{name}"] = lambda depths=depths: IResNet(depths, eps=2e-5)
-            found |= _with_se(f"adaface_ir_{name}", lambda se, depths=depths: IR(adaface_parts, depths, se=se))
-    for name in ("50", "100", "152"):
-        depths = DEPTHS[name]
-        found |= _with_se(f"ir_{name}", lambda se, depths=depths: IR(evolve_parts, depths, se=se, affine=True))
-    for name, depths in {"152": (3, 8, 36, 3), "200": (3, 24, 36, 3)}.items():
-        found |= _with_se(
-            f"adaface_ir_{name}", lambda se, depths=depths: IR(bottleneck_parts, depths, WIDE, se=se, stem=64)
-        )
-    return found | {
+def _iresnet(depths: Depths, se: bool = False, eps: float = 1e-5) -> Maker:
+    return lambda: IResNet(depths, se=se, eps=eps)
+
+
+def _ir(parts: Callable[..., nn.Sequential], depths: Depths, se: bool) -> Maker:
+    if parts is bottleneck_parts:
+        return lambda: IR(parts, depths, WIDE, se=se, stem=64)
+    return lambda: IR(parts, depths, se=se, affine=parts is evolve_parts)
+
+
+def _published() -> dict[str, Maker]:
+    found: dict[str, Maker] = {
         "mobilefacenet": BubbliiiingMobile,
         "mobilefacenet_insightface": InsightFaceMobile,
         "mobilefacenet_relu6": FoamliuMobile,
         "mbf": Mbf,
         "mbf_large": lambda: Mbf((2, 8, 12, 4), 4),
     }
+    for se in (False, True):
+        ir, tail = ("ir_se", "_se") if se else ("ir", "")
+        for name in ("18", "34", "50", "100"):
+            found[f"iresnet{name}{tail}"] = _iresnet(DEPTHS[name], se)
+            found[f"adaface_{ir}_{name}"] = _ir(adaface_parts, DEPTHS[name], se)
+        found[f"iresnet200{tail}"] = _iresnet((6, 26, 60, 6), se)
+        for name in ("50", "100", "152"):
+            found[f"{ir}_{name}"] = _ir(evolve_parts, DEPTHS[name], se)
+        found[f"adaface_{ir}_152"] = _ir(bottleneck_parts, (3, 8, 36, 3), se)
+        found[f"adaface_{ir}_200"] = _ir(bottleneck_parts, (3, 24, 36, 3), se)
+    for name in ("18", "34", "50", "100"):
+        found[f"magface_iresnet{name}"] = _iresnet(DEPTHS[name], eps=2e-5)
+    return found
 
 
 PUBLISHED = _published()

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from grafiqs.backbones.backbone import Backbone
-from grafiqs.backbones.catalogue import BACKBONES, family_of
+from grafiqs.backbones.catalogue import family_of
 from grafiqs.backbones.families import NAMINGS, Naming
 from grafiqs.backbones.prefixes import chosen
 from grafiqs.backbones.weights import first
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 
-ROUTE = "any other network with BatchNorm2d: --backbone package.module:factory --blocks NAME,NAME,NAME,NAME"
+ROUTE = "any other network with BatchNorm2d goes by --backbone package.module:factory --blocks NAME,NAME,NAME,NAME"
 """What to do with a network that is not known."""
 
 _DAMAGE = 0.1
@@ -28,7 +28,7 @@ _DAMAGE = 0.1
 _NEAR = 1 / 3
 """The smallest share of keys, of a network's or of a file's, that they have in common if they are called near."""
 
-_TRIED = 16
+_TRIED = 8
 """The most places in a file at which networks are looked for: those with the most landmarks."""
 
 
@@ -164,7 +164,7 @@ def _unknown(found: Mapping[str, Tensor], nearest: Fit | None, path: Path) -> st
     why = f"its keys begin with {first(list(found))}"
     if nearest is not None and nearest.likeness >= _NEAR:
         why = f"nearest: {nearest.name}{_differences(nearest)}"
-    return f"{shown(path)} is not one of the networks known here ({why}): {ROUTE}; the known: {', '.join(BACKBONES)}"
+    return f"{shown(path)} is not one of the networks known here ({why}): {ROUTE}"
 
 
 def _differences(fit: Fit) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import pickletools
 import tarfile
 import zipfile
-from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -35,12 +33,6 @@ _ONNX = (
 _LEVELDB = bytes.fromhex("57fb808b247547db")
 """What ends the index of a TensorFlow checkpoint."""
 
-_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""How PyTorch's older files begin, of one pickle after another."""
-
-_PREAMBLE = 4096
-"""In this many bytes the first three end."""
-
 _LONGEST_HEADER = 100_000_000
 """In bytes: safetensors takes no longer ones."""
 
@@ -64,21 +56,6 @@ def what_else(data: bytes) -> str | None:
 def is_safetensors(data: bytes) -> bool:
     """Whether a file begins as .safetensors does: with the length of its header, and a brace."""
     return data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _LONGEST_HEADER
-
-
-def pickled(data: bytes) -> bytes:
-    """The pickle that a PyTorch file consists of, besides its tensors; empty if it cannot be found."""
-    try:
-        if data.startswith(_LEGACY):
-            file = io.BytesIO(data[:_PREAMBLE])
-            for _ in range(3):  # a magic number, a version, and what the machine was
-                deque(pickletools.genops(file), maxlen=0)
-            return data[file.tell() :]
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            return archive.read(name) if archive.getinfo(name).file_size <= len(data) else b""
-    except Exception:  # noqa: BLE001 - damaged and hostile files fail in every way there is
-        return b""
 
 
 def _text(data: bytes) -> str | None:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import pickle
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from grafiqs.backbones.forms import is_safetensors, pickled, what_else
+from grafiqs.backbones.forms import is_safetensors, what_else
+from grafiqs.backbones.pickles import how_to_save
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 
@@ -106,7 +106,7 @@ def _why_unread(path: Path, data: bytes, error: Exception) -> str:
     text = str(error)
     refused = isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in text
     if refused:
-        return _how_to_save(path, data, text)
+        return how_to_save(path, data, text)
     reason = shown(text.strip().partition("\n")[0][:200]) or type(error).__name__
     if "weights_only" in text:
         reason = "its bytes cannot be read as tensors"  # PyTorch's advice at this point is to run what the file holds
@@ -114,37 +114,6 @@ def _why_unread(path: Path, data: bytes, error: Exception) -> str:
         f"the weights {shown(path)} are not a whole PyTorch or safetensors checkpoint ({reason}): get the file again, "
         "or, if it holds more than tensors, save its state_dict alone on a machine where you trust it"
     )
-
-
-_NESTS = ("state_dict", "model_state_dict", "net_state_dict", "model", "net", "backbone")
-"""Where state dicts usually stand in a checkpoint."""
-
-
-def _how_to_save(path: Path, data: bytes, text: str) -> str:
-    """That a file holds objects, and the lines that save its weights alone."""
-    pickle = pickled(data)
-    found = re.search(r"GLOBAL ([\w.]+)", text)
-    named = f" ({found[1]})" if found else ""
-    whole = pickle[2:3] == b"c" and not pickle.startswith(_DICT)
-    nest = next((name for name in _NESTS if b"X" + len(name).to_bytes(4, "little") + name.encode() in pickle), None)
-    if whole:
-        what, taken = f"a whole network, as torch.save(model) pickles it{named}", "found.state_dict()"
-    else:
-        what = f"more than tensors{named}"
-        taken = (
-            f'found["{nest}"]' if nest else "{name: value for name, value in found.items() if torch.is_tensor(value)}"
-        )
-    return (
-        f"the weights {shown(path)} hold {what}, and opening them could run code, so they were not opened: on a "
-        "machine where you trust the file, save its state_dict alone, and give that:\n"
-        "  import torch\n"
-        f"  found = torch.load({shown(ascii(path.name))}, map_location='cpu', weights_only=False)\n"
-        f"  torch.save({taken}, 'weights.pth')"
-    )
-
-
-_DICT = b"\x80\x02ccollections\nOrderedDict\n"
-"""How the pickle of a bare state dict begins."""
 
 
 def _tensors(content: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
