@@ -79,7 +79,7 @@ def extract_gradients(options: Options) -> Summary | None:
 
     # Read: from a sample to the pixels that the network is given.
     checkpoint = load_network(options)
-    log.info("Input: %s%s", checkpoint.preprocessing, "" if faces is None else f", aligned by {faces}")
+    log.info("Input: %s%s", checkpoint.input(), "" if faces is None else f", aligned by {faces}")
     reader = Reader(dataset, checkpoint.preprocessing.size, faces)
     locations = [sample.location for sample in subset.samples]
     if not options.keep_going and (options.overwrite or not output.is_used()):  # what is resumed began well once

@@ -43,6 +43,10 @@ class Options(SubsetOptions):
         "backbone", "the checkpoint: .pth, .pt, .ckpt or .safetensors; nothing in it is executed. A run needs one, but "
         "for a package.module:factory that brings its own weights",
         default=None, metavar="FILE", decides=False)
+    weights_key: str | None = option(
+        "backbone", "which of several networks in that file, such as the weights and their moving average: the names "
+        "before its keys, or some of them; 'grafiqs backbones FILE' lists them", default=None, metavar="NAME",
+        decides=False, requires=("weights",), which="the file that holds it")
     backbone: str | None = option(
         "backbone", "the network (default: the checkpoint tells): one that 'grafiqs backbones' lists, or "
         "package.module:factory for any other; that code is imported, from this folder too, and run",
@@ -55,16 +59,16 @@ class Options(SubsetOptions):
         default=None, decides=False, **SIZE)
     mean: tuple[float, ...] = option(
         "backbone", "mean of each channel of the image in [0, 1], in the order fed: one number or three "
-        "(default: the network's own, else 0.5)", default=(), metavar="MEAN", decides=False)
+        "(default: as the publishers of such networks feed them, else 0.5)", default=(), metavar="MEAN", decides=False)
     std: tuple[float, ...] = option(
-        "backbone", "standard deviation of each channel (default: the network's own, else 0.5)",
+        "backbone", "standard deviation of each channel (default: as above, else 0.5)",
         default=(), metavar="STD", decides=False)
     channel_order: str | None = option(
-        "backbone", "the colour order fed to the network (default: the network's own, which is rgb for all published "
-        "ones)", default=None, choices=("rgb", "bgr"), decides=False)
+        "backbone", "the colour order fed to the network (default: as above, else rgb); weights do not say what they "
+        "were trained on, so see what the log states", default=None, choices=("rgb", "bgr"), decides=False)
     bgr2rgb: bool = option(
-        "backbone", "feed RGB: the default here, accepted for older scripts", default=False, decides=False,
-        excludes={"channel_order": "rgb"})
+        "backbone", "feed RGB: the same as --channel-order rgb, accepted for older scripts", default=False,
+        decides=False, excludes={"channel_order": "rgb"})
     align: Path | None = option(
         "backbone", "align ordinary photos first, with the faces that this YuNet detector (.onnx) finds in them; "
         "without it, images count as aligned crops", default=None, metavar="ONNX", decides=False)
