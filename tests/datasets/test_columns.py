@@ -230,7 +230,7 @@ def test_columns_that_are_not_there_are_refused(options: dict[str, str], said: s
 def test_columns_are_those_of_a_list(tmp_path: Path) -> None:
     make(tmp_path)
     for option in ("path_column", "identity_column"):
-        with pytest.raises(RequestError, match="is not a list|names a column of a list"):
+        with pytest.raises(RequestError, match=r"is not a list|names a column of a list"):
             scan(tmp_path, **{option: "path"})  # type: ignore[arg-type]
         with pytest.raises(RequestError, match="it takes a name, or a number from 1"):
             SubsetOptions(image_path=tmp_path, **{option: " "})  # type: ignore[arg-type]
