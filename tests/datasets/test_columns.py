@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from grafiqs.datasets.readings import IDENTITIES, PATHS
 from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError
 from grafiqs.options.subset import SubsetOptions
@@ -331,3 +333,9 @@ def test_any_table_is_the_data_set_of_the_folder_or_is_refused(
     for identity in folders.identities:
         assert found.samples(identity) == folders.samples(identity)
         assert all(found.read(found.location(identity, path)) == b"face" for path in found.samples(identity))
+
+
+def test_the_documentation_has_all_known_names() -> None:
+    formats = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    sentence = formats[formats.index("Known names of paths are") : formats.index("`--path-column` and")]
+    assert re.findall(r"`(\w+)`", sentence) == [*PATHS, *IDENTITIES]
