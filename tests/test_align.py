@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError
 from grafiqs.faces.cut import cut_out
 from grafiqs.faces.detector import Detector
-from grafiqs.faces.face import BOX, POINTS
+from grafiqs.faces.face import BOX, POINTS, TURN
 from grafiqs.faces.template import LANDMARKS, similarity
 from grafiqs.images.decoding import decode
 from grafiqs.images.reading import Read, Reader, read_ahead
 from grafiqs.options.align import AlignOptions
+from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.extract import Options
 from grafiqs.select import select_subset
 from grafiqs.workers import processors
@@ -105,7 +107,8 @@ def test_the_tables_say_what_was_done(finished: Path, photos: Path, known_faces:
     rows = rows_of(finished / "align.csv")
     assert [row["path"] for row in rows] == list(known_faces)
     for row in rows:
-        assert list(row) == ["identity", "sample", "path", *BOX, *POINTS]
+        assert list(row) == ["identity", "sample", "path", *BOX, TURN, *POINTS]
+        assert row[TURN] == "0"
         assert f"{row['identity']}/{row['sample']}.png" == row["path"]
         assert [row[name] for name in BOX] == [""] * 5
         assert [float(row[name]) for name in POINTS] == known_faces[row["path"]].ravel().tolist()
@@ -373,13 +376,17 @@ JOURNALS: dict[str, Callable[[bytes], bytes]] = {
 
 def forged_lines(journal: bytes) -> list[bytes]:
     """Lines that state the third sample, checksums and all, and cannot be its."""
-    index, picture_sha256, face, crop_sha256, size = json.loads(journal.splitlines()[2].partition(b" ")[2])
+    index, picture_sha256, [[face, crop_sha256, size]] = json.loads(journal.splitlines()[2].partition(b" ")[2])
     wrong: list[list[Any]] = [[index, other, face, crop_sha256, size] for other in (None, 1, "x", crop_sha256.upper())]
     wrong += [[index, picture_sha256, face, other, size] for other in (None, 1, "x", f"{crop_sha256}0")]
     wrong += [[index, picture_sha256, face, crop_sha256, other] for other in (None, True, str(size), float(size))]
     wrong += [[other, picture_sha256, face, crop_sha256, size] for other in (-1, str(index), float(index), None)]
     faces = [None, [], [None] * 15, [True] * 15, face[:-1], [*face, 1.0], [*face[:-1], "1"], [*face[:-1], float("nan")]]
     wrong += [[index, picture_sha256, other, crop_sha256, size] for other in faces]
+    wrong += [[other, digest, [own]] for other, digest, *own in wrong]
+    crop = [face, crop_sha256, size]
+    lists: list[Any] = [[], [crop, crop], [[]], [[*crop, 1]], None, "x", [None]]
+    wrong += [[index, picture_sha256, crops] for crops in lists]
     return [checked(json.dumps(values).encode()) for values in wrong]
 
 
@@ -393,6 +400,31 @@ def test_what_a_damaged_journal_does_not_tell_is_done_again(
     journal.write_bytes(changed)
     assert main(command(photos, output, table)) == 1
     assert without_journal(output) == without_journal(finished)
+
+
+def test_a_journal_of_a_version_that_knew_one_crop_alone_is_read(
+    output: Path, finished: Path, photos: Path, table: Path
+) -> None:
+    """As its tables are, which have no turns, and its align.json, which does not say whose faces were taken."""
+    journal, faces, manifest = output / "progress.jsonl", output / "align.csv", output / "align.json"
+    lines = [json.loads(line.partition(b" ")[2]) for line in journal.read_bytes().splitlines()]
+    before = [[*line[:2], *line[2][0]] if len(line) == 3 else line for line in lines]
+    journal.write_bytes(b"".join(checked(json.dumps(line).encode()) for line in before))
+    rows = list(csv.reader(io.StringIO(faces.read_text())))
+    turn = rows[0].index(TURN)
+    faces.write_text("".join(",".join(row[:turn] + row[turn + 1 :]) + "\n" for row in rows))
+    document = json.loads(manifest.read_bytes())
+    del document["options"]["all_faces"]
+    manifest.write_text(json.dumps(document))
+    digests = {name: hashlib.sha256((output / name).read_bytes()).hexdigest() for name in ("align.csv", "align.json")}
+    checksums = (output / "SHA256SUMS").read_text().splitlines()
+    text = [f"{digests.get(line[66:], line[:64])}  {line[66:]}\n" for line in checksums]
+    (output / "SHA256SUMS").write_text("".join(text))
+    assert main(["verify", str(output), "--quiet"]) == 0
+    stamps = {path: path.stat().st_mtime_ns for path in output.rglob("*.png")}
+    assert main(command(photos, output, table)) == 1
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*.png")} == stamps  # none is made again
+    assert (output / "align.csv").read_bytes() == (finished / "align.csv").read_bytes()
 
 
 def test_a_photo_that_is_mended_gets_its_crop_and_one_that_spoiled_loses_it(
@@ -429,6 +461,7 @@ def test_another_request_is_refused_with_what_differs(
         "faces.sha256": (photos, output, "--landmarks", other),
         "options.image_extension": (photos, output, "--landmarks", table, "--image-extension", "png"),
         "options.flat_structure": (photos, output, "--landmarks", table, "--flat-structure"),
+        "options.identity_depth": (photos, output, "--landmarks", table, "--identity-depth", 1),
         "subset: 2 samples gone, 1 new": (fewer, output, "--landmarks", table),
     }
     for difference, request in requests.items():
@@ -437,6 +470,23 @@ def test_another_request_is_refused_with_what_differs(
         assert f"\n  - {difference}" in said
         assert said.endswith("Give another OUT, or remove that alignment with --overwrite.\n")
         assert tree(output) == before
+
+
+def test_an_alignment_of_an_earlier_version_lacks_later_options(
+    output: Path, photos: Path, table: Path, capsys: Capture
+) -> None:
+    document = json.loads((output / "align.json").read_bytes())
+    later = [field.name for field in fields(DataSetOptions) if field.metadata["later"]]
+    assert "identity_depth" in later
+    for name in later:
+        document["options"].pop(name, None)
+    (output / "align.json").write_text(json.dumps(document))
+    capsys.readouterr()
+    assert main(command(photos, output, table)) == 1
+    for option in ("image_extension", "flat_structure"):
+        lacking = {name: value for name, value in document["options"].items() if name != option}
+        (output / "align.json").write_text(json.dumps({**document, "options": lacking}))
+        assert "is damaged (" in refused(capsys, photos, output, "--landmarks", table)
 
 
 def test_the_data_set_may_have_moved(output: Path, finished: Path, photos: Path, table: Path, tmp_path: Path) -> None:
@@ -516,7 +566,7 @@ def test_values_of_another_type_are_refused_from_python(values: dict[str, Any]) 
 def test_a_data_set_without_photos_is_refused(table: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "photos" / "ann").mkdir(parents=True)
     said = refused(capsys, tmp_path / "photos", tmp_path / "crops", "--landmarks", table)
-    assert said == f"grafiqs: no identity of {tmp_path / 'photos'} holds an image\n"
+    assert said.startswith(f"grafiqs: the data set {tmp_path / 'photos'} holds no identity folder and no image (")
     assert "none" in refused(capsys, tmp_path / "none", tmp_path / "crops", "--landmarks", table)
     assert not (tmp_path / "crops").exists()
 

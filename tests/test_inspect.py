@@ -80,7 +80,7 @@ def test_the_report_is_for_people(flawed: Path, capsys: pytest.CaptureFixture[st
         "  - ann/2.png = ann/twice.png = cyd/also ann.png",
     ]
     assert "grafiqs: warning: 1 of 12 images are not 112x112: they are not aligned crops" in warned
-    assert f"grafiqs: warning: 1 images directly in {flawed} belong to no identity and are left out" in warned
+    assert f"grafiqs: warning: 1 images in {flawed} belong to no identity and are left out" in warned
     assert tree(flawed) == before
 
 
@@ -101,6 +101,8 @@ def test_the_json_says_all_of_it(flawed: Path, capsys: pytest.CaptureFixture[str
         "identities": 4,
         "samples": 14,
         "ignored": 1,
+        "left_out": {},
+        "folders_passed_over": {},
         "pairs": None,
         "insufficient": {"required": 1, "identities": {"dee": 0}},
         "duplicates": {
@@ -110,8 +112,30 @@ def test_the_json_says_all_of_it(flawed: Path, capsys: pytest.CaptureFixture[str
         "sizes": {"112x112": 11, "60x50": 1},
         "formats": {"PNG": 9, "BMP": 1, "JPEG": 1, "GIF": 1},
         "modes": {"RGB": 10, "L": 1, "P": 1},
+        "of_one_colour": [],
+        "bits_used_of_16": {},
         "likeness_to_aligned_crops": None,
     }
+
+
+def test_images_of_one_colour_and_of_fewer_bits_are_named(flawed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (112, 112), "white").save(flawed / "bob" / "white.png")
+    Image.new("L", (1, 1)).save(flawed / "cyd" / "dot.png")
+    grey = np.array(Image.fromarray(picture(3)).convert("L")).astype(np.uint16) << 4
+    Image.fromarray(grey).save(flawed / "cyd" / "twelve.tif")
+    assert main(["inspect", str(flawed), "--json", "--quiet"]) == 1
+    said, warned = capsys.readouterr()
+    document = json.loads(said)
+    assert document["of_one_colour"] == ["bob/white.png", "cyd/dot.png"]
+    assert document["bits_used_of_16"] == {"cyd/twelve.tif": 12}
+    assert "warning: 2 of 15 images are of one colour (bob/white.png, cyd/dot.png): there is no face in them" in warned
+    assert "warning: 1 of 15 images have 16 bits a value and fill the lower 12 at most" in warned
+    lines = list(inspect_report.lines(inspected(flawed)))
+    place = lines.index("Of one colour: 2")
+    assert lines[place : place + 5] == [
+        *("Of one colour: 2", "  - bob/white.png", "  - cyd/dot.png"),
+        *("Fewer than their 16 bits used: 1", "  - cyd/twelve.tif: 12"),
+    ]
 
 
 def test_a_clean_data_set_is_said_to_be_one(faces: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, crops: torch.Tensor) -> P
 
 @pytest.mark.parametrize(
     ("faces", "asked", "identities", "samples", "short"),
-    [(ALIGNED, (24, 40), 23, 920, ["  - Lindsay_Lohan: 22 samples"]), (PHOTOS, (158, 5), 158, 790, [])],
+    [(ALIGNED, (24, 24), 23, 552, ["  - Lindsay_Lohan: 22 samples"]), (PHOTOS, (158, 2), 158, 316, [])],
     ids=["glint24", "lfw158"],
 )
 def test_a_subset_of_real_faces_goes_in_and_its_gradient_tree_comes_out(
@@ -95,7 +95,17 @@ def test_a_subset_of_real_faces_goes_in_and_its_gradient_tree_comes_out(
 
 def test_the_fast_path_agrees_on_real_faces(recorded: Path, tmp_path: Path) -> None:
     subset = ["--num-identities", "6", "--samples-per-identity", "4", "--quiet"]
-    options = ["extract", "--image-path", str(ALIGNED), "--weights", str(recorded), *subset]
+    layers = ("block3", "block4")  # test_compiled.py has them all
+    options = [
+        "extract",
+        "--image-path",
+        str(ALIGNED),
+        "--weights",
+        str(recorded),
+        "--layers",
+        ",".join(layers),
+        *subset,
+    ]
     runs = {engine: tmp_path / engine for engine in ("on", "off")}
     for engine, run in runs.items():
         assert main([*options, "--output-dir", str(run), "--compile", engine]) == 0
@@ -104,7 +114,7 @@ def test_the_fast_path_agrees_on_real_faces(recorded: Path, tmp_path: Path) -> N
     (environment,) = open_run(runs["on"]).manifest.environments
     assert environment["engine"] == "compiled"
     assert environment["self_check"]["images"] == 4
-    for layer in LAYERS:
+    for layer in layers:
         assert np.abs(fast[layer] / plain[layer] - 1).max() < (1e-5 if layer == "block4" else 1e-3)
 
 
@@ -180,26 +190,17 @@ def leave_one_out_accuracy(embeddings: NDArray[np.float32], identities: NDArray[
     return float(np.concatenate(right).mean())
 
 
-@pytest.mark.parametrize(("weights", "known"), list(zip(CHECKPOINTS, (0.9905, 0.977), strict=True)))
+@pytest.mark.parametrize(("weights", "known"), list(zip(CHECKPOINTS, (0.9883, 0.9772), strict=True)))
 def test_people_in_aligned_photos_are_told_apart(
     weights: str, known: float, aligned_photos: Path, tmp_path: Path
 ) -> None:
-    """Weights, preprocessing, colour and alignment fit together."""
-    options = [
-        "--layers",
-        "block3",
-        "--no-dump-gradients",
-        "--embeddings",
-        "--quiet",
-        "--output-dir",
-        str(tmp_path / "run"),
-    ]
-    assert (
-        main(["extract", "--image-path", str(aligned_photos), "--weights", str(REAL / "weights" / weights), *options])
-        == 0
-    )
+    """Weights, preprocessing, colour and alignment fit together (all 158 people: 0.9905 and 0.977)."""
+    data = ["--image-path", str(aligned_photos), "--num-identities", "60", "--samples-per-identity", "10"]
+    network = ["--weights", str(REAL / "weights" / weights), "--layers", "block3", "--embeddings"]
+    output = ["--no-dump-gradients", "--quiet", "--output-dir", str(tmp_path / "run")]
+    assert main(["extract", *data, *network, *output]) == 0
     run = open_run(tmp_path / "run")
-    assert run.embeddings.shape == (1580, 128)
+    assert run.embeddings.shape == (600, 128)
     accuracy = leave_one_out_accuracy(np.array(run.embeddings), run.scores["identity"])
     assert accuracy >= 0.97
     assert accuracy == pytest.approx(known, abs=0.003)

@@ -357,7 +357,7 @@ def test_nothing_left_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="lower --samples-per-identity"):
         select_subset(Options(image_path=tmp_path, samples_per_identity=2))
     (tmp_path / "ann" / "a.jpg").unlink()
-    with pytest.raises(RequestError, match="holds an image"):
+    with pytest.raises(RequestError, match="no image"):
         select_subset(Options(image_path=tmp_path))
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 from grafiqs.cli import main
+from grafiqs.options.extract import Options
 from support.making import make_faces, picture, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -596,6 +598,24 @@ def test_a_hostile_manifest_is_refused_in_one_sentence(
         assert main([*command(weights), *more]) == 2
         assert capsys.readouterr().err == problems
     assert tree(Path()) == before
+
+
+def test_a_run_of_an_earlier_version_lacks_later_options(
+    run: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It verifies, and the same command goes on with it: it had their defaults."""
+    document = json.loads((run / "manifest.json").read_bytes())
+    later = [field.name for field in fields(Options) if field.metadata["later"]]
+    assert "identity_depth" in later
+    for name in later:
+        del document["options"][name]
+    (run / "manifest.json").write_text(json.dumps(document))
+    sealed_again(run)
+    assert verified(run, capsys)[0] == 0
+    shutil.rmtree(run / "block4")
+    assert main(command(weights)) == 1
+    assert main([*command(weights), "--identity-depth", "1"]) == 2
+    assert "\n  - options.identity_depth: None in the folder, 1 asked for" in capsys.readouterr().err
 
 
 def test_a_manifest_that_is_a_folder_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

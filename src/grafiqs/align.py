@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from grafiqs.datasets.dataset import Dataset, Sample
 from grafiqs.disk import inside
@@ -20,18 +23,20 @@ from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.cut import cut_out
 from grafiqs.faces.detector import Detector
-from grafiqs.faces.face import Faces
+from grafiqs.faces.face import Face, Faces
 from grafiqs.faces.landmarks import Landmarks
 from grafiqs.faces.opencv import one_thread, opencv_version
 from grafiqs.faces.template import landmarks
-from grafiqs.images.decoding import decode
+from grafiqs.images.decoding import picture
+from grafiqs.images.futile import refuse_futile
+from grafiqs.images.remarks import Remark, Remarks, remark_on
 from grafiqs.options.align import AlignOptions
 from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.subset import SubsetOptions
 from grafiqs.progress import progress_bar
 from grafiqs.run import aligned
 from grafiqs.run.aligned import Alignment, AlignmentFolder
-from grafiqs.run.journal import Aligned, Failed
+from grafiqs.run.journal import Aligned, Crop, Failed
 from grafiqs.run.tables import FACES, FAILURES
 from grafiqs.select import Subset, left_out, open_dataset, select
 from grafiqs.workers import processors
@@ -42,11 +47,52 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AlignSummary:
-    """The result of an alignment: how many pictures became crops, how many did not, and where it all lies."""
+    """The result of an alignment: how many pictures became crops, how many did not, and where it all lies.
+
+    `crops` is how many there are: more than pictures if every face became one.
+    """
 
     output: Path
     aligned: int
     failed: int
+    crops: int
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What became of a picture: its checksum, its faces with their crops, and what is to be said of it."""
+
+    sha256: str
+    faces: list[tuple[Face, NDArray[np.uint8]]]
+    remark: Remark
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """From a sample of a data set to its crops, with the faces that are to be cut out of a picture."""
+
+    dataset: Dataset
+    faces_in: Callable[[str, NDArray[np.uint8]], list[Face]]
+    size: tuple[int, int]
+
+    def __call__(self, location: str) -> _Cut:
+        """Read, decode, find and cut out; may run on any thread. Raises UnreadableSampleError."""
+        data = self.dataset.read(location)
+        whole = picture(data)
+        faces = self.faces_in(location, whole.pixels)
+        crops = [(faces[0], cut_out(whole.pixels, faces[0], self.size))]
+        for face in faces[1:]:
+            with suppress(UnreadableSampleError):  # half a face at the border, say: the photo has another
+                crops.append((face, cut_out(whole.pixels, face, self.size)))
+        return _Cut(hashlib.sha256(data).hexdigest(), crops, remark_on(whole, faces[0]))
+
+    def failure(self, location: str) -> str | None:
+        """Why a sample cannot be aligned, or None."""
+        try:
+            self(location)
+        except UnreadableSampleError as error:
+            return str(error)
+        return None
 
 
 def align_faces(options: AlignOptions) -> AlignSummary:
@@ -69,16 +115,20 @@ def align_faces(options: AlignOptions) -> AlignSummary:
     output.refuse_foreign()
     faces = _faces(options)
     dataset = open_dataset(options)
-    if dataset.ignored:
-        log.warning("%s", left_out(dataset))
     subset = _everything(options, dataset)
+    for level, line in left_out(dataset):
+        log.log(level, "%s", line)
     faces.check(sample.location for sample in subset.samples)
     log.info("Dataset loaded: %d identities, %d total images", subset.identities, len(subset.samples))
     log.info("Faces: by %s", faces)
+    cutter = _Cutter(dataset, _faces_in(faces, options), options.input_size)
     plan = _plan(options, dataset, faces, subset)
-    with AlignmentFolder(output, plan, options.overwrite).opened() as folder, one_thread():
-        folder.begin()
-        return _run(folder, faces, dataset, subset, options)
+    with one_thread():
+        if not options.keep_going and (options.overwrite or not output.is_used()):  # what is resumed began well once
+            refuse_futile(cutter.failure, [sample.location for sample in subset.samples])
+        with AlignmentFolder(output, plan, options.overwrite).opened() as folder:
+            folder.begin()
+            return _run(folder, cutter, subset, options)
 
 
 def _faces(options: AlignOptions) -> Faces:
@@ -86,6 +136,13 @@ def _faces(options: AlignOptions) -> Faces:
         return Detector(options.detector)
     assert options.landmarks is not None  # noqa: S101 - the options have one of the two
     return Landmarks(options.landmarks)
+
+
+def _faces_in(faces: Faces, options: AlignOptions) -> Callable[[str, NDArray[np.uint8]], list[Face]]:
+    """What gives the faces of a sample's picture that are to be cut out."""
+    if options.all_faces and isinstance(faces, Detector):
+        return lambda _, pixels: faces.faces(pixels)
+    return lambda location, pixels: [faces.face(location, pixels)]
 
 
 def _everything(options: AlignOptions, dataset: Dataset) -> Subset:
@@ -102,7 +159,7 @@ def _everything(options: AlignOptions, dataset: Dataset) -> Subset:
 
 def _plan(options: AlignOptions, dataset: Dataset, faces: Faces, subset: Subset) -> Alignment:
     return Alignment(
-        options={"image_extension": list(options.image_extension), "flat_structure": options.flat_structure},
+        options={**options.reading(), aligned.EVERY_FACE: options.all_faces},
         faces=faces.source(),
         crop={
             "size": list(options.input_size),
@@ -120,25 +177,16 @@ def _plan(options: AlignOptions, dataset: Dataset, faces: Faces, subset: Subset)
     )
 
 
-def _run(
-    folder: AlignmentFolder, faces: Faces, dataset: Dataset, subset: Subset, options: AlignOptions
-) -> AlignSummary:
+def _run(folder: AlignmentFolder, cutter: _Cutter, subset: Subset, options: AlignOptions) -> AlignSummary:
     """Align what is pending, then write the tables."""
     root, total = options.output, len(subset.samples)
     pending = folder.journal.pending()
     if len(pending) < total:
         log.info("Resuming: %d of %d images are done already", total - len(pending), total)
+    remarks = Remarks()
 
-    folders = {str(above) for sample in subset.samples for above in PurePosixPath(aligned.path_of(sample)).parents}
-
-    def work(index: int) -> Aligned | Failed:
-        sample = subset.samples[index]
-        if aligned.path_of(sample) in folders:  # whichever of the two came first
-            return Failed(index, "its crop cannot be written: a folder of other samples has its name")
-        outcome = _outcome(index, sample, faces, dataset, options)
-        if isinstance(outcome, Failed):
-            inside.remove(root, aligned.path_of(sample))
-        return outcome
+    def work(index: int) -> tuple[Aligned | Failed, Remark | None]:
+        return _outcome(index, subset.samples[index], cutter, folder)
 
     threads = processors.usable()
     with folder.working():
@@ -147,33 +195,47 @@ def _run(
             closing(mapped(pool, work, pending, 4 * threads)) as done,
             progress_bar(total, total - len(pending), options.quiet) as bar,
         ):
-            for outcome in done:
+            for outcome, remark in done:
                 folder.journal.append(outcome)
+                if remark is not None:
+                    remarks.add(subset.samples[outcome.index].location, remark, has_face=True)
                 bar.update()
         counts = folder.finish()
-    log.info("%d of %d images are aligned: %s", counts[Aligned], total, shown(root / FACES.name))
-    if counts[Failed]:
-        log.warning("%d images could not be aligned; %s says why", counts[Failed], shown(root / FAILURES.name))
-    return AlignSummary(root, counts[Aligned], counts[Failed])
+    more = f", {counts.crops} faces" * options.all_faces
+    log.info("%d of %d images are aligned%s: %s", counts.aligned, total, more, shown(root / FACES.name))
+    for warning in remarks.warnings():
+        log.warning("warning: %s", warning)
+    if counts.failed:
+        log.warning("%d images could not be aligned; %s says why", counts.failed, shown(root / FAILURES.name))
+    return AlignSummary(root, counts.aligned, counts.failed, counts.crops)
 
 
-def _outcome(index: int, sample: Sample, faces: Faces, dataset: Dataset, options: AlignOptions) -> Aligned | Failed:
-    """Align one sample and write its crop; may run on any thread."""
+def _outcome(
+    index: int, sample: Sample, cutter: _Cutter, folder: AlignmentFolder
+) -> tuple[Aligned | Failed, Remark | None]:
+    """Align one sample, write its crops, and remove what is there of others; may run on any thread."""
+    root, names = folder.root, folder.crops
+    if names.is_folder(sample):
+        return Failed(index, "its crop cannot be written: a folder of other samples has its name"), None
     try:
-        data = dataset.read(sample.location)
-        pixels = decode(data)
-        face = faces.face(sample.location, pixels)
-        crop = cut_out(pixels, face, options.input_size)
+        cut = cutter(sample.location)
+        crops = [_written(root, names.path(sample, number), *each) for number, each in enumerate(cut.faces)]
     except UnreadableSampleError as error:
-        return Failed(index, str(error))
+        names.remove(root, sample)
+        return Failed(index, str(error)), None
+    names.remove(root, sample, len(crops))
+    return Aligned(index, cut.sha256, crops), cut.remark
+
+
+def _written(root: Path, path: str, face: Face, crop: NDArray[np.uint8]) -> Crop:
+    """Write one crop. Raises UnreadableSampleError for a name that no crop can have."""
     _, encoded = cv2.imencode(".png", crop[:, :, ::-1])
     content = encoded.tobytes()
     try:
-        with inside.whole(options.output, aligned.path_of(sample)) as file:
+        with inside.whole(root, path) as file:
             file.write(content)
     except OSError as error:
         if error.errno in inside.NAME_ERRORS:
-            return Failed(index, f"its crop cannot be written: {error.strerror}")
+            raise UnreadableSampleError(f"its crop cannot be written: {error.strerror}") from error
         raise
-    picture_sha256, crop_sha256 = (hashlib.sha256(each).hexdigest() for each in (data, content))
-    return Aligned(index, picture_sha256, face.row(), crop_sha256, len(content))
+    return Crop(face.row(), hashlib.sha256(content).hexdigest(), len(content))

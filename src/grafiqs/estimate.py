@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from itertools import count, cycle, islice
@@ -28,7 +29,7 @@ _MEASURED = 1000
 def log_estimate(manifest: Manifest, task: Task, ready: Ready, output_dir: Path) -> None:
     """Say how many files, how many gigabytes and how long a run would take; nothing is written."""
     samples = manifest.subset.samples
-    compiles = ready.plan.engine == "compiled"
+    compiles = ready.plan["engine"] == "compiled"
     known = compiles and ready.computer.was_compiled_before()
     if known:
         every = range(len(samples))
@@ -64,8 +65,7 @@ def images_per_second(computer: Computer, reader: Reader, locations: Sequence[st
         read_ahead(reader, cycle(locations), 2 * size, processes_for(computer.device, len(locations)))
     ) as reads:
         computed = computed_batches(reads, computer, batches, gradients=gradients)
-        for _ in islice(computed, 2 * size):
-            pass
+        deque(islice(computed, 2 * size), maxlen=0)
         started, images = time.monotonic(), 0
         while images < size or time.monotonic() - started < 2:
             images += sum(1 for _ in islice(computed, size))

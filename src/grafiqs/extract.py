@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,17 @@ from grafiqs.errors import StoppedError, first_line
 from grafiqs.estimate import log_estimate
 from grafiqs.faces.face import Faces
 from grafiqs.faces.opencv import need_opencv, one_thread
+from grafiqs.images.futile import refuse_futile
 from grafiqs.images.reading import Reader
+from grafiqs.images.remarks import Remarks
 from grafiqs.images.unaligned import are_plainly_unaligned
 from grafiqs.options.extract import Options
 from grafiqs.pipeline import ChangedImageError, outcomes
 from grafiqs.progress import duration, progress_bar
 from grafiqs.run import manifest as manifests
-from grafiqs.run.finished import SCORES, Counts
+from grafiqs.run.finished import SCORES
 from grafiqs.run.folder import RunFolder, output_of
+from grafiqs.run.journal import Failed, Scored
 from grafiqs.run.manifest import METHOD, Manifest
 from grafiqs.run.tables import FAILURES
 from grafiqs.select import Subset, open_dataset, select_subset
@@ -75,17 +79,21 @@ def extract_gradients(options: Options) -> Summary | None:
 
     # Read: from a sample to the pixels that the network is given.
     checkpoint = load_network(options)
-    log.info("Input: %s%s", checkpoint.preprocessing, "" if faces is None else f", aligned by {faces}")
+    log.info("Input: %s%s", checkpoint.input(), "" if faces is None else f", aligned by {faces}")
     reader = Reader(dataset, checkpoint.preprocessing.size, faces)
+    locations = [sample.location for sample in subset.samples]
+    if not options.keep_going and (options.overwrite or not output.is_used()):  # what is resumed began well once
+        with nullcontext() if faces is None else one_thread():
+            refuse_futile(reader.failure, locations)
 
     # Compute: from pixels to gradients and scores.
     layers = layers_of(options, checkpoint)
     if options.embeddings:
         log.info("Embeddings: %d numbers an image%s", checkpoint.embedding_size, ", mirrored added" * options.flip)
     _warn_of_photos(subset, reader, dataset)
-    locations = [sample.location for sample in subset.samples]
     task = Task(checkpoint, device, layers, reader, locations, options)
-    ready = choose(task, _kept_computation(options))
+    resumes = not options.overwrite and manifests.is_run(options.output_dir)
+    ready = choose(task, manifests.read(options.output_dir).computation if resumes else {})
     log.info("Computing on %s, %d images at once", device, ready.computer.batch_size)
 
     # Write: gradients, scores, and what proves them.
@@ -100,16 +108,16 @@ def extract_gradients(options: Options) -> Summary | None:
             ready, environment = prove(task, build(task, ready, pending), pending)
             run.begin(environment)
         counts = _worked_off(run, task, ready, pending)
-    log.info("%d of %d images have scores: %s", counts.scored, len(locations), shown(run.root / SCORES))
+    log.info("%d of %d images have scores: %s", counts[Scored], len(locations), shown(run.root / SCORES))
     log.info("A lower score means higher quality.")
-    if counts.failed:
-        log.warning("%d images have no score; %s says why", counts.failed, shown(run.root / FAILURES.name))
-    return Summary(run.root, counts.scored, counts.failed)
+    if counts[Failed]:
+        log.warning("%d images have no score; %s says why", counts[Failed], shown(run.root / FAILURES.name))
+    return Summary(run.root, counts[Scored], counts[Failed])
 
 
-def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> Counts:
+def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> Counter[type[Any]]:
     """Compute and write what is pending, then finish the run."""
-    total = len(task.locations)
+    total, remarks = len(task.locations), Remarks()
     if len(pending) < total:
         log.info("Resuming: %d of %d images are done already", total - len(pending), total)
     started = time.monotonic()
@@ -117,7 +125,7 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
         with run.working():
             with (
                 nullcontext() if task.reader.faces is None else one_thread(),
-                closing(outcomes(run, ready.computer, task.reader, pending, ready.first)) as done,
+                closing(outcomes(run, ready.computer, task.reader, pending, ready.first, remarks)) as done,
                 progress_bar(total, total - len(pending), task.options.quiet) as bar,
             ):
                 for outcome in done:
@@ -143,6 +151,8 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
         seconds = time.monotonic() - started
         rate = len(pending) / seconds
         log.info("Processed %d images in %s (%.1f a second)", len(pending), duration(seconds), rate)
+    for warning in remarks.warnings():
+        log.warning("warning: %s", warning)
     return counts
 
 
@@ -164,13 +174,6 @@ def _warn_of_photos(subset: Subset, reader: Reader, dataset: Dataset) -> None:
             "expect: scores of unaligned faces mean little. Photos are aligned by --align, or by 'grafiqs align'",
             *reader.size,
         )
-
-
-def _kept_computation(options: Options) -> dict[str, Any]:
-    """How the run in the output folder computes, if one is resumed."""
-    if options.overwrite or not manifests.is_run(options.output_dir):
-        return {}
-    return manifests.read(options.output_dir).computation
 
 
 def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, ready: Ready) -> Manifest:
@@ -197,7 +200,7 @@ def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, re
             **checkpoint.preprocessing.source(),
             "alignment": None if task.reader.faces is None else task.reader.faces.source(),
         },
-        computation=asdict(ready.plan),
+        computation=ready.plan,
         subset=subset,
         pairs=[list(pair) for pair in subset.pairs(dataset)],
         environments=[],

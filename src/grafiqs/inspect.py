@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.datasets.dataset import Dataset
-from grafiqs.errors import UnreadableSampleError
+from grafiqs.disk.names import shown
+from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.likeness import ALIGNED, Likeness, edges
 from grafiqs.faces.template import SIZE
 from grafiqs.images.decoding import picture
+from grafiqs.images.remarks import Remark, Remarks, remark_on
 from grafiqs.options.extract import Options
 from grafiqs.progress import progress_bar
 from grafiqs.select import left_out, open_dataset
@@ -39,9 +42,9 @@ class Inspection:
 
     `counts` are the samples of each identity; `unreadable` has the reason for each location that cannot be read.
     `within` and `across` are groups of locations whose images, decoded to RGB, have the same pixels: within one
-    identity, and across several. `sizes` (width x height, upright), `formats` and `modes` count
-    readable images. `likeness` tells how far those of 112x112 look like aligned crops (`grafiqs.faces.likeness`), None
-    when there are too few.
+    identity, and across several. `sizes` (width x height, upright), `formats` and `modes` count readable images;
+    `remarks` names those of one colour, and those of 16 bits that use fewer. `likeness` tells how far those of 112x112
+    look like aligned crops (`grafiqs.faces.likeness`), None when there are too few.
     """
 
     dataset: Dataset
@@ -54,6 +57,7 @@ class Inspection:
     formats: dict[str, int]
     modes: dict[str, int]
     likeness: float | None
+    remarks: Remarks
 
     @property
     def insufficient(self) -> dict[str, int]:
@@ -70,10 +74,7 @@ class Inspection:
 
     def warnings(self) -> Iterator[str]:
         """What should not be overlooked, a sentence each."""
-        if self.dataset.ignored:
-            yield left_out(self.dataset)
-        if not any(self.counts.values()):
-            yield "no identity has an image"
+        yield from (line for level, line in left_out(self.dataset) if level >= logging.WARNING)
         images, crop = sum(self.sizes.values()), self.sizes.get(CROP, 0)
         if crop < images:
             yield (
@@ -87,6 +88,8 @@ class Inspection:
                 f"have {ALIGNED} or more); scores of unaligned faces mean little"
             )
 
+        yield from self.remarks.warnings()
+
     def to_json(self) -> dict[str, Any]:
         """All of it, as JSON values."""
         pairs = self.dataset.pairs
@@ -97,6 +100,8 @@ class Inspection:
             "identities": len(self.counts),
             "samples": sum(numbers),
             "ignored": self.dataset.ignored,
+            "left_out": dict(sorted(self.dataset.left_out.files.items())),
+            "folders_passed_over": dict(sorted(self.dataset.left_out.folders.items())),
             "pairs": {"count": len(pairs), "same": sum(pair.same for pair in pairs)} if pairs else None,
             "samples_per_identity": {
                 "min": min(numbers),
@@ -111,6 +116,8 @@ class Inspection:
             "sizes": self.sizes,
             "formats": self.formats,
             "modes": self.modes,
+            "of_one_colour": self.remarks.one_colour,
+            "bits_used_of_16": self.remarks.bits,
             "likeness_to_aligned_crops": self.likeness,
             "warnings": list(self.warnings()),
         }
@@ -119,7 +126,8 @@ class Inspection:
 def inspect_dataset(options: Options) -> Inspection:
     """Read every sample of the data set that `options` name, and say what is there.
 
-    `samples_per_identity` is how many an identity should have. Raises RequestError when the data set cannot be listed.
+    `samples_per_identity` is how many an identity should have. Raises RequestError when the data set cannot be listed,
+    or has no sample.
 
     >>> found = inspect_dataset(Options(image_path="faces", samples_per_identity=5, quiet=True))
     >>> found.counts, found.insufficient, found.sizes["112x112"]
@@ -132,10 +140,12 @@ def inspect_dataset(options: Options) -> Inspection:
         paths = dataset.samples(identity)
         counts[identity] = len(paths)
         identities.update((dataset.location(identity, path), identity) for path in paths)
+    if not identities:
+        raise RequestError(f"no identity of {shown(dataset.place)} holds an image")
     unreadable: dict[str, str] = {}
     same: defaultdict[bytes, list[str]] = defaultdict(list)
     sizes, formats, modes = Counter[str](), Counter[str](), Counter[str]()
-    likeness = Likeness()
+    likeness, remarks = Likeness(), Remarks()
     threads = processors.usable()
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -148,6 +158,7 @@ def inspect_dataset(options: Options) -> Inspection:
                 unreadable[location] = seen
                 continue
             same[seen.digest].append(location)
+            remarks.add(location, seen.remark)
             for counter, value in ((sizes, seen.size), (formats, seen.format), (modes, seen.mode)):
                 counter[value] += 1
             if seen.edges is not None:
@@ -164,6 +175,7 @@ def inspect_dataset(options: Options) -> Inspection:
         formats=formats,
         modes=modes,
         likeness=likeness.value(),
+        remarks=remarks,
     )
 
 
@@ -175,6 +187,7 @@ class _Seen:
     format: str
     mode: str
     digest: bytes
+    remark: Remark
     edges: NDArray[np.float32] | None
 
 
@@ -187,7 +200,9 @@ def _seen(dataset: Dataset, location: str) -> _Seen | str:
     height, width, _ = found.pixels.shape
     size = f"{width}x{height}"
     digest = hashlib.blake2b(found.pixels.data, digest_size=16, person=size.encode()[:16]).digest()
-    return _Seen(size, found.format, found.mode, digest, edges(found.pixels) if size == CROP else None)
+    return _Seen(
+        size, found.format, found.mode, digest, remark_on(found), edges(found.pixels) if size == CROP else None
+    )
 
 
 def _duplicates(groups: Iterable[list[str]], identities: Mapping[str, str]) -> tuple[list[list[str]], list[list[str]]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Iterable, Iterator
 
 from grafiqs.disk.names import shown
 from grafiqs.faces.likeness import ALIGNED, IDENTITIES, IMAGES
 from grafiqs.inspect import CROP, Inspection
-from grafiqs.select import UNNAMED
+from grafiqs.select import UNNAMED, left_out
 
 _LISTED = 10
 """Findings of a kind that the report lists; the rest are counted, and stand in the JSON."""
@@ -34,6 +35,7 @@ def _samples(found: Inspection) -> Iterator[str]:
     if found.dataset.pairs:
         same = sum(pair.same for pair in found.dataset.pairs)
         yield f"Pairs to compare: {len(found.dataset.pairs)}, {same} of the same identity"
+    yield from (line for level, line in left_out(found.dataset) if level < logging.WARNING)
     yield f"Samples of an identity: {min(numbers)} to {max(numbers)}, median {statistics.median(numbers):g}"
     yield from _bars(found)
     if found.insufficient:
@@ -63,6 +65,13 @@ def _flaws(found: Inspection) -> Iterator[str]:
     """Which are of no use, or there twice."""
     yield f"Unreadable: {len(found.unreadable) or 'none'}"
     yield from _listed(f"{shown(location)}: {reason}" for location, reason in found.unreadable.items())
+    for what, some in (
+        ("Of one colour", dict.fromkeys(found.remarks.one_colour, "")),
+        ("Fewer than their 16 bits used", {path: f": {bits}" for path, bits in found.remarks.bits.items()}),
+    ):
+        if some:
+            yield f"{what}: {len(some)}"
+            yield from _listed(shown(location) + more for location, more in some.items())
     for what, groups in (("within an identity", found.within), ("across identities", found.across)):
         yield f"Exact duplicates {what}: {f'{len(groups)} groups' if groups else 'none'}"
         yield from _listed(" = ".join(_some(group)) for group in groups)

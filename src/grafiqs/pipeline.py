@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from grafiqs.compute.computer import Computed, Computer
 from grafiqs.compute.preparation import Batch
+from grafiqs.datasets.dataset import Sample
+from grafiqs.disk import inside
 from grafiqs.disk.names import shown
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.images.reading import THREADS, Read, Reader, processes_for, read_ahead
+from grafiqs.images.remarks import Remarks
 from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Failed, Outcome, Scored
-from grafiqs.run.tree import UnwritableNameError
 from grafiqs.workers.ahead import mapped
 
 
@@ -45,12 +47,17 @@ class ChangedImageError(Exception):
 
 
 def outcomes(
-    run: RunFolder, computer: Computer, reader: Reader, pending: Sequence[int], first: Batch | None = None
+    run: RunFolder,
+    computer: Computer,
+    reader: Reader,
+    pending: Sequence[int],
+    first: Batch | None = None,
+    remarks: Remarks | None = None,
 ) -> Generator[Outcome]:
     """The outcomes of the pending samples of a run, their files written: batch by batch, failures among the others.
 
-    `first` is one of its batches, computed already. Raises ChangedImageError when an image that fills a batch beside
-    pending ones, and was scored before, is another one now.
+    `first` is one of its batches, computed already; `remarks` takes what is to be said of the images. Raises
+    ChangedImageError when an image that fills a batch beside pending ones, and was scored before, is another one now.
 
     Batches are cut from the whole subset and have one size (the last is padded), so that an image meets the
     same neighbours in the same places wherever a run was stopped: its bytes are the same.
@@ -65,6 +72,7 @@ def outcomes(
         unchanged = partial(_check_unchanged, run)
         wanted = set(pending)
         computed = computed_batches(reads, computer, batches, bool(run.manifest.dumps), wanted, first, unchanged)
+        computed = _remarked(computed, samples, Remarks() if remarks is None else remarks)
         if not run.manifest.dumps:  # nothing to write, and nothing to wait for
             yield from map(partial(_written, run), computed)
             return
@@ -112,6 +120,16 @@ def computed_batches(
         yield from _arrived(*under_way.popleft(), pending)
 
 
+def _remarked(
+    images: Iterable[_Image | Failed], samples: Sequence[Sample], remarks: Remarks
+) -> Iterator[_Image | Failed]:
+    """The same images, their remarks counted on the way."""
+    for image in images:
+        if isinstance(image, _Image):
+            remarks.add(samples[image.index].location, image.read.remark, has_face=image.read.face is not None)
+        yield image
+
+
 def _check_unchanged(run: RunFolder, index: int, image: Read | UnreadableSampleError) -> None:
     """Raise ChangedImageError if an image is no longer the one that was scored before."""
     if isinstance(image, UnreadableSampleError) or image.sha256 != run.journal.image_sha256(index):
@@ -148,8 +166,10 @@ def _written(run: RunFolder, image: _Image | Failed) -> Outcome:
                 return Failed(image.index, f"its gradient at {layer} is too large for {run.manifest.dtype}")
     try:
         checksums = run.tree.write(run.manifest.subset.samples[image.index], dumped)
-    except UnwritableNameError as error:
-        return Failed(image.index, str(error))
+    except OSError as error:
+        if error.errno in inside.NAME_ERRORS:
+            return Failed(image.index, f"its gradient cannot be written: {error.strerror}")
+        raise
     return Scored(
         image.index,
         image.read.sha256,

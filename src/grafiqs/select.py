@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, Pair, Sample
+from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, Pair, Sample, kinds
 from grafiqs.datasets.scan import scan
 from grafiqs.disk.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
 from grafiqs.errors import RequestError
@@ -72,18 +72,23 @@ def open_dataset(options: DataSetOptions) -> Dataset:
         options.root,
         options.path_column,
         options.identity_column,
+        options.identity_depth,
     )
     if dataset.said:
         log.info("%s", dataset.said)
     return dataset
 
 
-def left_out(dataset: Dataset) -> str:
-    """The warning about images outside every identity."""
-    return (
-        f"{dataset.ignored} images directly in {shown(dataset.place)} belong to no identity and are left out "
-        "(--flat-structure takes them)"
-    )
+def left_out(dataset: Dataset) -> Iterator[tuple[int, str]]:
+    """What the data set holds beside the samples that were listed, a line each, with its level in the log."""
+    if dataset.ignored:
+        where = f"{dataset.ignored} images in {shown(dataset.place)} belong to no identity"
+        yield logging.WARNING, f"{where} and are left out (--flat-structure takes them)"
+    beside = dataset.left_out
+    if beside.folders:
+        yield logging.INFO, beside.folders_line()
+    if beside.files:
+        yield logging.WARNING if beside.is_wanted else logging.INFO, beside.files_line()
 
 
 def select_subset(
@@ -100,9 +105,9 @@ def select_subset(
     (3, 9, (('cyd', 2),))
     """
     dataset = dataset or open_dataset(options)
-    if dataset.ignored:
-        log.warning("%s", left_out(dataset))
     subset = select(dataset, options, candidates)
+    for level, line in left_out(dataset):
+        log.log(level, "%s", line)
     for line in report(subset, options):
         log.info("%s", line)
     if not subset.samples:
@@ -120,7 +125,8 @@ def select(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str] |
     Raises RequestError when `strict` cannot get exactly N x M samples. The subset may be empty.
     """
     if candidates is None:
-        candidates = _candidates(dataset, options)
+        drawn = options.random_identity_selection
+        candidates = rank_identities(dataset.identities, options.identity_seed) if drawn else dataset.identities
     listed = (_listed_strictly if options.strict else _listed)(dataset, options, candidates)
     enough = options.samples_per_identity or 1
     required = 1 if options.allow_insufficient_samples else enough
@@ -189,13 +195,6 @@ def draw_samples(identity: str, paths: Sequence[str], count: int, seed: int) -> 
 
 def _hash(*parts: object) -> bytes:
     return hashlib.sha256(encoded("\0".join(key(str(part)) for part in parts))).digest()
-
-
-def _candidates(dataset: Dataset, options: SubsetOptions) -> Sequence[str]:
-    """The identities in the order in which they are chosen."""
-    if options.random_identity_selection:
-        return rank_identities(dataset.identities, options.identity_seed)
-    return dataset.identities
 
 
 _Listed = list[tuple[str, tuple[str, ...]]]
@@ -278,8 +277,8 @@ def _parents(path: str) -> Iterator[str]:
 def _why_empty(dataset: Dataset, subset: Subset, options: SubsetOptions) -> str:
     place = shown(dataset.place)
     if not any(count for _, count in subset.insufficient):
-        kinds = shown(", ".join(sorted(options.image_extension or IMAGE_EXTENSIONS)))
-        return f"no identity chosen from {place} holds an image ({kinds})"
+        wanted = kinds(frozenset(options.image_extension) or IMAGE_EXTENSIONS)
+        return f"no identity chosen from {place} holds an image ({wanted})"
     return (
         f"no identity chosen from {place} has {options.samples_per_identity} samples: lower --samples-per-identity, "
         "or take what there is with --allow-insufficient-samples"

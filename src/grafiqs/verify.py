@@ -52,7 +52,7 @@ def verify_run(
     >>> verify_run(Path("run"), quiet=True)
     []
     """
-    check = _alignment if not manifests.is_run(folder) and aligned.is_alignment(folder) else _run
+    check = _alignment if not manifests.is_run(folder) and files.exists(folder / aligned.NAME) else _run
     problems, said = check(folder, image_path, root, quiet)
     for problem in problems[:_SHOWN]:
         log.warning("%s", problem)
@@ -95,10 +95,9 @@ def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet:
         if not (folder / SUMS).exists():
             problems.append("the alignment is not finished: the command that began it resumes it")
         else:
-            problems += aligned.problems(folder, manifest.subset)
+            problems += aligned.problems(folder, manifest)
             if at_hand:
-                chosen = {name: manifest.options[name] for name in ("image_extension", "flat_structure")}
-                options = SubsetOptions(image_path=place, root=root, **chosen)
+                options = SubsetOptions(image_path=place, root=root, **manifest.reading)
                 problems += _picture_problems(folder, manifest.subset, options)
     except (OSError, ValueError) as error:
         problems.append(f"the tables cannot be followed further: {_reason(error)}")
@@ -158,7 +157,7 @@ def _problems(
         try:
             dataset = open_dataset(options)
             subset = select(dataset, options)
-            yield from manifest.subset_differences(subset)
+            yield from subset_differences(manifest.subset, subset)
             if manifest.pairs != [list(pair) for pair in subset.pairs(dataset)]:
                 yield "the pairs to compare are no longer those of the data set"
         except RequestError as error:

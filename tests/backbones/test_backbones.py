@@ -5,30 +5,88 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone, observed
-from grafiqs.backbones.catalogue import LAYERS
-from grafiqs.backbones.ir import IRNet
+from grafiqs.backbones.catalogue import BACKBONES, LAYERS
+from grafiqs.backbones.fit import identified
+from grafiqs.backbones.ir import ADAFACE, ADAFACE_BOTTLENECK, IRNet
 from grafiqs.backbones.iresnet import IResNet
-from grafiqs.backbones.mobilefacenet import MobileFaceNet, MobileFaceNetReLU6
+from grafiqs.backbones.mobilefacenet import (
+    MobileFaceNet,
+    MobileFaceNetInsightFace,
+    MobileFaceNetReLU6,
+    WideMobileFaceNet,
+)
 from grafiqs.gradients import image_gradients
 from grafiqs.images.tensors import normalise, resized
+from support import published
 from support.making import REAL, picture, recorded_statistics
 from support.oracle import largest_difference, oracle_gradients
+from support.published import PUBLISHED
 
 WIDTHS = (16, 16, 32, 48)
 """Stages whose squeezed channels are one, two and three; the first two alike, so that a shortcut has no weights."""
 
-NETWORKS: dict[str, Callable[[], Backbone]] = {
-    "iresnet_se": lambda: IResNet((1, 2, 1, 1), WIDTHS, embedding_size=32, excitation=True),
-    "ir": lambda: IRNet((2, 1, 2, 1), False, WIDTHS, embedding_size=32),
-    "ir_se": lambda: IRNet((1, 2, 1, 1), True, WIDTHS, embedding_size=32),
-    "mobilefacenet": lambda: MobileFaceNet(32),
-    "mobilefacenet_relu6": lambda: MobileFaceNetReLU6(32),
+SLIM = (32, 32, 64, 64)
+"""The same of units of three convolutions, with eight channels and more between them."""
+
+
+class Pair(NamedTuple):
+    """A network, the same written apart, and how many of its BatchNorm2d see single pixels."""
+
+    build: Callable[[], Backbone]
+    apart: Callable[[], nn.Module]
+    pixels: int = 0
+
+
+NETWORKS = {
+    "iresnet": Pair(
+        lambda: IResNet((2, 1, 1, 2), WIDTHS, embedding_size=32),
+        lambda: published.IResNet((2, 1, 1, 2), WIDTHS, 32),
+    ),
+    "iresnet_se": Pair(
+        lambda: IResNet((1, 2, 1, 1), WIDTHS, embedding_size=32, excitation=True),
+        lambda: published.IResNet((1, 2, 1, 1), WIDTHS, 32, se=True),
+    ),
+    "magface": Pair(
+        lambda: IResNet((1, 1, 2, 1), WIDTHS, embedding_size=32, epsilon=2e-5),
+        lambda: published.IResNet((1, 1, 2, 1), WIDTHS, 32, eps=2e-5),
+    ),
+    "ir": Pair(
+        lambda: IRNet((2, 1, 2, 1), False, WIDTHS, embedding_size=32),
+        lambda: published.IR(published.evolve_parts, (2, 1, 2, 1), WIDTHS, 32, affine=True),
+    ),
+    "ir_se": Pair(
+        lambda: IRNet((1, 2, 1, 1), True, WIDTHS, embedding_size=32),
+        lambda: published.IR(published.evolve_parts, (1, 2, 1, 1), WIDTHS, 32, se=True, affine=True),
+    ),
+    "adaface": Pair(
+        lambda: IRNet((1, 2, 1, 2), False, WIDTHS, 32, ADAFACE, affine=False),
+        lambda: published.IR(published.adaface_parts, (1, 2, 1, 2), WIDTHS, 32),
+    ),
+    "adaface_se": Pair(
+        lambda: IRNet((1, 1, 1, 2), True, WIDTHS, 32, ADAFACE, affine=False),
+        lambda: published.IR(published.adaface_parts, (1, 1, 1, 2), WIDTHS, 32, se=True),
+    ),
+    "adaface_bottleneck": Pair(
+        lambda: IRNet((2, 1, 2, 1), False, SLIM, 32, ADAFACE_BOTTLENECK, affine=False),
+        lambda: published.IR(published.bottleneck_parts, (2, 1, 2, 1), SLIM, 32, stem=8),
+    ),
+    "adaface_bottleneck_se": Pair(
+        lambda: IRNet((1, 1, 2, 1), True, SLIM, 32, ADAFACE_BOTTLENECK, affine=False),
+        lambda: published.IR(published.bottleneck_parts, (1, 1, 2, 1), SLIM, 32, se=True, stem=8),
+    ),
+    "mobilefacenet": Pair(lambda: MobileFaceNet(32), lambda: published.BubbliiiingMobile(32), 2),
+    "mobilefacenet_insightface": Pair(lambda: MobileFaceNetInsightFace(32), lambda: published.InsightFaceMobile(32), 1),
+    "mobilefacenet_relu6": Pair(lambda: MobileFaceNetReLU6(32), lambda: published.FoamliuMobile(32), 2),
+    "mbf": Pair(lambda: WideMobileFaceNet((1, 2, 1, 1), 1, 32), lambda: published.Mbf((1, 2, 1, 1), 1, 32), 1),
+    "mbf_large": Pair(lambda: WideMobileFaceNet((2, 1, 1, 1), 2, 32), lambda: published.Mbf((2, 1, 1, 1), 2, 32), 1),
 }
 
 MOBILE = {"image": (3, 112, 112), "block1": (64, 28, 28), "block2": (128, 14, 14), "block3": (128, 7, 7)}
@@ -39,45 +97,64 @@ def faces(count: int) -> Tensor:
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def network(request: pytest.FixtureRequest) -> Backbone:
-    return recorded_statistics(NETWORKS[request.param])
+def pair(request: pytest.FixtureRequest) -> Pair:
+    """Both with the same weights, as factories that return what is there already."""
+    build, apart, pixels = NETWORKS[request.param]
+    network, other = recorded_statistics(build), apart().eval().requires_grad_(False)
+    other.load_state_dict(network.state_dict())
+    return Pair(lambda: network, lambda: other, pixels)
 
 
 @pytest.mark.parametrize("norms", ["maps", "all"])
-def test_the_oracle_agrees(network: Backbone, norms: str) -> None:
-    batch = faces(3).double()
-    expected = oracle_gradients(network, batch, norms=norms)
-    reached = ("image", "block1", "block2", "block3") if is_mobile(network) and norms == "maps" else LAYERS
+def test_the_oracle_agrees(pair: Pair, norms: str) -> None:
+    """The oracle runs the network that was written apart."""
+    network, apart = copy.deepcopy(pair.build()).double(), copy.deepcopy(pair.apart()).double()
+    batch = faces(2).double()
+    expected = oracle_gradients(cast(Backbone, apart), batch, norms=norms)
+    reached = ("image", "block1", "block2", "block3") if pair.pixels and norms == "maps" else LAYERS
     assert tuple(expected) == reached
-    network = copy.deepcopy(network).double()
     assert largest_difference(image_gradients(network, batch, norms=norms), expected) < 1e-9
-    for layer in reached:
-        assert largest_difference(image_gradients(network, batch, (layer,), norms), expected) < 1e-9
-    assert network(batch).shape == (3, 32)
+    for layer in reached if norms == "maps" else ():
+        alone = image_gradients(network, batch[:1], (layer,), norms)
+        assert largest_difference(alone, {layer: expected[layer][:1]}) < 1e-9
+    assert network(batch).shape == (2, 32)
+    torch.testing.assert_close(network(batch), apart(batch), rtol=1e-9, atol=1e-12)
 
 
-def is_mobile(network: Backbone) -> bool:
-    return isinstance(network, MobileFaceNet | MobileFaceNetReLU6)
-
-
-def test_norms_that_see_single_pixels_count_if_all_do(network: Backbone) -> None:
-    batch = faces(2)
+def test_norms_that_see_single_pixels_count_if_all_do(pair: Pair) -> None:
+    network, batch = pair.build(), faces(2)
     seen = observed(network, (112, 112))
-    assert seen.norms.pixels == 2 * is_mobile(network)
+    assert seen.norms.pixels == pair.pixels
     assert seen.norms.maps + seen.norms.pixels == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
     maps, every = (image_gradients(network, batch, ("image",), norms)["image"] for norms in ("maps", "all"))
-    assert torch.equal(maps, every) == (not is_mobile(network))
+    assert torch.equal(maps, every) == (not pair.pixels)
     assert seen.norms.layers["all"] == LAYERS
-    if is_mobile(network):
+    if pair.pixels:
         assert seen.norms.layers["maps"] == LAYERS[:-1]
         with pytest.raises(ValueError, match="no BatchNorm2d that counts comes after block4"):
             image_gradients(network, batch, ("block4",))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_keys_and_shapes_are_those_that_are_published(name: str) -> None:
+    """Those of the networks that were written apart, in their published sizes."""
+    with torch.device("meta"):
+        state = PUBLISHED[name]().state_dict()
+    prefix = "features." if name.startswith("magface") else ""
+    fit, _ = identified({prefix + key: value for key, value in state.items()}, Path("a.pth"), None, None)
+    assert (fit.name, fit.is_exact, fit.beside) == (name, True, [])
+    found = {key: value.shape for key, value in fit.network.state_dict().items()}
+    assert found == {key: value.shape for key, value in state.items()}
+
+
+def test_every_network_is_written_apart() -> None:
+    assert sorted(PUBLISHED) == sorted(BACKBONES)
+
+
+@pytest.mark.parametrize("name", ["iresnet_se", "ir", "adaface_bottleneck_se", "mobilefacenet", "mobilefacenet_relu6"])
 def test_channels_that_are_off_give_finite_gradients(name: str) -> None:
     """Their learned variance falls to 5.6e-45 in published weights."""
-    network = recorded_statistics(NETWORKS[name])
+    network = recorded_statistics(NETWORKS[name].build)
     off = 0
     for before, after in pairwise(network.modules()):
         if isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
@@ -91,9 +168,9 @@ def test_channels_that_are_off_give_finite_gradients(name: str) -> None:
     assert all(gradient.isfinite().all() and gradient[0].any() for gradient in found.values())
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet_relu6"])
+@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet_insightface", "mobilefacenet_relu6"])
 def test_the_layers_of_a_mobilefacenet(name: str) -> None:
-    found = image_gradients(recorded_statistics(NETWORKS[name]), faces(1), norms="all")
+    found = image_gradients(recorded_statistics(NETWORKS[name].build), faces(1), norms="all")
     assert {layer: tuple(gradient.shape[1:]) for layer, gradient in found.items()} == MOBILE | {"block4": (512, 7, 7)}
 
 

@@ -11,11 +11,14 @@ import pickle
 import random
 import time
 import warnings
+import zipfile
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -62,12 +65,20 @@ def saved(content: Any, path: Path, **how: Any) -> Path:
     return path
 
 
-def refused(path: Path, backbone: str | None = None) -> str:
-    """Why the checkpoint is refused: one line that names it."""
+def learned(network: nn.Module) -> nn.Module:
+    """The network with statistics that are not those it was made with."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.running_mean.fill_(0.125)  # type: ignore[union-attr]
+    return network
+
+
+def refused(path: Path, backbone: str | None = None, key: str | None = None, lines: int = 1) -> str:
+    """Why the checkpoint is refused: one line that names it, or so many."""
     with pytest.raises(RequestError) as caught:
-        load_checkpoint(path, backbone)
+        load_checkpoint(path, backbone, key)
     message = str(caught.value)
-    assert len(message.splitlines()) == 1
+    assert len(message.splitlines()) == lines
     assert path.name in message
     return message
 
@@ -198,7 +209,7 @@ def test_older_checkpoints_without_batch_counters(network: IResNet, state: State
 
 @pytest.mark.parametrize("backbone", DEPTHS)
 def test_the_backbone_is_told_from_the_checkpoint(backbone: str, tmp_path: Path) -> None:
-    deep = IResNet(DEPTHS[backbone], SLIM, embedding_size=7)
+    deep = learned(IResNet(DEPTHS[backbone], SLIM, embedding_size=7))
     path = saved(deep.state_dict(), tmp_path / "a.pth")
     for asked in (None, backbone):
         checkpoint = load_checkpoint(path, asked)
@@ -240,6 +251,10 @@ def test_names_that_could_command_a_terminal_are_shown_escaped(
 ) -> None:
     load_checkpoint(saved({**state, "\x1b[31mred\n": torch.zeros(1)}, tmp_path / "a\x1b[2J.pth"))
     assert said.messages == [r"Ignoring 1 keys of a\x1b[2J.pth beside the backbone: \x1b[31mred\n"]
+
+
+def prefixed(state: State, prefix: str) -> State:
+    return {prefix + key: value for key, value in state.items()}
 
 
 def norm(name: str) -> list[str]:
@@ -294,7 +309,9 @@ def test_another_backbone_than_the_one_asked_for(state: State, tmp_path: Path) -
 
 def test_an_unknown_depth(state: State, tmp_path: Path) -> None:
     extra = {key.replace("layer3.1.", "layer3.2."): value for key, value in state.items()}
-    assert "stages of (2, 2, 3, 2) blocks" in refused(saved({**state, **extra}, tmp_path / "a.pth"))
+    message = refused(saved({**state, **extra}, tmp_path / "a.pth"))
+    assert "not one of the networks known here (nearest: iresnet18, which lacks " in message
+    assert "that this has: layer3.2.bn1.weight, layer3.2.bn1.bias, " in message
 
 
 def test_missing_keys_are_named(state: State, tmp_path: Path) -> None:
@@ -354,18 +371,54 @@ def test_tensors_that_are_no_weights(state: State, kind: str, tmp_path: Path) ->
     assert "fc.weight" in refused(saved(state, tmp_path / "a.pth"))
 
 
-def test_two_networks_in_one_file(state: State, tmp_path: Path) -> None:
-    two = {f"{prefix}{key}": value for prefix in ("student.", "teacher.") for key, value in state.items()}
-    message = refused(saved(two, tmp_path / "a.pth"))
-    assert "holds 2 networks ('student.', 'teacher.')" in message
-    assert "save the one you want by itself" in message
-
-
-@pytest.mark.parametrize("nests", [("state_dict", "model"), ("model", "net")])
-def test_two_networks_side_by_side(state: State, nests: tuple[str, str], tmp_path: Path) -> None:
+def test_two_networks_in_one_file(network: IResNet, state: State, tmp_path: Path) -> None:
     """Which of the two is meant nobody can tell, and a wrong guess would be told by no number."""
-    other = dict(random_network(widths=SLIM, seed=1, embedding_size=7).state_dict())
-    assert "2 networks" in refused(saved({nests[0]: state, nests[1]: other}, tmp_path / "a.pth"))
+    two = {f"{prefix}{key}": value for prefix in ("student.", "teacher.") for key, value in state.items()}
+    path = saved(two, tmp_path / "a.pth")
+    assert refused(path).endswith("holds 2 networks: choose one with --weights-key, one of student, teacher")
+    for key in ("student", "teacher"):
+        checkpoint = load_checkpoint(path, key=key)
+        assert (checkpoint.weights_key, checkpoint.source()["weights_key"]) == (key, key)
+        assert same_weights(checkpoint.network, network)
+
+
+EMAS: dict[str, tuple[Callable[[State, State], Any], str, str]] = {
+    "side by side": (lambda one, other: {"state_dict": one, "ema": other}, "ema", "ema"),
+    "deeper": (lambda one, other: {"model": one, "model_ema": {"module": other}}, "model_ema", "model_ema.module"),
+    "within": (lambda one, other: {"state_dict": {**one, **prefixed(other, "ema.")}}, "ema", "state_dict.ema"),
+    "part of the names": (lambda one, other: {"a": {"b": {"c": one}, "d": {"c": other}}}, "d", "a.d.c"),
+    "the top": (lambda one, other: {**other, **prefixed(one, "ema.")}, ".", ""),
+    "the outer one": (lambda one, other: {"net": {**other, **prefixed(one, "ema.")}}, "net", "net"),
+}
+
+
+@pytest.mark.parametrize("kind", EMAS)
+def test_one_of_several_networks_is_chosen_by_its_names(state: State, kind: str, tmp_path: Path) -> None:
+    make, key, names = EMAS[kind]
+    other = random_network(widths=SLIM, seed=1, embedding_size=7)
+    path = saved(make(state, dict(other.state_dict())), tmp_path / "a.pth")
+    assert "holds 2 networks: choose one with --weights-key, one of" in refused(path)
+    checkpoint = load_checkpoint(path, key=key)
+    assert same_weights(checkpoint.network, other)
+    assert checkpoint.weights_key == names
+    assert "--weights-key nothing names none of them: give one of " in refused(path, key="nothing")
+
+
+def test_a_key_that_names_the_only_network_changes_nothing(network: IResNet, state: State, tmp_path: Path) -> None:
+    path = saved({"state_dict": prefixed(state, "module.")}, tmp_path / "a.pth")
+    checkpoint = load_checkpoint(path, key="state_dict")
+    assert same_weights(checkpoint.network, network)
+    assert "weights_key" not in checkpoint.source()
+    assert refused(path, key="ema").endswith(
+        "holds one network, at state_dict.module, which --weights-key ema does not name"
+    )
+
+
+def test_a_moving_average_of_weights_alone_is_no_second_network(network: IResNet, state: State, tmp_path: Path) -> None:
+    """It has no statistics of its own."""
+    average = {key: value + 1 for key, value in state.items() if "running" not in key}
+    path = saved({"state_dict": state, "ema": average}, tmp_path / "a.pth")
+    assert same_weights(load_checkpoint(path).network, network)
 
 
 def endless(*names: str) -> dict[str, Any]:
@@ -375,15 +428,18 @@ def endless(*names: str) -> dict[str, Any]:
     return content
 
 
+NO_TENSORS = "holds no tensors by name: it is not a checkpoint of a network"
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({}, "it holds no tensors by name"),
-        ({"epoch": 3}, "it holds no tensors by name"),
-        ({"conv.weight": torch.zeros(1), "bias": torch.zeros(1)}, "its keys begin with conv.weight, bias"),
-        ({"\x1b[31m": torch.zeros(1)}, r"its keys begin with \x1b[31m"),
-        ({"state_dict": {1: torch.zeros(1)}}, "it holds no tensors by name"),
-        (endless("state_dict"), "it holds no tensors by name"),
+        ({}, NO_TENSORS),
+        ({"epoch": 3}, NO_TENSORS),
+        ({"conv.weight": torch.zeros(1), "bias": torch.zeros(1)}, "begin with conv.weight, bias): GraFIQs cannot"),
+        ({"\x1b[31m": torch.zeros(1)}, r"its keys begin with \x1b[31m): GraFIQs cannot"),
+        ({"state_dict": {1: torch.zeros(1)}}, NO_TENSORS),
+        (endless("state_dict"), NO_TENSORS),
         ([torch.zeros(1)], "holds a list, not a state dict"),
         (torch.zeros(1), "holds a Tensor, not a state dict"),
         (None, "holds a NoneType, not a state dict"),
@@ -391,13 +447,13 @@ def endless(*names: str) -> dict[str, Any]:
     ids=["empty", "numbers", "other keys", "escapes", "no names", "endless", "list", "tensor", "nothing"],
 )
 def test_what_holds_no_iresnet(content: Any, told: str, tmp_path: Path) -> None:
-    assert refused(saved(content, tmp_path / "a.pth")).endswith(told)
+    assert told in refused(saved(content, tmp_path / "a.pth"))
 
 
 def test_a_mapping_that_holds_itself_in_many_ways_does_not_keep_one_waiting(tmp_path: Path) -> None:
     path = saved(endless("state_dict", "model", *"abcde"), tmp_path / "a.pth")
     started = time.monotonic()
-    assert refused(path).endswith("it holds no tensors by name")
+    assert NO_TENSORS in refused(path)
     assert time.monotonic() - started < 2
 
 
@@ -414,18 +470,76 @@ def test_nothing_in_a_checkpoint_is_executed(state: State, form: str, tmp_path: 
     else:
         content = {"state_dict": state, "callbacks": hostile(marker)}
         torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
-    assert "could run code" in refused(path)
+    assert "could run code" in refused(path, lines=4)
     assert not marker.exists()
     with suppress(RuntimeError):
         torch.load(path, weights_only=False)
     assert marker.exists()  # the file would have done it
 
 
+def follow(message: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run the lines of Python that a message ends with, where the file is; what they write."""
+    monkeypatch.chdir(folder)
+    exec("\n".join(line.strip() for line in message.splitlines()[1:]), {})
+    return folder / "weights.pth"
+
+
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_whole_pickled_network_is_not_opened(network: IResNet, legacy: bool, tmp_path: Path) -> None:
-    message = refused(saved(network, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy))
+def test_a_whole_pickled_network_is_not_opened(
+    network: IResNet, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(network, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    message = refused(path, lines=4)
+    assert "hold more than tensors (grafiqs.backbones.iresnet.IResNet), as a whole network does that " in message
     assert "could run code" in message
     assert "save its state_dict alone" in message
+    assert same_weights(load_checkpoint(follow(message, tmp_path, monkeypatch)).network, network)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("nest", ["state_dict", "model", "net", ""])
+def test_objects_beside_the_weights_are_not_made(
+    network: IResNet, state: State, nest: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says how to save the weights alone, and does."""
+    content = {"args": Namespace(lr=0.1), **({nest: state} if nest else state)}
+    path = saved(content, tmp_path / "it's.pth", _use_new_zipfile_serialization=not legacy)
+    message = refused(path, lines=4)
+    assert "hold more than tensors (argparse.Namespace), and opening them could run code" in message
+    assert same_weights(load_checkpoint(follow(message, tmp_path, monkeypatch)).network, network)
+
+
+def test_a_network_pickled_whole_within_a_checkpoint(
+    network: IResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refused(saved({"epoch": 3, "model": network}, tmp_path / "a.pth"), lines=4)
+    assert same_weights(load_checkpoint(follow(message, tmp_path, monkeypatch)).network, network)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("written_by", ["numpy._core", "numpy.core"])
+def test_numbers_of_numpy_beside_the_weights_are_passed_over(
+    network: IResNet, state: State, written_by: str, legacy: bool, tmp_path: Path
+) -> None:
+    numbers = [np.float64(0.5), np.float32(1), np.int64(3), np.bool_(True), np.float16(2), np.dtype("int32")]
+    content = {"epoch": np.int64(3), "best": numbers, "state_dict": state}
+    path = saved(content, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    if written_by == "numpy.core":  # as NumPy 1 names it
+        path.write_bytes(renamed(path.read_bytes(), legacy))
+    assert f"c{written_by}.multiarray\nscalar".encode() in path.read_bytes()
+    assert same_weights(load_checkpoint(path).network, network)
+
+
+def renamed(data: bytes, legacy: bool) -> bytes:
+    """The same file with the other name of NumPy's module in its pickle."""
+    names = b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"
+    if legacy:
+        return data.replace(*names)
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(*names) if name.endswith("data.pkl") else old.read(name))
+    return file.getvalue()
 
 
 def test_a_torchscript_archive_is_not_opened(tmp_path: Path) -> None:
@@ -436,6 +550,7 @@ def test_a_torchscript_archive_is_not_opened(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         message = refused(path)
+    assert "are a TorchScript archive, whose code runs when it is opened" in message
     assert "save its state_dict alone" in message
     assert [str(warning.message) for warning in warned] == []  # the sentence says it all
 
@@ -457,20 +572,16 @@ def half(data: bytes) -> bytes:
 
 
 BROKEN: dict[str, Callable[[State], bytes]] = {
-    "empty.pth": lambda _: b"",
     "zeros.pth": lambda _: bytes(1000),
     "text.pth": lambda _: b"hello, these are no weights\n" * 20,
-    "page.pth": lambda _: b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
     "random.pth": lambda _: random.Random(0).randbytes(5000),
     "half.pth": lambda state: half(zipped(state)),
     "start.pth": lambda state: zipped(state)[:100],
     "half_legacy.pth": lambda state: half(pickled(state)),
-    "empty.safetensors": lambda _: b"",
     "text.safetensors": lambda _: b"hello, these are no weights\n" * 20,
     "half.safetensors": lambda state: half(safetensors.torch.save(state)),
     "start.safetensors": lambda state: safetensors.torch.save(state)[:100],
     "long.safetensors": lambda _: (2**40).to_bytes(8, "little") + b"{}",
-    "zipped.safetensors": zipped,
 }
 """Files that are no whole checkpoint of their kind."""
 
@@ -533,7 +644,7 @@ def test_real_weights_are_told_by_their_keys(name: str, backbone: str, preproces
 def test_ir_networks_are_told_by_their_keys(
     backbone: str, depths: tuple[int, int, int, int], excitation: bool, tmp_path: Path
 ) -> None:
-    state = IRNet(depths, excitation, (16, 17, 18, 19), embedding_size=7).state_dict()
+    state = learned(IRNet(depths, excitation, (16, 17, 18, 19), embedding_size=7)).state_dict()
     torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "ir.pth")
     checkpoint = load_checkpoint(tmp_path / "ir.pth")
     assert checkpoint.backbone == (backbone.replace("ir_", "ir_se_") if excitation else backbone)
@@ -541,7 +652,7 @@ def test_ir_networks_are_told_by_their_keys(
 
 
 def test_an_iresnet_with_excitation_is_told_by_its_keys(tmp_path: Path) -> None:
-    network = IResNet(DEPTHS["iresnet34"], (16, 17, 18, 19), 7, excitation=True)
+    network = learned(IResNet(DEPTHS["iresnet34"], (16, 17, 18, 19), 7, excitation=True))
     torch.save(network.state_dict(), tmp_path / "se.pth")
     checkpoint = load_checkpoint(tmp_path / "se.pth", "iresnet34_se")
     assert (checkpoint.backbone, widths_of(checkpoint)) == ("iresnet34_se", (16, 17, 18, 19))
@@ -560,7 +671,8 @@ def test_stages_of_too_few_channels_are_refused(channels: int, excitation: bool,
 
 def test_an_ir_network_of_another_depth_is_refused(tmp_path: Path) -> None:
     torch.save(IRNet((1, 1, 1, 1), False, (4, 5, 6, 7)).state_dict(), tmp_path / "ir.pth")
-    assert "has 4 blocks: not a known IR network" in refused(tmp_path / "ir.pth")
+    message = refused(tmp_path / "ir.pth")
+    assert "not one of the networks known here (nearest: ir_50, which has 230 keys that this lacks: body.4" in message
 
 
 def test_no_message_advises_to_run_what_a_file_holds(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,38 +16,30 @@ import torch
 from grafiqs.backbones.backbone import Backbone, observed
 from grafiqs.backbones.catalogue import (
     BACKBONES,
-    DEPTHS,
     FAMILIES,
-    IR_DEPTHS,
     IRESNET,
     LAYERS,
+    MAGFACE_DEPTHS,
     MOBILEFACENET,
     MOBILEFACENET_RELU6,
     Family,
     family_of,
     published,
 )
-from grafiqs.backbones.families import BUILDERS
-from grafiqs.backbones.ir import IRNet
-from grafiqs.backbones.iresnet import IResNet
-from grafiqs.backbones.mobilefacenet import MobileFaceNet, MobileFaceNetReLU6
-from grafiqs.images.preprocessing import IMAGENET, USUAL
+from grafiqs.backbones.fit import identified
+from grafiqs.images.preprocessing import IMAGENET, USUAL, Preprocessing
 from support.commands import RED, Capture, refused, run
 from support.making import NARROW, REAL, random_network
+from support.published import PUBLISHED
 
 NAMES = [(name, family) for family in FAMILIES for name in family.names]
 
 
 def built(name: str) -> Backbone:
     """The network of that name in its published widths, without weights."""
-    excitation = "_se" in name
-    plain = name.replace("_se", "")
     with torch.device("meta"):
-        if plain in DEPTHS:
-            return IResNet(DEPTHS[plain], excitation=excitation)
-        if plain in IR_DEPTHS:
-            return IRNet(IR_DEPTHS[plain], excitation)
-        return {"mobilefacenet": MobileFaceNet, "mobilefacenet_relu6": MobileFaceNetReLU6}[name]()
+        state = PUBLISHED[name]().state_dict()
+    return identified(state, Path("a.pth"), name, None)[0].network
 
 
 def told(capsys: Capture, *arguments: object) -> Any:
@@ -63,43 +56,36 @@ def test_every_network_is_of_one_family() -> None:
     assert sorted(name for name, _ in NAMES) == sorted(BACKBONES)
 
 
-@pytest.mark.parametrize(("name", "family"), NAMES, ids=[name for name, _ in NAMES])
+@pytest.mark.parametrize(("name", "family"), [(f.names[0], f) for f in FAMILIES], ids=[f.names[0] for f in FAMILIES])
 def test_the_catalogue_tells_the_truth(name: str, family: Family) -> None:
     network = built(name).eval()
     size = family.preprocessing.size
     shapes = observed(network, size).shapes
     assert shapes == dict(zip(LAYERS, ((3, *size), *family.shapes), strict=True))
-    images = torch.zeros(2, 3, *size, device="meta")
-    assert network(images).shape == (2, family.embedding_size) == (2, network.embedding_size)
+    assert network.embedding_size == family.embedding_size
     assert network.blocks == family.blocks
     assert len(network.blocks) == len(set(network.blocks)) == 4
 
 
-@pytest.mark.parametrize(("name", "family"), NAMES, ids=[name for name, _ in NAMES])
-def test_a_network_is_told_by_its_own_keys(name: str, family: Family) -> None:
-    state = built(name).state_dict()
-    [builder] = [builder for builder in BUILDERS if builder.anchor in state]
-    assert family_of(name) is family
-    with torch.device("meta"):
-        found, network = builder.build(state)
-    assert found == name
-    assert {key: value.shape for key, value in network.state_dict().items()} == {
-        key: value.shape for key, value in state.items()
+def test_inputs_are_those_that_publishers_feed() -> None:
+    bgr = Preprocessing("bgr")
+    assert {name: family.preprocessing for name, family in NAMES if family.preprocessing != USUAL} == {
+        **{name: Preprocessing("bgr", (0, 0, 0), (1, 1, 1)) for name in MAGFACE_DEPTHS},
+        **{name: bgr for name, _ in NAMES if name.startswith("adaface_ir_")},
+        "mobilefacenet_insightface": bgr,
+        "mobilefacenet_relu6": IMAGENET,
     }
-
-
-def test_inputs_are_those_that_the_networks_were_trained_on() -> None:
-    assert [family.preprocessing for family in FAMILIES] == [USUAL, USUAL, USUAL, USUAL, IMAGENET]
-    assert (FAMILIES[0], *FAMILIES[-2:]) == (IRESNET, MOBILEFACENET, MOBILEFACENET_RELU6)
-    assert (str(USUAL), str(IMAGENET)) == (
+    assert all(family.input_from for family in FAMILIES)
+    assert (str(USUAL), str(IMAGENET), str(family_of("magface_iresnet50").preprocessing)) == (
         "112x112 RGB, mean 0.5 0.5 0.5, std 0.5 0.5 0.5",
         "112x112 RGB, mean 0.485 0.456 0.406, std 0.229 0.224 0.225",
+        "112x112 BGR, mean 0 0 0, std 1 1 1",
     )
 
 
 def test_every_known_checkpoint_is_found_by_its_checksum() -> None:
     known = [one for family in FAMILIES for one in family.published]
-    assert len({one.sha256 for one in known}) == len(known) == 2
+    assert len({one.sha256 for one in known}) == len(known) == 3
     assert all(published(one.sha256) is one and len(bytes.fromhex(one.sha256)) == 32 for one in known)
     assert published("0" * 64) is None
 
@@ -114,7 +100,8 @@ def test_the_list_names_every_network_and_what_is_known_of_it(capsys: Capture) -
     paragraphs = said.out.split("\n\n")
     assert [paragraph.splitlines()[0] for paragraph in paragraphs[:-1]] == [", ".join(f.names) for f in FAMILIES]
     for paragraph, family in zip(paragraphs, FAMILIES, strict=False):
-        facts = [family.title, str(family.preprocessing), *family.blocks, *family.sources]
+        facts = [family.title, str(family.preprocessing), family.input_from, family.told]
+        facts += [*family.blocks, *family.sources]
         facts += ["x".join(map(str, shape)) for shape in family.shapes]
         facts += [text for one in family.published for text in (one.name, one.sha256, one.licence, one.source)]
         assert [fact for fact in facts if fact not in paragraph] == []
@@ -125,20 +112,21 @@ def test_the_list_names_every_network_and_what_is_known_of_it(capsys: Capture) -
 def test_the_list_is_json_too(capsys: Capture) -> None:
     found = told(capsys)
     assert [family["names"] for family in found] == [list(family.names) for family in FAMILIES]
-    assert found[-2]["blocks"] == {
+    [_, mobile, relu6] = [family for family in found if family["published"]]
+    assert mobile["blocks"] == {
         "block1": {"module": "conv_3", "shape": [64, 28, 28]},
         "block2": {"module": "conv_4", "shape": [128, 14, 14]},
         "block3": {"module": "conv_5", "shape": [128, 7, 7]},
         "block4": {"module": "prelu", "shape": [512, 7, 7]},
     }
-    assert found[-1]["input"] == {
+    assert relu6["input"] == {
         "channel_order": "rgb",
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
         "size": [112, 112],
         "text": str(IMAGENET),
     }
-    assert [one["licence"] for family in found for one in family["published"]] == ["MIT", "Apache-2.0"]
+    assert [one["licence"] for family in found for one in family["published"]] == ["Apache-2.0", "MIT", "Apache-2.0"]
 
 
 def test_the_list_loads_neither_torch_nor_numpy() -> None:
@@ -162,11 +150,16 @@ def test_a_checkpoint_of_ones_own_is_told_what_it_is(weights: Path, capsys: Capt
         "names": list(IRESNET.names),
         "sources": list(IRESNET.sources),
         "caution": None,
+        "input_from": IRESNET.input_from,
+        "told": "by its keys; the input is assumed",
         "path": str(weights),
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "backbone": "iresnet18",
+        "weights_key": None,
         "published": None,
         "input": {
+            "told": "keys",
+            "assumed": True,
             "channel_order": "rgb",
             "mean": [0.5, 0.5, 0.5],
             "std": [0.5, 0.5, 0.5],
@@ -188,6 +181,7 @@ def test_a_checkpoint_of_ones_own_is_told_what_it_is(weights: Path, capsys: Capt
     assert lines[0] == f"{weights}: iresnet18"
     assert [line for line in lines if found["sha256"] in line] == [f"  SHA-256       {found['sha256']}"]
     assert "  known         no: weights of this family come from" in lines
+    assert f"  input         {USUAL} (assumed: its keys do not say what it was trained on)" in lines
     assert all(any(source in line for line in lines) for source in IRESNET.sources)
     assert lines[-5:] == [
         "  block1-block4 layer1 8x56x56, layer2 16x28x28, layer3 32x14x14, layer4 64x7x7",
@@ -233,8 +227,9 @@ def test_published_checkpoints_are_known(
     assert lines[0] == f"{path}: {family.names[0]}"
     assert f"  SHA-256       {sha256}" in lines
     assert f"  known         {known.name} ({known.source}, {known.licence}): {known.accuracy}" in lines
-    assert f"  input         {family.preprocessing}" in lines
+    assert f"  input         {family.preprocessing} (this very file is published)" in lines
     found = told(capsys, path)
+    assert (found["input"]["told"], found["input"]["assumed"]) == ("sha256", False)
     assert (found["sha256"], found["published"]["sha256"]) == (sha256, sha256)
     assert (found["backbone"], found["published"]["licence"]) == (family.names[0], known.licence)
     assert found["published"]["source"] == {"mobilefacenet": "bubbliiiing/arcface-pytorch"}.get(
@@ -249,10 +244,13 @@ def test_published_checkpoints_are_known(
 
 NO_CHECKPOINTS: dict[str, tuple[Any, str]] = {
     "text": (b"hello, these are no weights\n" * 20, "are not a whole PyTorch or safetensors checkpoint"),
-    "nothing": (b"", "are not a whole PyTorch or safetensors checkpoint"),
+    "nothing": (b"", "are empty"),
     "a list": ([1, 2], "holds a list, not a state dict"),
-    "another network": ({"conv.weight": torch.zeros(1)}, "holds no known network (iresnet18, "),
-    "half a network": ({"layer1.0.bn1.weight": torch.zeros(8)}, "has stages of (1, 0, 0, 0) blocks"),
+    "another network": ({"conv.weight": torch.zeros(1)}, "GraFIQs cannot be computed from it"),
+    "half a network": (
+        {"layer1.0.conv1.weight": torch.zeros(8, 8, 3, 3), "layer1.0.bn1.running_var": torch.zeros(8)},
+        "is not one of the networks known here (nearest: iresnet18, which has 1",
+    ),
 }
 
 
@@ -282,5 +280,42 @@ def test_a_path_without_a_file_is_refused_without_naming_options_of_other_comman
     assert "--weights" not in line
 
 
+def test_one_of_several_networks_is_described(tmp_path: Path, capsys: Capture) -> None:
+    content = {"state_dict": random_network().state_dict(), "ema": random_network(seed=1).state_dict()}
+    torch.save(content, tmp_path / "net.pth")
+    assert "choose one with --weights-key, one of ema, state_dict" in refused(capsys, "backbones", tmp_path / "net.pth")
+    found = told(capsys, tmp_path / "net.pth", "--weights-key", "ema")
+    assert (found["weights_key"], found["backbone"]) == ("ema", "iresnet18")
+    assert "--weights-key needs FILE" in refused(capsys, "backbones", "--weights-key", "ema")
+
+
 def test_two_files_are_one_too_many(weights: Path, capsys: Capture) -> None:
     assert f"unrecognized arguments: {weights}" in refused(capsys, "backbones", weights, weights)
+
+
+# -- the documentation -------------------------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "backbones.md"
+
+
+def test_the_documentation_names_every_network_with_its_input_and_layers() -> None:
+    """And no other: a row a family, or several families of the same input."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in DOCUMENT.read_text(encoding="utf-8").partition("## Any other network")[0].splitlines()
+        if line.startswith("| `")
+    ]
+    documented: dict[str, list[str]] = {}
+    for names, *facts in rows:
+        for name in re.findall("`([^`]+)`", names):
+            assert name not in documented
+            documented[name] = facts
+    assert sorted(documented) == sorted(BACKBONES)
+    for name, family in NAMES:
+        order, mean, std = str(family.preprocessing).removeprefix("112x112 ").split(", ")
+        said = {"mean 0.485 0.456 0.406": "ImageNet's", "mean 0.5 0.5 0.5": "0.5, 0.5", "mean 0 0 0": "0, 1"}[mean]
+        assert documented[name][:2] == [f"{order}, {said}", str(family.embedding_size)]
+        assert std
+        blocks = re.findall("`([^`]+)`", documented[name][2])
+        assert blocks == list(family.blocks)
+        assert documented[name][3] == ("prefix" if family.parent else "keys")

@@ -420,7 +420,7 @@ def test_a_run_on_oblong_images_says_what_they_were_made_of(few: Path, tmp_path:
     more = ["--input-size", "112x96", "--mean", "0.4,0.5,0.6", "--std", 0.25, "--channel-order", "bgr"]
     assert run(*extract(few, tmp_path / "run", *named("resnet"), *more)) == 0
     said = capsys.readouterr().out
-    assert "Input: 112x96 BGR, mean 0.4 0.5 0.6, std 0.25 0.25 0.25\n" in said
+    assert "Input: 112x96 BGR, mean 0.4 0.5 0.6, std 0.25 0.25 0.25\n" in said  # nothing of it is assumed
     found = manifest(tmp_path / "run")
     assert f"Backbone: {__name__}:made.resnet from its own weights (SHA-256 {found['weights_sha256']})" in said
     assert found["layers"] == {
@@ -531,7 +531,8 @@ def test_code_in_the_current_folder_is_found_and_fresh_statistics_are_warned_of(
     assert sys.path == before
     assert capsys.readouterr().err.splitlines()[0] == (
         "grafiqs: warning: 5 of 5 BatchNorm2d of --backbone networks_of_mine.inner.small:Networks.small have never "
-        "learned statistics (0.1, 1.1, 2.1, ...): scores mean nothing without trained weights (--weights)"
+        "learned statistics (0.1, 1.1, 2.1, ...), with the weights that it has now: scores mean nothing without those "
+        "of a trained network, its statistics among them"
     )
     assert manifest(Path("run"))["backbone"]["blocks"] == ["0", "1", "2", "3"]
     assert run("verify", "run", "--quiet") == 0
@@ -624,10 +625,17 @@ WRONG_WEIGHTS: dict[str, tuple[Callable[[State], Any], str]] = {
     "of another network": (lambda _: {"conv.weight": torch.zeros(3)}, "keys of its network: layer1.conv.weight"),
     "empty": (lambda _: {}, "keys of its network: layer1.conv.weight"),
     "no state dict": (lambda _: [1, 2], "holds a list, not a state dict"),
-    "two networks": (lambda state: {**prefixed(state, "student."), **prefixed(state, "teacher.")}, "2 such networks"),
+    "two networks": (
+        lambda state: {**prefixed(state, "student."), **prefixed(state, "teacher.")},
+        "holds 2 networks: choose one with --weights-key, one of student, teacher",
+    ),
+    "no statistics": (
+        lambda _: Net().state_dict(),
+        "hold no learned statistics for any of the 5 BatchNorm2d of --backbone test_factory:made.resnet: GraFIQs ",
+    ),
     "two nested networks": (
         lambda state: {"state_dict": state, "ema": {key: value + 1 for key, value in state.items()}},
-        "2 such networks",
+        "holds 2 networks: choose one with --weights-key, one of ema, state_dict",
     ),
 }
 
@@ -643,6 +651,44 @@ def test_weights_that_do_not_fit_are_refused(
     assert str(path) in line
     assert told in line
     assert not (tmp_path / "run").exists()
+
+
+def test_some_norms_without_statistics_in_the_weights_are_warned_of(
+    few: Path, state: State, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "net.pth"
+    fresh = {"norm.running_mean": torch.zeros(12), "norm.running_var": torch.ones(12)}
+    torch.save({**state, **fresh}, path)
+    more = ["--weights", path, "--input-size", "48x40", "--layers", "block3"]
+    assert run(*extract(few, tmp_path / "run", *named("resnet"), *more)) == 0
+    assert (
+        f"have never learned statistics (norm): scores mean nothing with the weights {path}" in capsys.readouterr().err
+    )
+
+
+def test_one_of_several_networks_is_chosen_and_bound(few: Path, state: State, tmp_path: Path, capsys: Capture) -> None:
+    other = {key: value.clone() for key, value in state.items()}
+    other["norm.running_mean"] += 0.5
+    path, chosen = tmp_path / "net.pth", {}
+    torch.save({"state_dict": prefixed(state, "module."), "ema": {"module": other}}, path)
+    command = [*named("resnet"), "--weights", path, "--input-size", "48x40", "--layers", "block3", "--quiet"]
+    for key in ("ema", "state_dict"):
+        output = tmp_path / key
+        assert run(*extract(few, output, *command, "--weights-key", key)) == 0
+        assert manifest(output)["backbone"]["weights_key"] == f"{key}.module"
+        chosen[key] = scores(output)
+    torch.save(other, tmp_path / "alone.pth")
+    alone = [*command[:-6], tmp_path / "alone.pth", *command[-5:]]
+    assert run(*extract(few, tmp_path / "alone", *alone)) == 0
+    assert scores(tmp_path / "alone") == chosen["ema"] != chosen["state_dict"]
+    assert "weights_key" not in manifest(tmp_path / "alone")["backbone"]
+    before = tree(tmp_path / "ema")
+    capsys.readouterr()
+    assert run(*extract(few, tmp_path / "ema", *command, "--weights-key", "state_dict")) == 2
+    assert "backbone.weights_key: ema.module in the folder, state_dict.module asked for" in capsys.readouterr().err
+    assert tree(tmp_path / "ema") == before
+    assert run(*extract(few, tmp_path / "ema", *command, "--weights-key", "ema.module")) == 0
+    assert tree(tmp_path / "ema") == before
 
 
 def test_weights_that_do_not_exist_are_refused_before_any_code_runs(few: Path, tmp_path: Path, capsys: Capture) -> None:

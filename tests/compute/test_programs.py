@@ -108,7 +108,7 @@ def test_compiling_a_network_of_the_users_own_leaves_no_variable_set_and_no_file
     (code / "own.py").write_text(FACTORY)
     (code / "look.py").write_text(AND_LOOK)
     network = ("--backbone", "own:small", "--blocks", "layer1,layer2,layer3,layer4", "--compile", "on")
-    few = ("--num-identities", "1", "--samples-per-identity", "2", "--batch-size", "2", "--device", "cpu")
+    few = ("--layers", "block3", "--num-identities", "1", "--samples-per-identity", "2", "--batch-size", "2")
     done = as_user(
         home,
         temporary,
@@ -117,6 +117,8 @@ def test_compiling_a_network_of_the_users_own_leaves_no_variable_set_and_no_file
         faces,
         *network,
         *few,
+        "--device",
+        "cpu",
         "--output-dir",
         tmp_path / "run",
         program=(code / "look.py",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from grafiqs.datasets.readings import IDENTITIES, PATHS
 from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError
 from grafiqs.options.subset import SubsetOptions
@@ -230,7 +232,7 @@ def test_columns_that_are_not_there_are_refused(options: dict[str, str], said: s
 def test_columns_are_those_of_a_list(tmp_path: Path) -> None:
     make(tmp_path)
     for option in ("path_column", "identity_column"):
-        with pytest.raises(RequestError, match="is not a list"):
+        with pytest.raises(RequestError, match=r"is not a list|names a column of a list"):
             scan(tmp_path, **{option: "path"})  # type: ignore[arg-type]
         with pytest.raises(RequestError, match="it takes a name, or a number from 1"):
             SubsetOptions(image_path=tmp_path, **{option: " "})  # type: ignore[arg-type]
@@ -331,3 +333,9 @@ def test_any_table_is_the_data_set_of_the_folder_or_is_refused(
     for identity in folders.identities:
         assert found.samples(identity) == folders.samples(identity)
         assert all(found.read(found.location(identity, path)) == b"face" for path in found.samples(identity))
+
+
+def test_the_documentation_has_all_known_names() -> None:
+    formats = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    sentence = formats[formats.index("Known names of paths are") : formats.index("`--path-column` and")]
+    assert re.findall(r"`(\w+)`", sentence) == [*PATHS, *IDENTITIES]

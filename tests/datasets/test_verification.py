@@ -34,6 +34,7 @@ IMAGE_KINDS: dict[str, Any] = {
     "rows": lambda image: np.array(bytearray(image), np.uint8)[None],
     "columns in Fortran's order": lambda image: np.asfortranarray(np.frombuffer(image, np.int8).reshape(-1, 1)),
     "columns of pixels": lambda image: np.frombuffer(image, np.uint8).reshape(-1, 1, 1),
+    "text, as Python 2's bytes become in Python 3": lambda image: image.decode("latin-1"),
     "one column of two": lambda image: np.repeat(np.frombuffer(image, np.uint8).reshape(-1, 1), 2, axis=1)[:, :1],
 }
 SAME_KINDS: dict[str, Any] = {
@@ -113,7 +114,7 @@ def test_the_pickler_in_c_has_written_it(tmp_path: Path, faster: bool) -> None:
 @pytest.mark.parametrize(
     "image",
     [
-        *("text", None, 5, [b"a"], np.dtype("u1")),
+        *("not Latin-1: \u20ac", None, 5, [b"a"], np.dtype("u1")),
         *(np.zeros(shape, np.uint8) for shape in ((2, 2), (2, 1, 2), ())),
         *(np.zeros(shape, kind) for kind in (np.uint16, np.bool_, np.float16) for shape in (2, (2, 1))),
     ],
@@ -123,6 +124,22 @@ def test_what_is_no_image_is_unreadable_alone(tmp_path: Path, image: object) -> 
     assert dataset.read("000000") == b"a"
     with pytest.raises(UnreadableSampleError, match="holds no bytes of an image"):
         dataset.read("000001")
+
+
+def test_what_stands_in_the_place_of_an_image_is_said(tmp_path: Path) -> None:
+    """An array of decoded pixels, say."""
+    dataset = VerificationSet(written(tmp_path, pickle.dumps(([np.zeros((4, 5, 3), np.uint8), None], [True]))))
+    for sample, kind in (
+        ("000000", r"an array of shape \(4, 5, 3\), a byte each: images belong"),
+        ("000001", "a NoneType"),
+    ):
+        with pytest.raises(UnreadableSampleError, match=f"^holds no bytes of an image, but {kind}"):
+            dataset.read(sample)
+
+
+def test_objects_in_an_array_are_refused(tmp_path: Path) -> None:
+    for images in (np.array([b"a", b"bc"], object), [np.array([1, None], object), b"b"]):
+        assert "an array of type 'O8'" in refusal(written(tmp_path, pickle.dumps((images, [True]))))
 
 
 @pytest.mark.parametrize("location", ["000002", "x", ""])

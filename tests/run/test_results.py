@@ -205,7 +205,7 @@ def test_gradients_of_half_precision_of_a_flat_folder(faces: Path, weights: Path
 def test_a_run_without_gradients_or_any_score(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / "0.png").write_bytes(b"no image")
-    assert extracted(tmp_path / "faces", weights, tmp_path / "run", "--no-dump-gradients") == 1
+    assert extracted(tmp_path / "faces", weights, tmp_path / "run", "--no-dump-gradients", "--keep-going") == 1
     run = open_run(tmp_path / "run")
     assert run.scores.shape == (0,)
     assert run.scores["block4"].dtype == np.float64

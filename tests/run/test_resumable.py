@@ -23,6 +23,7 @@ import pytest
 from grafiqs.cli import main
 from grafiqs.demo.plan import FACES
 from grafiqs.disk import inside
+from grafiqs.workers import processors
 from support.killing import begun, ended, events_of, exit_code, said_by, wait_for_lines
 from support.making import fill_disk_at, make_faces, tree
 
@@ -133,7 +134,8 @@ def test_what_is_killed_at_any_write_ends_byte_identical(
         assert main(commands[kind](folder)) == KINDS[kind], why
         assert content(folder) == reference, why
         again = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp]
-        assert len(again) <= 2 * 2, why  # of the samples whose line was not yet written
+        # Of the samples whose line was not yet written: a batch of two, or the pictures that are on their way.
+        assert len(again) <= (4 * processors.usable() if kind == "alignment" else 2 * 2), why
 
 
 def test_what_is_killed_four_times_ends_byte_identical(

@@ -266,6 +266,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "root": ("--root", "."),
     "image_extension": ("--image-extension", "png"),
     "flat_structure": ("--flat-structure",),
+    "identity_depth": ("--identity-depth", 1),
     "num_identities": ("--num-identities", 4),
     "samples_per_identity": ("--samples-per-identity", 1),
     "random_seed": ("--random-seed", 43),
@@ -672,7 +673,7 @@ def test_strange_names_among_the_failures_are_read_back(weights: Path, tmp_path:
         (tmp_path / "faces" / name).mkdir(parents=True)
         (tmp_path / "faces" / name / f"{name}.png").write_bytes(b"no image")
     output = tmp_path / "run"
-    assert main(command(tmp_path / "faces", weights, output)) == 1
+    assert main([*command(tmp_path / "faces", weights, output), "--keep-going"]) == 1
     rows = rows_of(output / "failures.csv")
     assert {(row["identity"], row["sample"], row["path"]) for row in rows} == {
         (name, name, f"{name}/{name}.png") for name in STRANGE

@@ -92,6 +92,12 @@ def sees_one_pixel(u: Tensor) -> bool:
     return u.shape[2:].numel() == 1
 
 
+def is_fresh(norm: nn.BatchNorm2d) -> bool:
+    """Whether a BatchNorm2d with statistics has those that it is made with, and never learned any."""
+    mean, variance = norm.running_mean, norm.running_var
+    return mean is not None and variance is not None and not mean.any() and bool((variance == 1).all())
+
+
 @contextmanager
 def watched(
     network: Backbone, block: Callable[[str, Tensor], Tensor | None], norm: Callable[[nn.Module, Tensor], Tensor | None]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import nn
 
-from grafiqs.backbones.backbone import Backbone, Norms, observed
-from grafiqs.backbones.catalogue import BACKBONES, Family, family_of
-from grafiqs.backbones.families import BUILDERS, Builder
+from grafiqs.backbones.backbone import Backbone, Norms, is_fresh, observed
+from grafiqs.backbones.catalogue import BACKBONES, TOLD, Family, family_of, published
+from grafiqs.backbones.fit import Fit, identified
 from grafiqs.backbones.weights import first, fitted, read_weights
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
@@ -41,15 +39,29 @@ class Checkpoint:
     """What is known of such networks, if anything."""
     code_sha256: str | None = None
     """Of the code of a third-party network."""
+    told: str = "option"
+    """How its input is known, one of TOLD."""
+    weights_key: str | None = None
+    """The names before its keys in a file of several networks."""
+
+    @property
+    def assumed(self) -> bool:
+        """Whether its input is that of such networks, while these weights may have been trained on another."""
+        return self.told in ("keys", "default")
 
     @property
     def embedding_size(self) -> int:
         """The length of an embedding."""
         return self.network.embedding_size
 
+    def input(self) -> str:
+        """What it is fed, in words, and whether that is assumed."""
+        return f"{self.preprocessing}{f' ({TOLD[self.told]})' if self.assumed else ''}"
+
     def source(self) -> dict[str, Any]:
-        """What the network is, besides its weights, as JSON values."""
+        """What the network is, besides its weights file, as JSON values."""
         return {
+            **({} if self.weights_key is None else {"weights_key": self.weights_key}),
             "name": self.backbone,
             "blocks": list(self.network.blocks),
             "embedding_size": self.embedding_size,
@@ -58,69 +70,66 @@ class Checkpoint:
         }
 
 
-def load_checkpoint(path: Path, backbone: str | None = None) -> Checkpoint:
+def load_checkpoint(path: Path, backbone: str | None = None, key: str | None = None) -> Checkpoint:
     """Load a known network from a .pth, .pt, .ckpt (PyTorch, `weights_only`) or .safetensors file.
 
     The state dict may be nested (in `state_dict`, `model`, ...) and its keys may carry a prefix (`module.`,
     `backbone.`, ...), whatever their names; family, depth, widths and embedding size are identified by the keys. Keys
-    beside the network, such as training heads, are ignored with a log line.
-    Raises RequestError when the file cannot be read without executing it, holds no known network, or another one
-    than `backbone`, or when keys are missing, misshapen or not finite.
+    beside the network, such as training heads, are ignored with a log line. `key` chooses one of several networks, by
+    the names before its keys.
+    Raises RequestError when the file cannot be read without executing it, holds no known network, several, or another
+    one than `backbone`, and when keys are missing, misshapen or not finite, or no statistics were ever learned.
 
     >>> checkpoint = load_checkpoint(Path("weights.pth"))
     >>> checkpoint.backbone, checkpoint.shapes["block4"], str(checkpoint.preprocessing)
     ('iresnet18', (64, 7, 7), '112x112 RGB, mean 0.5 0.5 0.5, std 0.5 0.5 0.5')
     """
     found, sha256 = read_weights(path)
-    builder, state, ignored = _network_keys(found, path)
-    try:
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of weights without elements, which are looked for below
-            name, network = builder.build(state)
-    except ValueError as error:
-        raise RequestError(f"{shown(path)} {error}") from error
-    if backbone is not None and backbone != name:
+    fit, chosen = identified(found, path, backbone, key)
+    if backbone is not None and backbone != fit.name:
         raise RequestError(
-            f"{shown(path)} is {_article(name)} (blocks {BACKBONES[name]}), not {_article(backbone)}: "
-            f"give --backbone {name}, or leave --backbone out"
+            f"{shown(path)} is {_article(fit.name)} (blocks {BACKBONES[fit.name]}), not {_article(backbone)}: "
+            f"give --backbone {fit.name}, or leave --backbone out"
         )
-    family = family_of(name)
+    family, network = family_of(fit.name), fit.network
     network.eval().requires_grad_(False)
-    expected = network.state_dict()
-    weights = fitted(state, expected, path)
-    extra = ignored + sorted(state.keys() - expected.keys())
+    weights = fitted(fit.state, network.state_dict(), path)
+    extra = [name for name in found if not name.startswith(fit.prefix)] + sorted(fit.beside)
     if extra:
         log.info("Ignoring %d keys of %s beside the backbone: %s", len(extra), shown(path.name), first(extra))
     network.load_state_dict(weights, assign=True)
+    _check_statistics(network, path)
     try:
         seen = observed(network, family.preprocessing.size)
     except (RuntimeError, IndexError) as error:
-        raise RequestError(f"{shown(path)} is {_article(name)} with stages of too few channels to compute") from error
-    return Checkpoint(path, sha256, name, network, family.preprocessing, seen.shapes, seen.norms, family)
+        raise RequestError(
+            f"{shown(path)} is {_article(fit.name)} with stages of too few channels to compute"
+        ) from error
+    return Checkpoint(
+        *(path, sha256, fit.name, network, family.preprocessing, seen.shapes, seen.norms, family),
+        told=_told(sha256, family, fit),
+        weights_key=chosen,
+    )
+
+
+def _told(sha256: str, family: Family, fit: Fit) -> str:
+    """How the input of a network is known, one of TOLD."""
+    if published(sha256):
+        return "sha256"
+    if fit.is_told_by_parent:
+        return "prefix"
+    return "option" if family.parent else "keys"  # without its parent, it is what was asked for
+
+
+def _check_statistics(network: Backbone, path: Path) -> None:
+    """Raises RequestError when none of the BatchNorm2d ever learned statistics."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if all(is_fresh(norm) for norm in norms):
+        raise RequestError(
+            f"{shown(path)} holds {len(norms)} BatchNorm2d that never learned statistics (running_mean is 0 and "
+            "running_var 1 in all of them): GraFIQs cannot be computed from it; give the weights of a trained network"
+        )
 
 
 def _article(name: str) -> str:
     return f"{'a' if name.startswith('m') else 'an'} {name}"
-
-
-def _network_keys(found: dict[str, Tensor], path: Path) -> tuple[Builder, dict[str, Tensor], list[str]]:
-    """What builds the network, the network's own keys without their prefix, and the keys of everything else."""
-    networks = [
-        (builder, key.removesuffix(builder.anchor))
-        for builder in BUILDERS
-        for key in found
-        if key.endswith(builder.anchor)
-    ]
-    networks = [(builder, prefix) for builder, prefix in networks if not prefix or prefix.endswith(".")]
-    if not networks:
-        keys = f"its keys begin with {first(list(found))}" if found else "it holds no tensors by name"
-        raise RequestError(
-            f"{shown(path)} holds no known network ({', '.join(BACKBONES)}; any other with BatchNorm2d "
-            f"is available by --backbone package.module:factory): {keys}"
-        )
-    if len(networks) > 1:
-        names = ", ".join(repr(prefix) for _, prefix in networks)
-        raise RequestError(f"{shown(path)} holds {len(networks)} networks ({names}): save the one you want by itself")
-    [(builder, prefix)] = networks
-    state = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
-    return builder, state, [key for key in found if not key.startswith(prefix)]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grafiqs.backbones.catalogue import FAMILIES, LAYERS, Family, published
+from grafiqs.backbones.catalogue import FAMILIES, LAYERS, TOLD, Family, published
 from grafiqs.disk.names import shown
 from grafiqs.images.preprocessing import Preprocessing
 
@@ -25,7 +25,8 @@ def known_lines() -> Iterator[str]:
     for family in FAMILIES:
         yield f"{', '.join(family.names)}"
         yield _line("", family.title)
-        yield _line("input", family.preprocessing)
+        yield _line("input", f"{family.preprocessing} ({family.input_from})")
+        yield _line("told", family.told)
         yield _line("block1-block4", _blocks(family.blocks, family.shapes))
         yield _line("embedding", family.embedding_size)
         yield from (_line("weights from", source) for source in family.sources)
@@ -38,12 +39,15 @@ def known_lines() -> Iterator[str]:
     yield "Any other network with BatchNorm2d: --backbone package.module:factory --blocks NAME,NAME,NAME,NAME"
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """What the checkpoint at `path` is, as JSON values. Raises RequestError as `load_checkpoint` does."""
+def describe(path: Path, key: str | None = None) -> dict[str, Any]:
+    """What the checkpoint at `path` is, as JSON values; `key` chooses one of several networks in it.
+
+    Raises RequestError as `load_checkpoint` does.
+    """
     from grafiqs.backbones.checkpoint import load_checkpoint  # loads torch, which the list of networks need not
     from grafiqs.backbones.weights import check_file
 
-    checkpoint = load_checkpoint(check_file(path, "FILE"))
+    checkpoint = load_checkpoint(check_file(path, "FILE"), key=key)
     one = published(checkpoint.sha256)
     family = {} if checkpoint.family is None else _family(checkpoint.family)
     return {
@@ -51,8 +55,9 @@ def describe(path: Path) -> dict[str, Any]:
         "path": str(path),
         "sha256": checkpoint.sha256,
         "backbone": checkpoint.backbone,
+        "weights_key": checkpoint.weights_key,
         "published": None if one is None else asdict(one),
-        "input": _input(checkpoint.preprocessing),
+        "input": {**_input(checkpoint.preprocessing), "told": checkpoint.told, "assumed": checkpoint.assumed},
         "blocks": _layers(checkpoint.network.blocks, [checkpoint.shapes[layer] for layer in LAYERS[1:]]),
         "embedding_size": checkpoint.embedding_size,
         "batch_norms": {"maps": checkpoint.norms.maps, "pixels": checkpoint.norms.pixels},
@@ -73,7 +78,8 @@ def described(found: dict[str, Any]) -> Iterator[str]:
     else:
         yield _line("known", "no: weights of this family come from")
         yield from (_line("", f"  {source}") for source in found["sources"])
-    yield _line("input", found["input"]["text"])
+    told = TOLD[found["input"]["told"]]
+    yield _line("input", f"{found['input']['text']} ({told})")
     names, shapes = zip(*((block["module"], block["shape"]) for block in found["blocks"].values()), strict=True)
     yield _line("block1-block4", _blocks(names, shapes))
     yield _line("embedding", found["embedding_size"])
@@ -89,6 +95,8 @@ def _family(family: Family) -> dict[str, Any]:
         "title": family.title,
         "names": list(family.names),
         "input": _input(family.preprocessing),
+        "input_from": family.input_from,
+        "told": family.told,
         "blocks": _layers(family.blocks, family.shapes),
         "embedding_size": family.embedding_size,
         "sources": list(family.sources),

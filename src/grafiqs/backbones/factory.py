@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
+from grafiqs.backbones.prefixes import chosen
 from grafiqs.backbones.weights import first, fitted, read_weights
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
@@ -49,17 +50,22 @@ class ForeignBackbone(Backbone):
         return found
 
 
-def make(factory: str, blocks: tuple[str, ...], weights: Path | None) -> tuple[ForeignBackbone, str]:
+def make(
+    factory: str, blocks: tuple[str, ...], weights: Path | None, key: str | None = None
+) -> tuple[ForeignBackbone, str, str | None]:
     """The network that `package.module:factory` makes when it is called, and the SHA-256 of its weights.
+
+    And the names that tell it from others in the same file, if there are any.
 
     The module is imported, and found in the current folder too; this runs its code. `blocks` are the names, in the
     network, of the four modules whose outputs are block1 to block4. `weights` is a file with a state dict for it;
-    without one, the network keeps the weights that it is made with, and the SHA-256 is that of its state dict.
+    without one, the network keeps the weights that it is made with, and the SHA-256 is that of its state dict. `key`
+    chooses among several networks in that file.
     Raises RequestError when there is no such code or it fails, and when the weights do not fit.
     """
     network = _made(factory)
-    sha256 = _state_sha256(network) if weights is None else _load(network, weights)
-    return ForeignBackbone(network, blocks).eval(), sha256
+    sha256, chosen_key = (_state_sha256(network), None) if weights is None else _load(network, weights, key)
+    return ForeignBackbone(network, blocks).eval(), sha256, chosen_key
 
 
 def _made(factory: str) -> nn.Module:
@@ -95,26 +101,27 @@ def _importable_here() -> Iterator[None]:
         sys.path.remove(here)
 
 
-def _load(network: nn.Module, weights: Path) -> str:
-    """Give the network the weights of a file, whose keys may carry a prefix; returns the file's SHA-256."""
+def _load(network: nn.Module, weights: Path, key: str | None) -> tuple[str, str | None]:
+    """Give the network the weights of a file, whose keys may carry a prefix.
+
+    Returns the file's SHA-256, and the names that tell the network from others in the file, if there are any.
+    """
     found, sha256 = read_weights(weights)
     expected = state_of(network)
-    anchor = next((key for key, value in expected.items() if value.is_floating_point()), "")
+    anchor = next((name for name, value in expected.items() if value.is_floating_point()), "")
     counts = {
-        prefix: sum(prefix + key in found for key in expected)
-        for prefix in ("", *(key.removesuffix(anchor) for key in found if key.endswith(f".{anchor}")))
+        prefix: sum(prefix + name in found for name in expected)
+        for prefix in ("", *(name.removesuffix(anchor) for name in found if name.endswith(f".{anchor}")))
     }
-    prefix, *others = [prefix for prefix, count in counts.items() if count == max(counts.values())]
-    if others and counts[prefix]:
-        names = ", ".join(repr(name) for name in (prefix, *others))
-        raise RequestError(f"{shown(weights)} holds {1 + len(others)} such networks ({names}): save one by itself")
-    state = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
-    chosen = fitted(state, expected, weights)
-    extra = [key for key in found if not (key.startswith(prefix) and key.removeprefix(prefix) in expected)]
+    networks = [prefix for prefix, count in counts.items() if count == max(counts.values())]
+    prefix = chosen(networks, key, weights) if counts[networks[0]] else ""
+    state = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    fitting = fitted(state, expected, weights)
+    extra = [name for name in found if not (name.startswith(prefix) and name.removeprefix(prefix) in expected)]
     if extra:
         log.info("Ignoring %d keys of %s beside the backbone: %s", len(extra), shown(weights.name), first(extra))
-    network.load_state_dict(chosen, strict=False)  # no weight is missing: what is left out is not one
-    return sha256
+    network.load_state_dict(fitting, strict=False)  # no weight is missing: what is left out is not one
+    return sha256, prefix.removesuffix(".") if len(networks) > 1 else None
 
 
 def state_of(network: nn.Module) -> dict[str, Tensor]:

@@ -1,46 +1,32 @@
-"""The IR and IR-SE residual networks, with the state-dict names of face.evoLVe's checkpoints."""
+"""The IR residual networks, whose units stand in one row: in the names of face.evoLVe's and AdaFace's checkpoints."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import WIDTHS, ir_blocks
-from grafiqs.backbones.excitation import SqueezeExcitation
+from grafiqs.backbones.residual import UnitForm, stages
 
+FACE_EVOLVE = UnitForm(normed=False)
+"""The unit of face.evoLVe's networks: BN, conv, PReLU, conv, BN."""
 
-class ResidualBlock(nn.Module):
-    """BN, conv, PReLU, conv(stride), BN, perhaps squeeze and excitation, plus the shortcut.
+ADAFACE = UnitForm(excitation_name="se_block")
+"""The unit of AdaFace's networks up to 100 layers: BN, conv, BN, PReLU, conv, BN."""
 
-    The shortcut is a 1x1 conv and BN if the number of channels changes, and every stride-th pixel otherwise.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int, excitation: bool) -> None:
-        super().__init__()
-        self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
-        if channels_in != channels_out:
-            self.shortcut_layer = nn.Sequential(
-                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
-            )
-        self.res_layer = nn.Sequential(
-            nn.BatchNorm2d(channels_in),
-            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
-            nn.PReLU(channels_out),
-            nn.Conv2d(channels_out, channels_out, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(channels_out),
-            *([SqueezeExcitation(channels_out)] if excitation else []),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H/stride, W/stride)."""
-        return self.res_layer(x) + self.shortcut_layer(x)  # type: ignore[no-any-return]
+ADAFACE_BOTTLENECK = replace(ADAFACE, kernels=(1, 3, 1), narrowing=4)
+"""The same from 152 layers on: three convolutions, the middle one of fewer channels."""
 
 
 class IRNet(Backbone):
     """An IR or IR-SE network for 112x112 faces.
 
-    `depths` are the residual blocks and `widths` the channels of the four stages, which `body` holds in one row.
-    Source: Deng et al., "ArcFace", CVPR 2019; names as in face.evoLVe (Wang et al., ACM Multimedia 2021).
+    `depths` are the residual units and `widths` the channels of the four stages, which `body` holds in one row. `form`
+    says which units, and `affine` whether the last normalisation has weights: AdaFace's and CurricularFace's has none.
+    Source: Deng et al., "ArcFace", CVPR 2019; names as in face.evoLVe (Wang et al., ACM Multimedia 2021) and AdaFace
+    (Kim et al., CVPR 2022).
     """
 
     def __init__(
@@ -49,26 +35,21 @@ class IRNet(Backbone):
         excitation: bool,
         widths: tuple[int, int, int, int] = WIDTHS,
         embedding_size: int = 512,
+        form: UnitForm = FACE_EVOLVE,
+        affine: bool = True,
     ) -> None:
         super().__init__()
         self.embedding_size = embedding_size
-        self.input_layer = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.PReLU(widths[0])
-        )
-        inputs = (widths[0], *widths[:3])
-        self.body = nn.Sequential(
-            *(
-                ResidualBlock(width if number else before, width, 1 if number else 2, excitation)
-                for before, width, depth in zip(inputs, widths, depths, strict=True)
-                for number in range(depth)
-            )
-        )
+        form = replace(form, excitation=excitation)
+        stem = widths[0] // form.narrowing
+        self.input_layer = nn.Sequential(nn.Conv2d(3, stem, 3, padding=1, bias=False), form.norm(stem), nn.PReLU(stem))
+        self.body = nn.Sequential(*(unit for units in stages(form, stem, widths, depths) for unit in units))
         self.output_layer = nn.Sequential(
-            nn.BatchNorm2d(widths[3]),
+            form.norm(widths[3]),
             nn.Dropout(),
             nn.Flatten(),
             nn.Linear(widths[3] * 7 * 7, embedding_size),
-            nn.BatchNorm1d(embedding_size),
+            nn.BatchNorm1d(embedding_size, affine=affine),
         )
         self.blocks = ir_blocks(depths)
 

@@ -6,45 +6,15 @@ from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import IRESNET, WIDTHS
-from grafiqs.backbones.excitation import SqueezeExcitation
-
-EPSILON = 1e-5
-
-
-class ResidualBlock(nn.Module):
-    """BN, conv, BN, PReLU, conv(stride), BN, perhaps squeeze and excitation, plus the shortcut.
-
-    The shortcut is a 1x1 conv and BN if the shape changes.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int, excitation: bool = False) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(channels_in, eps=EPSILON)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels_out, eps=EPSILON)
-        self.prelu = nn.PReLU(channels_out)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, stride, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels_out, eps=EPSILON)
-        self.se_block = SqueezeExcitation(channels_out) if excitation else nn.Identity()
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or channels_in != channels_out:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False),
-                nn.BatchNorm2d(channels_out, eps=EPSILON),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H/stride, W/stride)."""
-        y = self.conv1(self.bn1(x))
-        y = self.conv2(self.prelu(self.bn2(y)))
-        return self.se_block(self.bn3(y)) + self.downsample(x)  # type: ignore[no-any-return]
+from grafiqs.backbones.residual import UnitForm, stages
 
 
 class IResNet(Backbone):
     """An iresnet for 112x112 faces.
 
-    `depths` are the residual blocks and `widths` the channels of the four stages; `excitation` gives every block
-    squeeze and excitation, in the names of the ElasticFace and CR-FIQA checkpoints.
+    `depths` are the residual units and `widths` the channels of the four stages; `excitation` gives every unit
+    squeeze and excitation, in the names of the ElasticFace and CR-FIQA checkpoints; `epsilon` is that of every norm,
+    which MagFace has twice as large.
     Source: Deng et al., "ArcFace", CVPR 2019; Duta et al., "Improved Residual Networks", ICPR 2020.
     """
 
@@ -56,23 +26,27 @@ class IResNet(Backbone):
         widths: tuple[int, int, int, int] = WIDTHS,
         embedding_size: int = 512,
         excitation: bool = False,
+        epsilon: float = 1e-5,
     ) -> None:
         super().__init__()
         self.embedding_size = embedding_size
-        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0], eps=EPSILON)
-        self.prelu = nn.PReLU(widths[0])
-        inputs = (widths[0], *widths[:3])
-        self.layer1, self.layer2, self.layer3, self.layer4 = (
-            nn.Sequential(
-                ResidualBlock(before, width, 2, excitation),
-                *(ResidualBlock(width, width, 1, excitation) for _ in range(depth - 1)),
-            )
-            for before, width, depth in zip(inputs, widths, depths, strict=True)
+        form = UnitForm(
+            excitation=excitation,
+            epsilon=epsilon,
+            names=("bn1", "conv1", "bn2", "prelu", "conv2", "bn3"),
+            excitation_name="se_block",
+            shortcut="downsample",
+            strided_shortcut=True,
         )
-        self.bn2 = nn.BatchNorm2d(widths[3], eps=EPSILON)
+        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        self.bn1 = form.norm(widths[0])
+        self.prelu = nn.PReLU(widths[0])
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(*units) for units in stages(form, widths[0], widths, depths)
+        )
+        self.bn2 = form.norm(widths[3])
         self.fc = nn.Linear(widths[3] * 7 * 7, embedding_size)
-        self.features = nn.BatchNorm1d(embedding_size, eps=EPSILON)
+        self.features = nn.BatchNorm1d(embedding_size, eps=epsilon)
 
     def trunk(self, image: Tensor) -> Tensor:
         """(B, 3, 112, 112) -> (B, widths[3], 7, 7)."""

@@ -15,6 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from grafiqs.backbones.forms import is_safetensors, what_else
+from grafiqs.backbones.pickles import how_to_save
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 
@@ -49,6 +51,10 @@ def check_file(path: Path | None, argument: str = "--weights") -> Path:
     """The path of a checkpoint that exists, named by `argument`. Raises RequestError otherwise, before any work."""
     if path is None:
         raise RequestError("--weights is needed: the checkpoint of the face recognition network")
+    if os.path.islink(path) and "/annex/objects/" in os.readlink(path).replace("\\", "/") and not os.path.exists(path):
+        raise RequestError(
+            f"the weights {shown(path)} are a link to a file that git-annex has not fetched: fetch it (git annex get)"
+        )
     if not os.path.exists(path):
         raise RequestError(f"the weights {shown(path)} do not exist or cannot be reached: check {argument}")
     if not os.path.isfile(path):
@@ -64,27 +70,43 @@ def _bytes(path: Path) -> bytes:
 
 
 def _content(data: bytes, path: Path) -> Mapping[Any, Any]:
+    what = what_else(data)
+    if what is not None:
+        raise RequestError(f"the weights {shown(path)} are {what}")
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(data):
             return safetensors.torch.load(data)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMBERS):
             warnings.simplefilter("ignore")  # the error says what torch warns of
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # hostile data make the readers fail in every way there is
-        raise RequestError(_why_unread(path, error)) from error
+        raise RequestError(_why_unread(path, data, error)) from error
     if not isinstance(content, Mapping):
         raise RequestError(f"{shown(path)} holds a {type(content).__name__}, not a state dict")
     return content
 
 
-def _why_unread(path: Path, error: Exception) -> str:
+class _Number:
+    """What stands in the place of a number of NumPy, or of its type: nothing here reads those."""
+
+    def __init__(self, *_parts: object) -> None:
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+_NUMBERS: list[Any] = [
+    (_Number, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+]
+"""What PyTorch may make of a pickle beside tensors and plain values, by the names that NumPy 1 and 2 write."""
+
+
+def _why_unread(path: Path, data: bytes, error: Exception) -> str:
     text = str(error)
     refused = isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in text
-    if refused or "TorchScript" in text:
-        return (
-            f"the weights {shown(path)} hold more than tensors, and opening them could run code, so they were not "
-            "opened: on a machine where you trust the file, save its state_dict alone, best as .safetensors"
-        )
+    if refused:
+        return how_to_save(path, data, text)
     reason = shown(text.strip().partition("\n")[0][:200]) or type(error).__name__
     if "weights_only" in text:
         reason = "its bytes cannot be read as tensors"  # PyTorch's advice at this point is to run what the file holds

@@ -11,8 +11,9 @@ from grafiqs.options.align import AlignOptions
 _EXAMPLES = """
 Five landmarks of a face are brought to the ArcFace template by a turn, a scale and a shift. The networks were trained
 on such crops: scores of unaligned faces mean little. OUT mirrors the data set, in PNG files; OUT/align.csv has box,
-landmarks and score of every face, OUT/failures.csv the pictures without a face. Of several faces the largest near the
-centre is taken. An alignment that was stopped is resumed.
+landmarks, score and turn of every face, OUT/failures.csv the pictures without a face. Of several faces the largest near
+the centre is taken, or with --all-faces each. Pictures may lie, or stand on their head. An alignment that was stopped
+is resumed.
 
 A detector is a YuNet model, such as face_detection_yunet_2023mar.onnx of OpenCV's model zoo.
 

@@ -16,8 +16,9 @@ from grafiqs.options.extract import Options
 log = logging.getLogger(__name__)
 
 _EXAMPLES = """
-Identities, their numbers of samples, sizes, formats and modes; images that cannot be read; images with the same pixels,
-within an identity and across; and a warning if images are not aligned crops, which the networks expect.
+Identities, their numbers of samples, sizes, formats and modes; images that cannot be read, of one colour, or of 16 bits
+that use fewer; images with the same pixels, within an identity and across; and a warning if images are not aligned
+crops, which the networks expect.
 
 examples:
   {prog} faces --samples-per-identity 50

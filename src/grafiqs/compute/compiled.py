@@ -26,6 +26,7 @@ from grafiqs.compute import cuda, programs
 from grafiqs.compute.programs import NoFolderError
 from grafiqs.disk.names import shown
 from grafiqs.errors import first_line
+from grafiqs.settings import held
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ CPU_SETTINGS = {
 """The compiler's settings for a CPU."""
 
 _DEFINITION = (
-    *("backbones", "gradients.py", "images/preprocessing.py", "images/tensors.py"),
+    *("backbones", "gradients.py", "settings.py", "images/preprocessing.py", "images/tensors.py"),
     *(f"compute/{name}.py" for name in ("compiled", "computer", "cuda", "devices", "precision", "tuning")),
 )
 """The sources that decide what a program computes: with others, it is another program."""
@@ -138,14 +139,10 @@ def _on_gpu(step: nn.Module, pixels: Tensor, place: Path, name: str) -> Program:
 def _compiling(place: Path) -> Iterator[None]:
     """Keep the compiler's files in one place, and the compiler from logging: whatever matters raises."""
     logger = logging.getLogger("torch._inductor")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings(), programs.compiler_keeps_files_in(place):
-            warnings.simplefilter("ignore")  # the compiler's, of itself
-            yield
-    finally:
-        logger.setLevel(level)
+    quiet = held(lambda: logger.level, logger.setLevel, logging.CRITICAL + 1)
+    with quiet, warnings.catch_warnings(), programs.compiler_keeps_files_in(place):
+        warnings.simplefilter("ignore")  # the compiler's, of itself
+        yield
 
 
 # -- what tells programs apart -----------------------------------------------------------------------------

@@ -103,10 +103,7 @@ class Computer:
     ) -> None:
         self.device = device
         self.batch_size = batch_size
-        self.layers = layers
         self.precision = precision
-        self._known = network.known
-        self._size = preprocessing.size
         self._names = (*layers, "scores") if embeddings == "none" else (*layers, "scores", "embeddings")
         placed = devices.placed(network, device, precision, network.known)
         plain = tuning.plain_layout(device, precision) if network.known else torch.contiguous_format
@@ -118,7 +115,7 @@ class Computer:
 
     def blank(self) -> Tensor:
         """A batch of black images, in memory that a GPU copies from while it computes."""
-        shape = (self.batch_size, 3, *self._size)
+        shape = (self.batch_size, 3, *self._step.preprocessing.size)
         return torch.zeros(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
     def __call__(self, pixels: Tensor, gradients: bool = True) -> Computed:
@@ -130,7 +127,7 @@ class Computer:
             found = self._run(pixels.to(self.device, non_blocking=True))
             wanted = dict(zip(self._names, found, strict=True))
             if not gradients:
-                wanted = {name: value for name, value in wanted.items() if name not in self.layers}
+                wanted = {name: value for name, value in wanted.items() if name not in self._step.layers}
             arrival = None
             if self._copying is not None:
                 wanted, arrival = cuda.fetched(wanted, self._copying)
@@ -152,9 +149,10 @@ class Computer:
     def _compiled(self) -> tuple[Step, Tensor, bool]:
         """What is compiled, for which pixels, and whether only its trace tells what it computes."""
         step = copy.copy(self._step)
-        if self._known:
+        known = step.network.known
+        if known:
             step.memory_format = tuning.compiled_layout(self.device, self.precision)
-        return step, self.blank().to(self.device), not self._known
+        return step, self.blank().to(self.device), not known
 
     def warm_up(self) -> float:
         """Compute one batch of nothing; returns the seconds it took.

@@ -9,7 +9,8 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from grafiqs.compute import cuda, tuning
 from grafiqs.compute.precision import rounded
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
+from grafiqs.settings import held
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ _FLAGS = [
     ),
     (torch.backends.mkldnn, "enabled", True),
 ]
+"""The libraries that convolve: in use, and with algorithms that give the same every time."""
 
 _VARIABLES = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"),
@@ -127,12 +130,12 @@ def arithmetic(precision: str = "float32") -> Iterator[None]:
     the older of them may refuse to tell whether cuDNN uses tf32, which it cannot say of each operation.
     In bfloat16, what a GPU still convolves in float32 may be rounded to tf32, which is eight times finer.
     """
-    with (
-        _number_formats(tf32=precision in ("tf32", "bfloat16")),
-        _libraries(),
-        torch.autocast("cpu", enabled=False),
-        torch.autocast("cuda", enabled=False),
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(_number_formats(tf32=precision in ("tf32", "bfloat16")))
+        for library, name, value in _FLAGS:
+            stack.enter_context(held(partial(getattr, library, name), partial(setattr, library, name), value))
+        for device in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device, enabled=False))
         yield
 
 
@@ -170,29 +173,15 @@ def _number_formats(tf32: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _libraries() -> Iterator[None]:
-    """The libraries that convolve, inside the block: in use, and with algorithms that give the same every time."""
-    before = [(library, name, getattr(library, name)) for library, name, _ in _FLAGS]
-    try:
-        for library, name, value in _FLAGS:
-            setattr(library, name, value)
-        yield
-    finally:
-        for library, name, value in before:
-            setattr(library, name, value)
-
-
-@contextmanager
 def usual_settings() -> Iterator[None]:
     """Inside the block, tensors have PyTorch's own defaults: float32, on the CPU."""
-    dtype = torch.get_default_dtype()
     on_cpu = torch.get_default_device() == torch.device("cpu")
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.inference_mode(False), nullcontext() if on_cpu else torch.device("cpu"):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
+    with (
+        held(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+        torch.inference_mode(False),
+        nullcontext() if on_cpu else torch.device("cpu"),
+    ):
+        yield
 
 
 @contextmanager

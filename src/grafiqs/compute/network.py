@@ -11,7 +11,7 @@ from grafiqs.backbones.weights import check_file
 from grafiqs.compute.probe import load_factory
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.images.preprocessing import USUAL
+from grafiqs.images.preprocessing import USUAL, Preprocessing
 from grafiqs.options.extract import Options
 
 log = logging.getLogger(__name__)
@@ -31,22 +31,34 @@ def load_network(options: Options) -> Checkpoint:
 
 
 def _known(options: Options) -> Checkpoint:
-    checkpoint = load_checkpoint(check_file(options.weights), options.backbone)
-    preprocessing = checkpoint.preprocessing.changed(options.channel_order, options.mean, options.std)
-    if preprocessing != checkpoint.preprocessing:
+    checkpoint = load_checkpoint(check_file(options.weights), options.backbone, options.weights_key)
+    preprocessing = _changed(checkpoint.preprocessing, options)
+    if preprocessing != checkpoint.preprocessing and not checkpoint.assumed:
         log.warning(
             "warning: %s is known to expect %s, and is given another input, as asked for",
             *(checkpoint.backbone, checkpoint.preprocessing),
         )
-    return replace(checkpoint, preprocessing=preprocessing)
+    return replace(checkpoint, preprocessing=preprocessing, told="option" if _asks(options) else checkpoint.told)
 
 
 def _factory(options: Options) -> Checkpoint:
-    own = replace(USUAL, size=options.input_size or USUAL.size)
-    preprocessing = own.changed(options.channel_order, options.mean, options.std)
-    return load_factory(
-        str(options.backbone), options.blocks, options.weights, preprocessing, options.layers, options.norms
+    preprocessing = _changed(replace(USUAL, size=options.input_size or USUAL.size), options)
+    checkpoint = load_factory(
+        *(str(options.backbone), options.blocks, options.weights, preprocessing, options.layers, options.norms),
+        key=options.weights_key,
     )
+    return replace(checkpoint, told="option" if _asks(options) else "default")
+
+
+def _changed(preprocessing: Preprocessing, options: Options) -> Preprocessing:
+    """The input that options ask for; what they leave open stays."""
+    order = "rgb" if options.bgr2rgb else options.channel_order
+    return preprocessing.changed(order, options.mean, options.std)
+
+
+def _asks(options: Options) -> bool:
+    """Whether options say what the network is fed."""
+    return bool(options.channel_order or options.bgr2rgb or options.mean or options.std)
 
 
 def layers_of(options: Options, checkpoint: Checkpoint) -> tuple[str, ...]:

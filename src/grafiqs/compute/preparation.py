@@ -10,14 +10,13 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.compute import cuda, devices, tuning
@@ -67,16 +66,6 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a run is to compute, as its manifest says it."""
-
-    engine: str
-    precision: str
-    device: str
-    batch_size: int
-
-
-@dataclass(frozen=True)
 class Batch:
     """Images that were read, and their results: the readable ones of the samples from `start` on."""
 
@@ -88,18 +77,13 @@ class Batch:
     seconds: float
     """How long computing it took."""
 
-    def images(self) -> tuple[list[int], Tensor]:
-        """The places of its images, and their pixels (N, 3, H, W)."""
-        read = {index - self.start: each for index, each in self.reads.items() if isinstance(each, Read)}
-        pixels = [torch.from_numpy(each.pixels) for each in read.values()]
-        return list(read), torch.stack(pixels) if pixels else torch.empty(0)
-
 
 @dataclass(frozen=True)
 class Ready:
     """What computes a run, what it is held against, and its first batch, if that is computed already."""
 
-    plan: Plan
+    plan: dict[str, Any]
+    """How it is to compute, as the manifest says it: engine, precision, device and batch size."""
     is_resumed: bool
     """Whether the plan is that of a run that began before."""
     computer: Computer
@@ -114,7 +98,7 @@ class Ready:
     @property
     def is_reference(self) -> bool:
         """Whether what computes is the plain way itself."""
-        return (self.engine, self.computer.precision) == ("eager", _exact(self.computer.precision))
+        return self.engine == "eager" and self.computer.precision in ("float32", "float64")
 
 
 def choose(task: Task, kept: dict[str, Any]) -> Ready:
@@ -127,12 +111,16 @@ def choose(task: Task, kept: dict[str, Any]) -> Ready:
     kept = kept if kept.items() >= asked.items() else {}
     control = None
     if device.type != "cpu":  # made first: another computer moves the network
-        control = task.computer(tuning.CONTROLLED, _exact(options.precision), control=True)
+        exact = "float64" if options.precision == "float64" else "float32"
+        control = task.computer(tuning.CONTROLLED, exact, control=True)
     known = options.batch_size or int(kept.get("batch_size", 0))
     reference = task.computer(min(tuning.CHECKED, known or tuning.CHECKED))
-    computer = task.computer(known or _batch_size(device, reference), options.precision)
+    if not known:
+        on_cpu = device.type == "cpu"
+        known = tuning.CPU_BATCH if on_cpu else cuda.batch_that_fits(device, reference.warm_up, tuning.CHECKED)
+    computer = task.computer(known, options.precision)
     engine, first = _engine(task, kept, computer)
-    plan = Plan(engine, **asked, batch_size=computer.batch_size)
+    plan = {"engine": engine, **asked, "batch_size": computer.batch_size}
     return Ready(plan, bool(kept), computer, reference, control, first=first)
 
 
@@ -143,7 +131,7 @@ def build(task: Task, ready: Ready, pending: Sequence[int], compiles: bool = Tru
     Raises RequestError when the device cannot do it, or cannot compile although that was asked for.
     """
     while True:
-        if compiles and ready.plan.engine == "compiled":
+        if compiles and ready.plan["engine"] == "compiled":
             ready = _compiled(task, ready)
         computer = ready.computer
         try:
@@ -199,13 +187,6 @@ def prove(task: Task, ready: Ready, pending: Sequence[int]) -> tuple[Ready, dict
     }
 
 
-def _batch_size(device: torch.device, reference: Computer) -> int:
-    """Images computed at once if nobody says."""
-    if device.type == "cpu":
-        return tuning.CPU_BATCH
-    return cuda.batch_that_fits(device, reference.warm_up, tuning.CHECKED)
-
-
 def _engine(task: Task, kept: dict[str, Any], computer: Computer) -> tuple[str, Batch | None]:
     """What was asked for; left unset, what the run began with, or what will be done sooner.
 
@@ -248,10 +229,16 @@ def _first_batch(task: Task, computer: Computer, pending: Sequence[int], known: 
     """
     if known and (known.sought, len(known.computed.scores)) == (pending[0], computer.batch_size):
         return known
-    read = next(_read_batches(task, computer.batch_size, pending), None)
-    if read is None:
-        return None
-    start, reads = read
+    size = computer.batch_size
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in dict.fromkeys(index - index % size for index in islice(pending, max(_LOOKED_AT, size))):
+            batch = range(start, min(start + size, len(task.locations)))
+            every = pool.map(task.reader, [task.locations[index] for index in batch])
+            reads = dict(zip(batch, every, strict=True))
+            if any(isinstance(image, Read) for image in reads.values()):
+                break
+        else:
+            return None
     pixels = computer.blank()
     for index, image in reads.items():
         if isinstance(image, Read):
@@ -263,19 +250,6 @@ def _first_batch(task: Task, computer: Computer, pending: Sequence[int], known: 
     except Exception as error:  # a GPU out of memory, or a network that does not take so many
         raise computer.cannot(error) from error
     return Batch(start, reads, computed, pending[0], time.monotonic() - started)
-
-
-def _read_batches(
-    task: Task, size: int, pending: Sequence[int]
-) -> Iterator[tuple[int, dict[int, Read | UnreadableSampleError]]]:
-    """The first batches of what is pending, read, without those that hold no image which can be read."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        for start in dict.fromkeys(index - index % size for index in islice(pending, max(_LOOKED_AT, size))):
-            batch = range(start, min(start + size, len(task.locations)))
-            every = pool.map(task.reader, [task.locations[index] for index in batch])
-            reads = dict(zip(batch, every, strict=True))
-            if any(isinstance(image, Read) for image in reads.values()):
-                yield start, reads
 
 
 def _compared(task: Task, ready: Ready) -> Differences | None:
@@ -290,7 +264,8 @@ def _compared(task: Task, ready: Ready) -> Differences | None:
         return None
     seen = Differences.none(task.layers)
     if ready.first is not None:
-        places, pixels = ready.first.images()
+        read = {place: each for place, each in enumerate(ready.first.reads.values()) if isinstance(each, Read)}
+        places, pixels = list(read), torch.stack([torch.from_numpy(each.pixels) for each in read.values()])
         for reference, most in references:
             row = torch.linspace(0, len(places) - 1, min(most, len(places))).round().long()
             some = [places[number] for number in row.tolist()]
@@ -304,8 +279,3 @@ def _refuse_wrong_device(task: Task, ready: Ready, beyond: list[str]) -> None:
         raise RequestError(
             f"{task.device} computes something else than the CPU ({', '.join(beyond)}): give --device cpu"
         )
-
-
-def _exact(precision: str) -> str:
-    """The precision of the plain way that a precision is held against on another device."""
-    return "float64" if precision == "float64" else "float32"

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.backbone import Norms, Observer, watched
+from grafiqs.backbones.backbone import Norms, Observer, is_fresh, watched
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint
 from grafiqs.backbones.code import code_sha256
@@ -33,28 +33,18 @@ def load_factory(
     preprocessing: Preprocessing,
     layers: Sequence[str] | None = None,
     norms: str = "maps",
+    key: str | None = None,
 ) -> Checkpoint:
     """The network that `factory` makes (`grafiqs.backbones.factory.make`), ready for gradients at `layers`.
 
-    Without `layers`, for those at all layers that have one; `norms` says which BatchNorm2d count.
+    Without `layers`, for those at all layers that have one; `norms` says which BatchNorm2d count, `key` which of
+    several networks in the file of weights is meant.
     Raises RequestError when it cannot be made, and when it cannot give these gradients: a probe runs it once.
     """
-    backbone, sha256 = make(factory, blocks, weights)
-    shapes, counted = _probed(backbone, factory, preprocessing, layers, norms)
-    code = code_sha256(backbone.network, factory)
-    return Checkpoint(weights, sha256, factory, backbone, preprocessing, shapes, counted, code_sha256=code)
-
-
-def _probed(
-    backbone: ForeignBackbone, factory: str, preprocessing: Preprocessing, layers: Sequence[str] | None, choice: str
-) -> tuple[dict[str, tuple[int, ...]], Norms]:
-    """The shape of every layer, and its BatchNorm2d, of which those of a choice count.
-
-    Raises RequestError when the network cannot give the gradients at `layers`.
-    """
+    backbone, sha256, chosen = make(factory, blocks, weights, key)
     what = f"--backbone {shown(factory)}"
     _check_blocks(backbone, what)
-    _check_statistics(backbone, what)
+    _check_statistics(backbone, what, weights)
     images = torch.randn(2, 3, *preprocessing.size, generator=torch.Generator().manual_seed(0))
     seen = _Seen(backbone)
     seen.observer.image(tuple(images.shape[1:]))
@@ -68,11 +58,11 @@ def _probed(
             f"{what} does not run on images of {height}x{width} (--input-size): {reason(error)}"
         ) from error
     backbone.embedding_size = together.shape[1]
-    norms = seen.check(layers, what, choice)
-    layers = norms.layers[choice] if layers is None else layers
+    counted = seen.check(layers, what, norms)
+    layers = counted.layers[norms] if layers is None else layers
     coupled = "embedding" if _relative(together[1:], alone) > _COUPLED else None
     try:
-        together, alone = (_scores(backbone, batch, layers, choice) for batch in (images, images[1:]))
+        together, alone = (_scores(backbone, batch, layers, norms) for batch in (images, images[1:]))
     except Exception as error:
         why = reason(error)
         if "inplace operation" in why:
@@ -85,7 +75,10 @@ def _probed(
             f"{what} gives an image another {coupled} beside another image, or a second time: in eval mode, images "
             "must not influence each other, and nothing may be random"
         )
-    return seen.observer.shapes, norms
+    code, shapes = code_sha256(backbone.network, factory), seen.observer.shapes
+    return Checkpoint(
+        *(weights, sha256, factory, backbone, preprocessing, shapes, counted), code_sha256=code, weights_key=chosen
+    )
 
 
 def _check_blocks(backbone: ForeignBackbone, what: str) -> None:
@@ -96,7 +89,7 @@ def _check_blocks(backbone: ForeignBackbone, what: str) -> None:
         raise RequestError(f"{what} has no module {first(unknown)}; its modules are {top}, and those within them")
 
 
-def _check_statistics(backbone: ForeignBackbone, what: str) -> None:
+def _check_statistics(backbone: ForeignBackbone, what: str, weights: Path | None) -> None:
     norms = _norms(backbone)
     others = [name for name, module in backbone.network.named_modules() if isinstance(module, nn.SyncBatchNorm)]
     if others:
@@ -116,12 +109,17 @@ def _check_statistics(backbone: ForeignBackbone, what: str) -> None:
     ]
     if broken:
         raise RequestError(f"{what} has {len(broken)} weights that are not finite: {first(broken)}")
-    fresh = [name for name, norm in norms.items() if not norm.running_mean.any() and (norm.running_var == 1).all()]  # type: ignore[union-attr]
+    fresh = [name for name, norm in norms.items() if is_fresh(norm)]
+    if fresh and weights is not None and len(fresh) == len(norms):
+        raise RequestError(
+            f"the weights {shown(weights)} hold no learned statistics for any of the {len(norms)} BatchNorm2d of {what}"
+            ": GraFIQs cannot be computed from them; give the weights of a trained network"
+        )
     if fresh:
+        advice = "without trained weights (--weights)" if weights is None else f"with the weights {shown(weights)}"
         log.warning(
-            "warning: %d of %d BatchNorm2d of %s have never learned statistics (%s): scores mean nothing without "
-            "trained weights (--weights)",
-            *(len(fresh), len(norms), what, first(fresh)),
+            "warning: %d of %d BatchNorm2d of %s have never learned statistics (%s): scores mean nothing %s",
+            *(len(fresh), len(norms), what, first(fresh), advice),
         )
 
 

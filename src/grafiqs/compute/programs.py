@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from grafiqs.disk import files
 from grafiqs.disk.names import shown
 
 ROOM = 64 * 2**20
@@ -27,7 +28,6 @@ _CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 _VARIABLES = (_CACHE, "TRITON_CACHE_DIR", "TMPDIR")
 """What tells the compiler, Triton's and the C++ compiler where to keep files."""
-
 
 _COMPLETE = "complete"
 """A file among the kernels of a program that says that they are all there."""
@@ -195,9 +195,7 @@ def library(place: Path, name: str) -> Path | None:
 def keep(made: Path, place: Path, name: str) -> Path:
     """Keep a library under its name and the checksum of its bytes."""
     made.chmod(0o700)
-    with made.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    path = place / f"{name}-{checksum[:_DIGITS]}.so"
+    path = place / f"{name}-{files.sha256(made)[:_DIGITS]}.so"
     os.replace(made, path)
     return path
 
@@ -238,8 +236,6 @@ def workshop(place: Path) -> Iterator[Path]:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True

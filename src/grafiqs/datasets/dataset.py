@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from grafiqs.disk.names import extension
+from grafiqs.datasets.left_out import LeftOut
+from grafiqs.disk.names import shown
 
 IMAGE_EXTENSIONS = frozenset(
-    ("avif", "bmp", "gif", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
-)
+    ("apng", "avif", "bmp", "dib", "gif", "j2c", "j2k", "jfif", "jif", "jp2", "jpc", "jpe", "jpeg", "jpf", "jpg",
+     "jpx", "mpo", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
+)  # fmt: skip
 """The file extensions that make a file a sample, in lower case; files are matched in either case."""
 
 MAX_BYTES = 2**28
@@ -19,9 +21,6 @@ MAX_BYTES = 2**28
 
 MAX_PATH = 4096
 """A path with more characters is not a sample's: no file system takes it."""
-
-APPLE = "__MACOSX"
-"""A folder that macOS puts into every .zip, beside what was packed: not an identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,6 @@ class Readable(Protocol):
 
     def read(self, location: str) -> bytes:
         """The encoded image, as it is stored. Raises UnreadableSampleError, with the reason."""
-        ...
 
     def reading(self) -> Readable:
         """What reads the same in another process, with as little to send there as can be."""
@@ -58,8 +56,8 @@ class Dataset(Readable, Protocol):
 
     `place` is the file or folder it was opened from; `form` what it is, in words; `root` what locations are
     relative to, for people. `identities` are in code-point order of their NFC names, or the one unnamed identity ("").
-    `ignored` counts images that belong to no identity. `said` states how it was read where that could have been
-    otherwise, as one line for the log, or is empty.
+    `ignored` counts images that belong to no identity, and `left_out` what was met beside images. `said` states how it
+    was read where that could have been otherwise, as one line for the log, or is empty.
     """
 
     form: str
@@ -74,12 +72,16 @@ class Dataset(Readable, Protocol):
         """What a location is relative to."""
         return self.place
 
+    @property
+    def left_out(self) -> LeftOut:
+        """What was met so far that is no sample."""
+        return LeftOut()
+
     def samples(self, identity: str) -> tuple[str, ...]:
         """The samples of one identity: POSIX paths inside it, in code-point order (NFC).
 
         Raises RequestError when they cannot be listed.
         """
-        ...
 
     def location(self, identity: str, path: str) -> str:
         """Where a sample lies: a POSIX path relative to the data set."""
@@ -91,6 +93,6 @@ def too_large(size: int) -> str:
     return f"the file has {size:,} bytes, more than {MAX_BYTES:,}"
 
 
-def is_sample(path: str, extensions: frozenset[str]) -> bool:
-    """Whether a POSIX path names an image by its extension, and leads through nothing hidden."""
-    return extension(path) in extensions and not path.startswith(".") and "/." not in path
+def kinds(extensions: frozenset[str]) -> str:
+    """The extensions that samples may have, for people."""
+    return shown(", ".join(sorted(extension or "without extension" for extension in extensions)))

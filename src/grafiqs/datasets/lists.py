@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from grafiqs.datasets.columns import tell
 from grafiqs.datasets.dataset import MAX_PATH, Dataset, Readable
 from grafiqs.datasets.folders import forms_of, is_there, read_file
+from grafiqs.datasets.layout import Arrangement, arranged
+from grafiqs.datasets.members import Members
 from grafiqs.datasets.readings import NOTHING, Wanted
 from grafiqs.disk import files
 from grafiqs.disk.delimited import TableError, TextTable
@@ -27,9 +29,9 @@ class ListedFiles(Dataset):
     """The files that a list names, whatever their extension, unless `extensions` limit them.
 
     How it is read is told by `columns`, with what `wanted` says of it; in a table with a header, an empty identity is
-    the unnamed one. Paths are relative to `root`, by default the list's folder. If no identity is named, it is the
-    first folder of the path; files in no folder are one unnamed identity, or, beside others, ignored. `wanted.flat`
-    makes all of them one unnamed identity. A line that repeats another counts once.
+    the unnamed one. Paths are relative to `root`, by default the list's folder. If no identity is named, the folders of
+    the paths are told as those of an archive (`layout.arranged`); if some are, the first folder counts for the others.
+    `wanted.flat` makes all of them one unnamed identity. A line that repeats another counts once.
     Raises RequestError, with the line, for a list that cannot be read, or names no file.
     """
 
@@ -52,9 +54,23 @@ class ListedFiles(Dataset):
         except OSError as error:
             raise RequestError(f"cannot read the list {shown(place)}: {error.strerror}") from error
         self._samples: dict[str, dict[str, str]] = {}
-        """The location of each sample, by identity and path inside it."""
+        """The location of each sample, by identity and path inside it, if the list names identities."""
+        self._arranged: Arrangement | None = None
+        """What the folders of the paths say, if they do."""
+        if wanted.flat or not any(named is not None for named in listed.values()):
+            self._arranged = arranged(Members(listed, (), None), self._root, wanted.flat, wanted.depth)
+            self.identities, self.ignored = self._arranged.identities, self._arranged.ignored
+            if not wanted.flat:
+                self.said += f"; {self._arranged.said or 'the identities are the first folders of the paths'}"
+            return
+        if wanted.depth is not None:
+            raise RequestError(
+                f"{shown(place)} names identities, and --identity-depth says which folders do: --identity-column 0 "
+                "leaves it to the folders"
+            )
+        top = _top(listed)
         for location, named in listed.items():
-            identity, inside = ("", location) if wanted.flat else _split(location, named)
+            identity, inside = _split(location.removeprefix(top), named)
             samples = self._samples.setdefault(identity, {})
             if samples.setdefault(inside, location) != location:
                 raise RequestError(
@@ -95,8 +111,7 @@ class ListedFiles(Dataset):
         if repeated:
             log.warning("%d lines of %s repeat earlier ones, and count once", repeated, shown(self.place))
         marked = "" if table.encoding.startswith("utf-8") else f", in {table.encoding.upper()}"
-        folders = "" if wanted.flat or columns.identity is not None else ", identity = the first folder of the path"
-        self.said = f"list of {len(listed):,} images: {columns}{folders}{marked}"
+        self.said = f"list of {len(listed):,} images: {columns}{marked}"
         return listed
 
     @property
@@ -106,11 +121,13 @@ class ListedFiles(Dataset):
 
     def samples(self, identity: str) -> tuple[str, ...]:
         """The listed paths of one identity, without the identity's folder if they begin with it."""
-        return in_order(self._samples[identity])
+        return in_order(self._samples[identity]) if self._arranged is None else self._arranged.samples(identity)
 
     def location(self, identity: str, path: str) -> str:
         """The path as listed, relative to the root."""
-        return self._samples[identity][path]
+        if self._arranged is None:
+            return self._samples[identity][path]
+        return self._arranged.top + self._arranged.location(identity, path)
 
     def read(self, location: str) -> bytes:
         """The bytes of a listed file. Raises UnreadableSampleError, with the reason."""
@@ -147,6 +164,19 @@ class NamedFiles(Readable):
 
     def _places(self, location: str) -> Iterator[Path]:
         return (self.root / form for form in forms_of(location))
+
+
+def _top(listed: Mapping[str, str | None]) -> str:
+    """The folders, with a slash, that stand before the identity's own in every path; nothing if one has others."""
+    tops = None
+    for location, named in listed.items():
+        folders = location.split("/")[:-1]
+        places = (place for place, folder in enumerate(folders) if folder == named)
+        own = {"".join(f"{folder}/" for folder in folders[:place]) for place in places}
+        tops = own if tops is None else tops & own
+        if not tops:
+            return ""
+    return min(tops or ("",), key=len)
 
 
 def _split(location: str, named: str | None) -> tuple[str, str]:

@@ -116,8 +116,7 @@ def _latin(text: str | bytes = "", _encoding: object = None) -> bytes:
 
 
 def _scalar(dtype: object, data: object) -> int | float:
-    (value,) = Array(data, dtype, (1,)).values()
-    return value
+    return Array(data, dtype, (1,)).values()[0]
 
 
 _NAMES = {
@@ -133,10 +132,7 @@ _NAMES = {
     ("numpy", "ndarray"): _Name(Array),
     ("numpy", "dtype"): _Name(_Type),
     ("_codecs", "encode"): _Name(_latin),
-    ("__builtin__", "bytes"): _Name(_latin),
-    ("builtins", "bytes"): _Name(_latin),
-    ("__builtin__", "bytearray"): _Name(_latin),
-    ("builtins", "bytearray"): _Name(_latin),
+    **{(module, kind): _Name(_latin) for module in ("__builtin__", "builtins") for kind in ("bytes", "bytearray")},
 }
 
 _OPCODES = b"".join(
@@ -178,10 +174,9 @@ class _Unpickler(pickle._Unpickler):
         self._steps = _STEPS + int(len(data) * _STEPS_PER_BYTE)
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _NAMES[module, name]
-        except KeyError:
-            raise RefusedError(f"{module}.{name}") from None
+        if (module, name) not in _NAMES:
+            raise RefusedError(f"{module}.{name}")
+        return _NAMES[module, name]
 
     def _refuse(self) -> None:
         raise pickle.UnpicklingError("a step that nothing in such a set needs")

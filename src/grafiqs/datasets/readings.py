@@ -28,13 +28,15 @@ _LOOKED_AT = (100, 10_000)
 class Wanted:
     """What the user says of a list: the columns of paths and identities, each by name, by number from 1, or not.
 
-    `lst` says that it is one of insightface's or MXNet's .lst, `flat` that identities do not matter.
+    `lst` says that it is one of insightface's or MXNet's .lst, `flat` that identities do not matter, and `depth` the
+    level of the folders that are identities.
     """
 
     path: str | None = None
     identity: str | None = None
     lst: bool = False
     flat: bool = False
+    depth: int | None = None
 
     @property
     def names(self) -> set[str]:

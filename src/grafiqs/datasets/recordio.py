@@ -103,23 +103,17 @@ class RecordFile:
         """Where the record after this one begins."""
         return _end(self._places(*span))
 
-    def walk(self) -> array[int]:
-        """Where the records begin, from the first to the last, and the end."""
-        offsets = array("Q")
-        offset = 0
-        while offset < self.size:
-            offsets.append(offset)
-            offset = self.end((offset, self.size))
-        offsets.append(self.size)
-        return offsets
-
     def index(self) -> tuple[Index, bool]:
         """The index that the file itself gives, and whether by the ids of its records, or else by their places.
 
         Records that speak of others may share an id: those that do are left out, which nothing but ranges needs.
         """
-        offsets = self.walk()
-        ids, images = array("Q"), array("Q")
+        offsets, ids, images = array("Q"), array("Q"), array("Q")
+        offset = 0
+        while offset < self.size:
+            offsets.append(offset)
+            offset = self.end((offset, self.size))
+        offsets.append(self.size)
         for rank, span in enumerate(pairwise(offsets)):
             head = self.head(span)
             ids.append(head.id)

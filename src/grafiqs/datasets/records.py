@@ -110,8 +110,7 @@ class Records(Dataset):
         end = int(top.labels[1])
         if len(keys) < end or keys[end - 1] != end - 1:
             raise DamagedError(f"not all records up to {end - 1} are there")
-        found: dict[int, range] = {}
-        listed = 0
+        found: dict[int, Sequence[int]] = {}
         for number in range(int(top.labels[0]), end):
             head = self._head(number)
             if not head.is_range or head.labels[1] > top.labels[0]:
@@ -123,13 +122,12 @@ class Records(Dataset):
             if label is None or label in found or label != self._head(own[-1]).identity:
                 return None
             found[label] = own
-            listed += len(own)
-        last = 1
-        for own in sorted(found.values(), key=lambda keys: keys[0]):
-            if own[0] != last:
+        following = 1
+        for first, last in sorted((own[0], own[-1]) for own in found.values()):
+            if first != following:
                 return None
-            last = own[-1] + 1
-        return dict(found) if last == int(top.labels[0]) == listed + 1 else None
+            following = last + 1
+        return found if following == int(top.labels[0]) else None
 
     def _by_label(self) -> dict[int, Sequence[int]]:
         """Identities from the labels of all records."""

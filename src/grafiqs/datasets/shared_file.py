@@ -60,10 +60,6 @@ class SharedFile(io.RawIOBase):
         self._place = start + offset
         return self._place
 
-    def tell(self) -> int:
-        """Where the next `read` of this process begins."""
-        return self._place
-
     def close(self) -> None:
         """Close the file; more than once is not an error."""
         if self._descriptor >= 0:

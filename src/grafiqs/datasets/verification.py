@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,10 @@ class VerificationSet(Dataset):
         """The encoded image. Raises UnreadableSampleError, with the reason."""
         if not location.isdecimal() or int(location) >= len(self._images) or _name(int(location)) != location:
             raise UnreadableSampleError("is not in the verification set")
-        image = _image(self._images[int(location)])
+        stored = self._images[int(location)]
+        image = _image(stored)
         if image is None:
-            raise UnreadableSampleError("holds no bytes of an image")
+            raise UnreadableSampleError(f"holds no bytes of an image, but {_kind(stored)}")
         if len(image) > MAX_BYTES:
             raise UnreadableSampleError(too_large(len(image)))
         return image
@@ -83,10 +85,24 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
 
 
 def _image(value: Any) -> bytes | None:
-    """The bytes of one image, as the different writers have stored them."""
+    """The bytes of one image, as the different writers have stored them.
+
+    Text is what Python 3 makes of Python 2's bytes when it is told that they are Latin-1, and writes again.
+    """
     if isinstance(value, pickled.Array):
         return value.row_of_bytes()
+    if isinstance(value, str):
+        with suppress(UnicodeEncodeError):
+            return value.encode("latin-1")
     return value if isinstance(value, bytes) else None
+
+
+def _kind(value: Any) -> str:
+    """What stands in the place of an image, in words."""
+    if isinstance(value, pickled.Array):
+        size = f"{value.dtype.size} bytes each" if value.dtype.size > 1 else "a byte each"
+        return f"an array of shape {value.shape}, {size}: images belong there as encoded files, a row of bytes"
+    return f"a {type(value).__name__}"
 
 
 def _number(value: Any) -> int | float:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Literal
 
 import cv2
 from PIL import Image
@@ -102,7 +103,7 @@ class _Drawing(Resumable[DrawOptions]):
 
     def begin(self) -> None:
         """Begin, or resume. Raises RequestError if that cannot be."""
-        if not _same(self.root, self._document()):
+        if _table(self.root, self._document()) != "whole":
             self._begin(self.manifest)
 
     def kept(self) -> str:
@@ -113,16 +114,15 @@ class _Drawing(Resumable[DrawOptions]):
         return self.manifest
 
     def _differences(self, _there: DrawOptions) -> list[str]:
-        if _same(self.root, self._document()) or _is_torn(self.root, self._document()):
-            return []
-        return [f"its {FACES} is not that of these faces"]
+        is_other = _table(self.root, self._document()) == "another"
+        return [f"its {FACES} is not that of these faces"] if is_other else []
 
     def _document(self) -> Iterator[bytes]:
         return faces_csv(self.manifest)
 
     def _files(self, there: DrawOptions) -> list[str]:
-        counts = ((number, sample_count(there, number)) for number in range(there.identities))
-        return [face_path(number, sample) for number, count in counts for sample in range(count)]
+        numbers = range(there.identities)
+        return [face_path(number, sample) for number in numbers for sample in range(sample_count(there, number))]
 
     def _resume(self, there: DrawOptions) -> None:
         """Raise RequestError when the folder holds what is not of these faces."""
@@ -131,10 +131,8 @@ class _Drawing(Resumable[DrawOptions]):
             name = identity_name(number)
             if name in strange:
                 own = {f"{sample_name(sample)}.png" for sample in range(sample_count(there, number))}
-                strange |= {
-                    f"{name}/{found}" for found in os.listdir(self.root / name) if found.removesuffix(PART) not in own
-                }
-                strange.discard(name)
+                others = {found for found in os.listdir(self.root / name) if found.removesuffix(PART) not in own}
+                strange = strange - {name} | {f"{name}/{other}" for other in others}
         if strange:
             raise RequestError(
                 f"{shown(self.root)} holds what is not of these faces, {shown(min(strange))}: remove it, or give "
@@ -142,24 +140,18 @@ class _Drawing(Resumable[DrawOptions]):
             )
 
 
-def _same(root: Path, rows: Iterator[bytes]) -> bool:
-    """Whether the table in a folder is of these rows."""
-    with suppress(FileNotFoundError), inside.opened(root, FACES) as file:
-        return all(line == row for line, row in itertools.zip_longest(file, rows))
-    return False
+def _table(root: Path, rows: Iterator[bytes]) -> Literal["whole", "torn", "another"]:
+    """What the table in a folder is to these rows: torn is what a crash of the machine can leave of them.
 
-
-def _is_torn(root: Path, rows: Iterator[bytes]) -> bool:
-    """Whether a table is what a crash of the machine can leave of these rows: nothing, or a part and zeros.
-
-    Whole rows alone are the table of fewer faces.
+    That is nothing, or a part and zeros; whole rows alone are the table of fewer faces.
     """
-    with inside.opened(root, FACES) as file:
+    with suppress(FileNotFoundError), inside.opened(root, FACES) as file:
         for count, (line, row) in enumerate(itertools.zip_longest(file, rows)):
             if line != row:
                 cut = line is not None and not line.endswith(b"\n") and (row or b"").startswith(line.rstrip(b"\0"))
-                return cut or (line is None and count == 0)
-    return False
+                return "torn" if cut or (line is None and count == 0) else "another"
+        return "whole"
+    return "torn"
 
 
 def _is_whole(root: Path, path: str) -> bool:

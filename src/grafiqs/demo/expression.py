@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +29,8 @@ Outline = NDArray[np.float64]
 """Points (N, 2) in mm, as seen from the front."""
 
 
-def express(head: Head, traits: Traits, scene: Scene) -> tuple[Map, Map, Map]:
-    """The head's radius, albedo and gloss with this sample's eyes, brows and mouth."""
+def express(head: Head, traits: Traits, scene: Scene) -> Head:
+    """The head with this sample's eyes, brows and mouth."""
     albedo, gloss = head.albedo.copy(), head.gloss.copy()
     for side in (-1, 1):
         _paint_eye(_Patch(albedo, gloss, (side * traits.eye_distance - 21, -17), (42, 28)), traits, scene, side)
@@ -46,7 +48,7 @@ def express(head: Head, traits: Traits, scene: Scene) -> tuple[Map, Map, Map]:
             *both(traits.eye_distance - 6, -25, 13, 2.5, 0.9 * scene.brow_raise),
         ]
     )
-    return head.radius + moved, albedo, gloss
+    return replace(head, radius=head.radius + moved, albedo=albedo, gloss=gloss)
 
 
 class _Patch:

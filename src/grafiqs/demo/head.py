@@ -59,7 +59,7 @@ def build_head(traits: Traits, rng: np.random.Generator) -> Head:
     gloss = gloss * (1 - np.maximum(cover, beard)) + 0.05 * np.maximum(cover, beard)
     hollow = cv2.GaussianBlur(radius, (0, 0), 7) - radius
     cavity = np.clip(1 - 0.09 * np.maximum(hollow, 0), 0.35, 1)
-    corners = traits.mouth_width * 0.92
+    eye, corner, mouth = traits.eye_distance, traits.mouth_width * 0.92, traits.mouth_height
     return Head(
         radius=radius.astype(np.float32),
         albedo=albedo.astype(np.float32),
@@ -68,15 +68,7 @@ def build_head(traits: Traits, rng: np.random.Generator) -> Head:
         hair_cover=cover.astype(np.float32),
         skin=skin,
         hair=hair,
-        landmarks=np.array(
-            [
-                (-traits.eye_distance, 0),
-                (traits.eye_distance, 0),
-                (0, traits.nose_length),
-                (-corners, traits.mouth_height),
-                (corners, traits.mouth_height),
-            ]
-        ),
+        landmarks=np.array([(-eye, 0), (eye, 0), (0, traits.nose_length), (-corner, mouth), (corner, mouth)]),
     )
 
 
@@ -248,17 +240,15 @@ def _beard(traits: Traits, rng: np.random.Generator) -> tuple[Map, Map]:
     ) & (y > mouth - 6)
     edge = mouth - 14 - 22 * np.clip((x - 40) / 30, 0, 1)
     full = (y > edge) & (x < 82) | moustache
-    area = {
-        "stubble": full,
-        "moustache": moustache,
-        "goatee": moustache | goatee & (y > mouth - 6),
-        "full": full,
+    area, density, depth = {
+        "stubble": (full, 0.32, 0.0),
+        "moustache": (moustache, 0.85, 2.5),
+        "goatee": (moustache | goatee, 0.85, 3.0),
+        "full": (full, 0.9, 5.0),
     }[traits.beard]
     area = area & ~lips & (y < chin + 14)
     cover = cv2.GaussianBlur(area.astype(np.float32), (0, 0), 3)
     grain = cv2.GaussianBlur(rng.standard_normal((HEIGHT, WIDTH), np.float32), (0, 0), 0.9)
-    density = {"stubble": 0.32, "moustache": 0.85, "goatee": 0.85, "full": 0.9}[traits.beard]
-    depth = {"stubble": 0.0, "moustache": 2.5, "goatee": 3.0, "full": 5.0}[traits.beard]
     cover = cover * np.clip(density + 0.35 * grain, 0, 1)
     return cover.astype(np.float32), cv2.GaussianBlur(cover, (0, 0), 2) * np.float32(depth)
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.demo.degrade import YAW, Degradation, degrade, yaw_angle
+from grafiqs.demo.drawn import drawn
 from grafiqs.demo.head import Head, build_head
 from grafiqs.demo.render import render
-from grafiqs.demo.scene import Scene, draw_scene
+from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import draw_traits
 
 _TRAITS, _SCENE, _DEGRADATION, _HEAD = range(4)  # streams of random numbers, so that one does not move another
@@ -46,7 +47,7 @@ class Identity:
 
     def scene(self, sample: int, degradation: Degradation | None = None) -> Scene:
         """The circumstances of sample `sample`; a degradation changes none of them but the yaw, and that one only."""
-        scene = draw_scene(self._random(_SCENE, sample))
+        scene = drawn(Scene, self._random(_SCENE, sample))
         if degradation and degradation.kind == YAW:
             return replace(scene, yaw=math.copysign(yaw_angle(degradation.strength), scene.yaw))
         return scene

@@ -43,10 +43,8 @@ def grid(every: int = 1) -> tuple[Map, Map]:
 
 def texels(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Front points (N, 2) in mm -> columns and rows (N, 2) of the maps."""
-    places = np.empty(points.shape)
-    places[:, 0] = np.arcsin((points[:, 0] / FRONT).clip(-1, 1)) * (WIDTH / 2 / SPAN) + (WIDTH / 2 - 0.5)
-    places[:, 1] = (points[:, 1] - TOP) * (HEIGHT / (BOTTOM - TOP)) - 0.5
-    return places
+    columns = np.arcsin((points[:, 0] / FRONT).clip(-1, 1)) * (WIDTH / 2 / SPAN) + (WIDTH / 2 - 0.5)
+    return np.stack([columns, (points[:, 1] - TOP) * (HEIGHT / (BOTTOM - TOP)) - 0.5], axis=1)
 
 
 Bump = tuple[float, float, float, float, float]

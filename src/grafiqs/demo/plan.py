@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from grafiqs.demo.identity import Identity
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
 from grafiqs.options.draw import DrawOptions
+from grafiqs.run.tables import csv_row
 
 FACES = "faces.csv"
 COLUMNS = (
@@ -65,7 +65,7 @@ def face_path(number: int, sample: int) -> str:
 
 def faces_csv(options: DrawOptions) -> Iterator[bytes]:
     """faces.csv, a line at a time: nothing is drawn for it."""
-    yield _row(COLUMNS)
+    yield csv_row(*COLUMNS)
     for number in range(options.identities):
         identity = Identity(options.seed, number)
         traits = asdict(identity.traits).values()
@@ -74,7 +74,7 @@ def faces_csv(options: DrawOptions) -> Iterator[bytes]:
             scene = asdict(identity.scene(sample, wrong)).values()
             quality = (wrong.kind, wrong.strength) if wrong else ("none", 0.0)
             told = identity_name(number), sample_name(sample), face_path(number, sample)
-            yield _row((*told, *quality, *scene, *traits))
+            yield csv_row(*told, *quality, *scene, *traits)
 
 
 def read_faces(root: Path) -> dict[str, Degradation | None]:
@@ -84,9 +84,3 @@ def read_faces(root: Path) -> dict[str, Degradation | None]:
             row["path"]: Degradation(row["degradation"], float(row["strength"])) if float(row["strength"]) else None
             for row in csv.DictReader(table)
         }
-
-
-def _row(values: tuple[object, ...]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue().encode()

@@ -23,15 +23,15 @@ BEHIND = 150.0  # how far behind what a ray's neighbours meet it may meet someth
 
 def render(head: Head, traits: Traits, scene: Scene) -> NDArray[np.uint8]:
     """A picture (112, 112, 3) RGB of the head, aligned to the ArcFace template."""
-    radius, albedo, gloss = express(head, traits, scene)
+    head = express(head, traits, scene)
     turn = _rotation(scene)
-    to_camera = _placement(radius, head, scene, turn)
-    depth, columns, rows, coverage = _meet(radius, turn, to_camera)
-    light = _shade(head, radius, albedo, gloss, scene, turn, columns, rows)
+    to_camera = _placement(head, scene, turn)
+    depth, columns, rows, coverage = _meet(head.radius, turn, to_camera)
+    light = _shade(head, scene, turn, columns, rows)
     picture = _background(scene)
     picture += (light - picture) * coverage[..., None]
     if scene.glasses and traits.frame != "none":
-        _wear_glasses(picture, head, radius, traits, turn, to_camera, depth)
+        _wear_glasses(picture, head, traits, turn, to_camera, depth)
     return _develop(cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA), scene)
 
 
@@ -60,18 +60,18 @@ def _on_surface(radius: Map, angles: NDArray[np.float64], y: NDArray[np.float64]
     return np.stack([reach * np.sin(angles), y, reach * np.cos(angles)], axis=1)
 
 
-def _worn(head: Head, radius: Map, points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _worn(head: Head, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """The points (N, 3) of the arm of glasses, lifted out of the surface; it ends where it goes under hair."""
     x, y, z = points.T
     columns, rows = _texels(np.arctan2(x, z), y)
-    lift = 1 + np.maximum(radius[rows, columns] + 1 - np.hypot(x, z), 0) / np.hypot(x, z)
+    lift = 1 + np.maximum(head.radius[rows, columns] + 1 - np.hypot(x, z), 0) / np.hypot(x, z)
     under_hair = np.logical_or.accumulate(head.hair_cover[rows, columns] > 0.5)
     return np.stack([x * lift, y, z * lift], axis=1)[~under_hair]
 
 
-def _placement(radius: Map, head: Head, scene: Scene, turn: NDArray[np.float64]) -> NDArray[np.float64]:
+def _placement(head: Head, scene: Scene, turn: NDArray[np.float64]) -> NDArray[np.float64]:
     """Camera plane in mm -> pixels of the fine picture, (2, 3): the landmarks onto the ArcFace template."""
-    landmarks = _on_surface(radius, np.arcsin(head.landmarks[:, 0] / FRONT), head.landmarks[:, 1])
+    landmarks = _on_surface(head.radius, np.arcsin(head.landmarks[:, 0] / FRONT), head.landmarks[:, 1])
     seen = (landmarks @ turn.T)[:, :2]
     placement = similarity(seen) * scene.zoom
     placement[:, 2] += (1 - scene.zoom) * SIZE / 2 + np.array([scene.shift_x, scene.shift_y])
@@ -97,7 +97,7 @@ def _meet(radius: Map, turn: NDArray[np.float64], to_camera: NDArray[np.float64]
     outside = cv2.resize(gap, (FINE, FINE), interpolation=cv2.INTER_LINEAR) > np.float32(block * size)
     rays = _rays(inverse, turn, FINE, 1)
     start = cv2.resize(met - np.float32(4), (FINE, FINE), interpolation=cv2.INTER_LINEAR)
-    length, distance, columns, rows = _walk(radius, rays, start, steps=6)
+    length, distance, columns, rows = _walk(radius, rays, start)
     coverage = np.where(outside, np.float32(0), np.float32(1))
     late = np.flatnonzero((np.abs(distance) > np.float32(0.35 * size)) & ~outside)
     for step in (WIDE, NARROW):
@@ -170,39 +170,29 @@ def _at(radius: Map, rays: Rays, length: Map) -> tuple[Map, Map, Map, Map]:
     return _distance(radius, *(start + way * length for start, way in rays))
 
 
-def _walk(radius: Map, rays: Rays, length: Map, steps: int) -> tuple[Map, Map, Map, Map]:
+def _walk(radius: Map, rays: Rays, length: Map) -> tuple[Map, Map, Map, Map]:
     """Walk along the rays to the surface; a step is the distance to it, more where the ray runs along it."""
-    (x0, dx), (y0, dy), (z0, dz) = rays
-    for step in range(steps + 1):
-        x, y, z = x0 + dx * length, y0 + dy * length, z0 + dz * length
-        distance, columns, rows, reach = _distance(radius, x, y, z)
-        if step < steps:
-            approach = np.maximum(-(x * dx + z * dz) / reach, np.float32(0.75))
-            length = length + np.minimum(np.float32(0.8) * distance / approach, np.float32(STRIDE))
-    return length, distance, columns, rows
+    (_, dx), _, (_, dz) = rays
+    for _ in range(6):
+        x, y, z = (start + way * length for start, way in rays)
+        distance, _, _, reach = _distance(radius, x, y, z)
+        approach = np.maximum(-(x * dx + z * dz) / reach, np.float32(0.75))
+        length = length + np.minimum(np.float32(0.8) * distance / approach, np.float32(STRIDE))
+    return length, *_at(radius, rays, length)[:3]
 
 
 # -- light -------------------------------------------------------------------------------------------------
 
 
-def _light(scene: Scene) -> tuple[NDArray[np.float64], Map, Map]:
-    """Direction to the key light in the camera frame, its colour, and the colour of the ambient light."""
-    up, across = scene.light_elevation, scene.light_azimuth
-    direction = np.array([np.sin(across) * np.cos(up), -np.sin(up), np.cos(across) * np.cos(up)])
-    tint = np.array([1 + 0.12 * scene.light_warmth, 1.0, 1 - 0.16 * scene.light_warmth])
-    key = 1.25 * scene.light_key * tint
-    ambient = scene.light_ambient * (2 - tint)
-    return direction, single(key), single(ambient)
-
-
-def _shade(
-    head: Head, radius: Map, albedo: Map, gloss: Map, scene: Scene, turn: NDArray[np.float64], columns: Map, rows: Map
-) -> Map:
+def _shade(head: Head, scene: Scene, turn: NDArray[np.float64], columns: Map, rows: Map) -> Map:
     """The light (FINE, FINE, 3) that the surface sends to the camera: Lambert, Blinn, and dim light from around."""
-    slope_x = cv2.Sobel(radius, cv2.CV_32F, 1, 0, ksize=1, scale=WIDTH / 4 / SPAN)
-    slope_y = cv2.Sobel(radius, cv2.CV_32F, 0, 1, ksize=1, scale=HEIGHT / 2 / (BOTTOM - TOP))
-    slope_x /= radius
-    direction, key, ambient = _light(scene)
+    slope_x = cv2.Sobel(head.radius, cv2.CV_32F, 1, 0, ksize=1, scale=WIDTH / 4 / SPAN)
+    slope_y = cv2.Sobel(head.radius, cv2.CV_32F, 0, 1, ksize=1, scale=HEIGHT / 2 / (BOTTOM - TOP))
+    slope_x /= head.radius
+    tall, across = scene.light_elevation, scene.light_azimuth
+    direction = np.array([np.sin(across) * np.cos(tall), -np.sin(tall), np.cos(across) * np.cos(tall)])
+    tint = np.array([1 + 0.12 * scene.light_warmth, 1.0, 1 - 0.16 * scene.light_warmth])
+    key, ambient = single(1.25 * scene.light_key * tint), single(scene.light_ambient * (2 - tint))
     towards = turn.T @ direction
     half = turn.T @ (direction + np.array([0, 0, 1]))
     half /= np.linalg.norm(half)
@@ -211,7 +201,7 @@ def _shade(
     def look(picture: Map) -> Map:
         return np.asarray(cv2.remap(picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
-    tilt_x, tilt_y, shine = look(slope_x), look(slope_y), look(gloss)
+    tilt_x, tilt_y, shine = look(slope_x), look(slope_y), look(head.gloss)
     angle = (columns - np.float32(WIDTH / 2 - 0.5)) * np.float32(2 * SPAN / WIDTH)
     cosine, sine = cv2.polarToCart(np.ones_like(angle), angle)
     normal_x = sine - cosine * tilt_x
@@ -227,7 +217,7 @@ def _shade(
     highlight = cv2.pow(np.maximum(along(half), 0), 18) * shine * lambert
     around = look(head.cavity) * (np.float32(0.8) + np.float32(0.2) * along(up))
     received = lambert[..., None] * key + around[..., None] * ambient
-    return np.asarray(look(albedo) * received + highlight[..., None] * key)
+    return np.asarray(look(head.albedo) * received + highlight[..., None] * key)
 
 
 def _background(scene: Scene) -> Map:
@@ -259,13 +249,7 @@ def _background(scene: Scene) -> Map:
 
 
 def _wear_glasses(
-    picture: Map,
-    head: Head,
-    radius: Map,
-    traits: Traits,
-    turn: NDArray[np.float64],
-    to_camera: NDArray[np.float64],
-    depth: Map,
+    picture: Map, head: Head, traits: Traits, turn: NDArray[np.float64], to_camera: NDArray[np.float64], depth: Map
 ) -> None:
     """Draw the frame in front of the face; what of it lies behind the surface is hidden."""
     angle = np.linspace(0, 2 * np.pi, 49)
@@ -274,20 +258,19 @@ def _wear_glasses(
     tall = traits.frame_height * (0.8 if traits.frame == "wide" else 1)
     across = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power * wide
     down = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power * tall + 3
-    nasion = _on_surface(radius, np.array([0.0]), np.array([2.0]))[0, 2]
+    nasion = _on_surface(head.radius, np.array([0.0]), np.array([2.0]))[0, 2]
     middle = max(traits.eye_distance, traits.frame_width * 1.08 + 4)
 
     def before(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.stack([x, y, nasion + 4 - 0.0035 * x**2], axis=1)
 
     lines = [before(side * middle + across, down) for side in (-1, 1)]
-    inner = middle - wide
     bridge = np.linspace(-1, 1, 12)
-    lines.append(before(bridge * inner, -1 - 3 * (1 - bridge**2)))
+    lines.append(before(bridge * (middle - wide), -1 - 3 * (1 - bridge**2)))
     for side in (-1, 1):
         hinge = before(np.array([side * (middle + wide)]), np.array([-2.0]))[0]
-        ear = _on_surface(radius, np.array([side * 1.47]), np.array([-4.0]))[0]
-        lines.append(_worn(head, radius, hinge + np.linspace(0, 1, 24)[:, None] * (ear - hinge)))
+        ear = _on_surface(head.radius, np.array([side * 1.47]), np.array([-4.0]))[0]
+        lines.append(_worn(head, hinge + np.linspace(0, 1, 24)[:, None] * (ear - hinge)))
     mask = np.zeros((FINE, FINE), np.uint8)
     scale = np.sqrt(np.linalg.det(to_camera[:, :2]))
     thickness = max(2, round(traits.frame_thickness * scale))

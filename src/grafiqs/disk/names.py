@@ -10,7 +10,7 @@ GRADIENT = "_grad.npy"
 """What the file of a gradient has behind the name of its sample."""
 
 EXTENSIONS = frozenset(
-    ("apng", "arw", "avif", "bmp", "cr2", "cr3", "dib", "dng", "gif", "heic", "heif", "j2c", "j2k", "jfif",
+    ("apng", "arw", "avif", "bmp", "cr2", "cr3", "dib", "dng", "gif", "heic", "heif", "j2c", "j2k", "jfif", "jif",
      "jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "mpo", "nef", "npy", "orf", "pbm", "pcx", "pgm",
      "png", "pnm", "ppm", "raf", "ras", "rw2", "tga", "tif", "tiff", "webp")
 )  # fmt: skip

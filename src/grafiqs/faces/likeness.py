@@ -7,12 +7,13 @@ a whole data set, not of an image: one person's glasses can be enough to mislead
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.faces.template import LANDMARKS, SIZE
+from grafiqs.faces.template import LANDMARKS, SIZE, landmarks
 
 IDENTITIES, IMAGES = 10, 100
 """From so many identities on, or so many images if no identity is named, the mean tells."""
@@ -20,6 +21,13 @@ IDENTITIES, IMAGES = 10, 100
 ALIGNED = 0.6
 """The likeness from which on crops count as aligned. Ten crops each of any ten identities of Glint360k have 0.70 or
 more, drawn faces 0.71; so many photos of LFW, squeezed whole or cut out around the face, 0.58 or less (2026-11-23)."""
+
+CROP = 6.0
+"""A picture whose landmarks lie nearer to the template than this, as pixels of a crop (RMS), is a crop already.
+
+Those that a detector finds do in 91 of 100 crops of Glint360k, and in 96 of 100 aligned crops of LFW; in none of the
+1,580 photos of LFW, and in at most 10 of 100 of the same, cut to any square around the face (2026-11-26).
+"""
 
 _INSIDE = (slice(30, 106), slice(18, 94))
 """The part of a crop that is compared: the face without hair and background."""
@@ -60,6 +68,13 @@ class Likeness:
             self._means = self._means + self._own / self._count
             self._identities += 1
             self._own, self._count = np.zeros((SIZE, SIZE)), 0
+
+
+def is_crop(points: Sequence[float], size: Sequence[int]) -> bool:
+    """Whether five landmarks lie in a picture of this size, height and width, as they do in an aligned crop."""
+    height, width, *_ = size
+    off = np.reshape(points, (-1, 2)) - landmarks((height, width))
+    return float(np.sqrt((off**2).sum(axis=1).mean())) < CROP * height / SIZE
 
 
 def edges(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

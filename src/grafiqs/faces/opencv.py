@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from grafiqs.errors import RequestError
+from grafiqs.settings import held
 
 
 def need_opencv(what: str) -> None:
@@ -23,14 +23,8 @@ def opencv_version() -> str:
     return str(cv2.__version__)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Keep OpenCV to the thread that calls it, inside the block: with pictures on many threads, they would fight."""
     import cv2
 
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
+    return held(cv2.getNumThreads, cv2.setNumThreads, 1)

@@ -15,6 +15,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageFile,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -31,7 +32,8 @@ MAX_PIXELS = 89_478_485
 """A picture with more pixels is refused before it is decoded (a quarter of a gigabyte of RGB; Pillow's own limit)."""
 
 _READERS = (
-    *(AvifImagePlugin.AvifImageFile, BmpImagePlugin.BmpImageFile, GifImagePlugin.GifImageFile),
+    *(AvifImagePlugin.AvifImageFile, BmpImagePlugin.BmpImageFile, BmpImagePlugin.DibImageFile),
+    GifImagePlugin.GifImageFile,
     *(Jpeg2KImagePlugin.Jpeg2KImageFile, JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile),
     *(PpmImagePlugin.PpmImageFile, TiffImagePlugin.TiffImageFile, WebPImagePlugin.WebPImageFile),
 )
@@ -44,6 +46,9 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 _PNG_SIGNATURE = 8
 """How many bytes stand before the first chunk of a PNG."""
+
+_FEWER_BITS = (8, 10, 12, 14)
+"""How many bits cameras, and those who forget to scale, store in 16."""
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -59,11 +64,15 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded image: its format and mode, in Pillow's words, and its pixels, RGB uint8 (H, W, 3)."""
+    """A decoded image: its format and mode, in Pillow's words, and its pixels, RGB uint8 (H, W, 3).
+
+    `bits` is how many of its 16 bits an image of 16 uses, if that is fewer: 8, 10, 12 or 14. The largest value says so.
+    """
 
     format: str
     mode: str
     pixels: NDArray[np.uint8]
+    bits: int | None = None
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -85,13 +94,15 @@ def picture(data: bytes) -> Picture:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise UnreadableSampleError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
+            deep = _is_deep(image)
             with libtiff.damage() if image.format == "TIFF" else nullcontext() as damage:
                 image.load()
             if damage:
                 raise UnreadableSampleError(f"its compressed data are damaged ({damage[0]})")
             if flaw := _flaw(str(image.format), data):
                 raise UnreadableSampleError(flaw)
-            return Picture(str(image.format), image.mode, _rgb(_upright(image)))
+            pixels = _rgb(_upright(image))
+            return Picture(str(image.format), image.mode, pixels, _bits(image, pixels) if deep else None)
     except UnreadableSampleError:
         raise
     except UnidentifiedImageError as error:
@@ -145,8 +156,29 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether an image that is not loaded yet has 16 bits a value, whatever Pillow makes of them."""
+    if image.format == "PPM":
+        return _is_grey_of_16(image) or any(tile.args == ("RGB", 65535) for tile in image.tile)
+    of_16 = image.format in ("PNG", "TIFF") and any(";16" in str(tile.args) for tile in image.tile)
+    return of_16 or _is_grey_of_16(image)  # grey of a JPEG 2000, too
+
+
+def _is_grey_of_16(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+
+
+def _bits(image: Image.Image, pixels: NDArray[np.uint8]) -> int | None:
+    """How many of its 16 bits an image uses, if fewer; of colours the lower 8 are lost, and black says nothing."""
+    if _is_grey_of_16(image):
+        largest = float(np.asarray(image).max())
+    else:  # the least that it can be: PPM's values are rounded, others cut off
+        largest = (pixels.max() - 0.5) * 257 if image.format == "PPM" else pixels.max() * 256.0
+    return next((bits for bits in _FEWER_BITS if 0 < largest < 2**bits), None)
+
+
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+    if _is_grey_of_16(image):
         grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from grafiqs.datasets.dataset import Readable
 from grafiqs.errors import StoppedError, UnreadableSampleError
 from grafiqs.faces.face import Face, Faces
-from grafiqs.images.decoding import decode
+from grafiqs.images.decoding import picture
 from grafiqs.images.preprocessing import USUAL
+from grafiqs.images.remarks import Remark, remark_on
 from grafiqs.images.tensors import resized
 from grafiqs.workers import processors
 from grafiqs.workers.ahead import mapped
@@ -34,12 +35,13 @@ THREADS = min(16, max(2, processors.usable() // 2))
 class Read:
     """A sample that was read: RGB pixels (3, height, width), SHA-256 of the encoded bytes, the face it was cut by.
 
-    `size` is what the picture had, height and width.
+    `size` is what the picture had, height and width, and `remark` what is to be said of it.
     """
 
     pixels: NDArray[np.uint8]
     sha256: str
     size: tuple[int, int]
+    remark: Remark
     face: Face | None = None
 
 
@@ -58,17 +60,23 @@ class Reader:
         """Read and decode one sample; or say why that cannot be."""
         try:
             data = self.dataset.read(location)
-            picture = decode(data)
-            height, width, _ = picture.shape
-            face = None
+            whole = picture(data)
+            pixels, face = whole.pixels, None
+            height, width, _ = pixels.shape
             if self.faces is not None:
                 from grafiqs.faces.cut import cut_out  # loads OpenCV, which others need not have
 
-                face = self.faces.face(location, picture)
-                picture = cut_out(picture, face, self.size)
-            return Read(resized(picture, self.size).numpy(), hashlib.sha256(data).hexdigest(), (height, width), face)
+                face = self.faces.face(location, pixels)
+                pixels = cut_out(pixels, face, self.size)
+            sha256, remark = hashlib.sha256(data).hexdigest(), remark_on(whole, face)
+            return Read(resized(pixels, self.size).numpy(), sha256, (height, width), remark, face)
         except UnreadableSampleError as error:
             return error
+
+    def failure(self, location: str) -> str | None:
+        """Why a sample cannot be read, or None."""
+        read = self(location)
+        return str(read) if isinstance(read, UnreadableSampleError) else None
 
     def __reduce__(self) -> tuple[type[Reader], tuple[Readable, tuple[int, int], Faces | None]]:
         return Reader, (self.dataset.reading(), self.size, self.faces)

@@ -32,6 +32,13 @@ class AlignOptions(DataSetOptions):
     input_size: tuple[int, int] = option(
         "crops", "height and width of the crops; the template is as high as they are, and in their middle",
         default=USUAL.size, **SIZE)
+    all_faces: bool = option(
+        "crops", "cut out every face of a photo, not the largest near the centre alone: that one has the photo's name, "
+        "the others, the largest first, have it with _1, _2, ... behind it", default=False, requires=("detector",),
+        which="which finds them")
+    keep_going: bool = option(
+        "output", "go on if the first hundred images all fail for one reason, instead of stopping before the first",
+        default=False, decides=False)
     overwrite: bool = option(
         "output", "remove the crops that the folder holds, and start over", default=False)
     quiet: bool = option("output", "print warnings and errors only", default=False)

@@ -10,7 +10,7 @@ from typing import Any
 from grafiqs.backbones.catalogue import BACKBONES, LAYERS, NORMS
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.options.field import SIZE, flag, option, written
+from grafiqs.options.field import SIZE, flag, option, plain, written
 from grafiqs.options.subset import SubsetOptions
 
 MAX_BATCH = 1024
@@ -43,6 +43,10 @@ class Options(SubsetOptions):
         "backbone", "the checkpoint: .pth, .pt, .ckpt or .safetensors; nothing in it is executed. A run needs one, but "
         "for a package.module:factory that brings its own weights",
         default=None, metavar="FILE", decides=False)
+    weights_key: str | None = option(
+        "backbone", "which of several networks in that file, such as the weights and their moving average: the names "
+        "before its keys, or some of them; 'grafiqs backbones FILE' lists them", default=None, metavar="NAME",
+        decides=False, requires=("weights",), which="the file that holds it")
     backbone: str | None = option(
         "backbone", "the network (default: the checkpoint tells): one that 'grafiqs backbones' lists, or "
         "package.module:factory for any other; that code is imported, from this folder too, and run",
@@ -55,16 +59,16 @@ class Options(SubsetOptions):
         default=None, decides=False, **SIZE)
     mean: tuple[float, ...] = option(
         "backbone", "mean of each channel of the image in [0, 1], in the order fed: one number or three "
-        "(default: the network's own, else 0.5)", default=(), metavar="MEAN", decides=False)
+        "(default: as the publishers of such networks feed them, else 0.5)", default=(), metavar="MEAN", decides=False)
     std: tuple[float, ...] = option(
-        "backbone", "standard deviation of each channel (default: the network's own, else 0.5)",
+        "backbone", "standard deviation of each channel (default: as above, else 0.5)",
         default=(), metavar="STD", decides=False)
     channel_order: str | None = option(
-        "backbone", "the colour order fed to the network (default: the network's own, which is rgb for all published "
-        "ones)", default=None, choices=("rgb", "bgr"), decides=False)
+        "backbone", "the colour order fed to the network (default: as above, else rgb); weights do not say what they "
+        "were trained on, so see what the log states", default=None, choices=("rgb", "bgr"), decides=False)
     bgr2rgb: bool = option(
-        "backbone", "feed RGB: the default here, accepted for older scripts", default=False, decides=False,
-        excludes={"channel_order": "rgb"})
+        "backbone", "feed RGB: the same as --channel-order rgb, accepted for older scripts", default=False,
+        decides=False, excludes={"channel_order": "rgb"})
     align: Path | None = option(
         "backbone", "align ordinary photos first, with the faces that this YuNet detector (.onnx) finds in them; "
         "without it, images count as aligned crops", default=None, metavar="ONNX", decides=False)
@@ -94,6 +98,9 @@ class Options(SubsetOptions):
     path_replace_with: str | None = option(
         "output", "... with this text (default: with nothing)", default=None, metavar="TEXT",
         requires=("path_replace",), which="the text to be replaced")
+    keep_going: bool = option(
+        "output", "go on if the first hundred images all fail for one reason, instead of stopping before the first",
+        default=False, decides=False)
     overwrite: bool = option(
         "output", "remove the run that the run folder holds, whatever its options, and start over",
         default=False, decides=False)
@@ -170,15 +177,9 @@ class Options(SubsetOptions):
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide what a run writes, as JSON values."""
-        values = {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.metadata["decides"]}
+        values = {field.name: plain(getattr(self, field.name)) for field in fields(self) if field.metadata["decides"]}
         return {**values, "identity_selection_seed": self.identity_seed}
 
 
 DECIDING = frozenset(field.name for field in fields(Options) if field.metadata["decides"])
 """The options that decide what a run writes."""
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return value.as_posix() if isinstance(value, Path) else value

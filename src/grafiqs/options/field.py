@@ -30,13 +30,15 @@ def option(
     which: str = "",
     excludes: Mapping[str, str | None] = MappingProxyType({}),
     decides: bool = True,
+    later: bool = False,
 ) -> Any:
     """One option, to be used as the field of a dataclass whose `__post_init__` calls `settle`.
 
     `minimum` and `maximum` hold for a number, or for each of a list; `bounds` is the sentence that says so.
     `requires` names the options without which this one makes no sense, and `which` says what they are to it.
     `excludes` names those that contradict it, each with the one value that does not: "{}" in it stands for this one's.
-    `decides` says whether it changes what a run writes, so that a run is bound to its value.
+    `decides` says whether it changes what a run writes, so that a run is bound to its value; `later` that runs of
+    earlier versions do not state it, and had its default.
     """
     rules = dict(locals())
     return dataclasses.field(default=rules.pop("default"), metadata=rules)
@@ -53,6 +55,20 @@ def written(value: Any) -> str:
         return str(value)
     words = [f"{each:g}" if isinstance(each, float) else str(each) for each in value]
     return ("x" if all(isinstance(each, int) for each in value) else ",").join(words)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return value.as_posix() if isinstance(value, Path) else value
+
+
+def completed(options: type[DataclassInstance], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a run states, with the defaults of options that came later than it, in the order of the list."""
+    fields = dataclasses.fields(options)
+    values = {field.name: plain(field.default) for field in fields if field.metadata["later"]} | dict(stated)
+    return {field.name: values.pop(field.name) for field in fields if field.name in values} | values
 
 
 SEED: dict[str, Any] = {

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
+from grafiqs.options.dataset import DataSetOptions
+from grafiqs.options.field import completed
 from grafiqs.run import journal as journals
 from grafiqs.run import sums, tables
-from grafiqs.run.journal import Aligned, Journal
+from grafiqs.run.crops import Crops
+from grafiqs.run.journal import Aligned, Failed, Journal
 from grafiqs.run.manifest import compared, documented_subset, subset_differences, subset_document
 from grafiqs.run.resumable import Journaled
-from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, sums_table
+from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Table, faces_table, sums_table
 from grafiqs.select import Subset
 
 log = logging.getLogger(__name__)
@@ -29,24 +30,17 @@ log = logging.getLogger(__name__)
 NAME = "align.json"
 """What was aligned, and by what."""
 
+EVERY_FACE = "all_faces"
+"""The option that takes every face of a photo, as align.json names it."""
+
 FORMAT = 1
 """Version of that file."""
 
-_TABLES = (FACES, FAILURES, IMAGE_SUMS)
-
-TABLES = (*(table.name for table in _TABLES), SUMS)
+TABLES = (FACES.name, FAILURES.name, IMAGE_SUMS.name, SUMS)
 """The tables, in the order of the subset; the last, when it is there, says that the alignment is finished."""
 
 OWN = {name + suffix for name in (NAME, LOCK, journals.NAME, *TABLES) for suffix in ("", inside.PART)}
 """Every file that stands beside the identities."""
-
-
-def path_of(sample: Sample) -> str:
-    """POSIX path of a sample's crop, relative to the folder of all."""
-    return f"{sample.identity}/{sample.name}.png" if sample.identity else f"{sample.name}.png"
-
-
-_SUMS = sums_table(SUMS, lambda sample, outcome: [(outcome.crop_sha256, path_of(sample))])
 
 
 @dataclass(frozen=True)
@@ -60,6 +54,15 @@ class Alignment:
     environments: list[dict[str, Any]]
     subset: Subset
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options that say how its data set was read."""
+        return {name: value for name, value in self.options.items() if name != EVERY_FACE}
+
+    def crops(self) -> Crops:
+        """The names of its crops."""
+        return Crops(self.subset.samples, self.options[EVERY_FACE])
+
     def differences(self, other: Alignment) -> list[str]:
         """What differs between this alignment and the `other` asked for, a line each."""
         sections = ("options", "faces", "crop")
@@ -72,11 +75,6 @@ class Alignment:
         return json.dumps({"format": FORMAT, **sections, "subset": subset_document(self.subset)}, indent=1) + "\n"
 
 
-def is_alignment(folder: Path) -> bool:
-    """Whether a folder has the align.json of an alignment. Raises RequestError when that cannot be seen."""
-    return files.exists(folder / NAME)
-
-
 def read(root: Path) -> Alignment:
     """The alignment that a folder holds. Raises RequestError when its align.json cannot be trusted."""
     need_utf8()
@@ -85,6 +83,9 @@ def read(root: Path) -> Alignment:
         document = json.loads(files.read(path))
         if document.pop("format") != FORMAT:
             raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
+        stated = document["options"]
+        every = {EVERY_FACE: stated.pop(EVERY_FACE, False)}  # earlier versions took one
+        document["options"] = completed(DataSetOptions, stated) | every
         found = Alignment(**{**document, "subset": documented_subset(document["subset"])})
         _check(found)
         return found
@@ -100,12 +101,11 @@ def _check(found: Alignment) -> None:
     """Raise ValueError, TypeError or KeyError for what an alignment cannot say."""
     if not all(isinstance(section, dict) for section in (found.options, found.faces, found.crop, found.data_set)):
         raise ValueError("its sections are not all there")
-    extensions, flat = found.options["image_extension"], found.options["flat_structure"]
-    if not isinstance(extensions, list) or not all(isinstance(each, str) for each in extensions):
-        raise ValueError("it does not say which files were taken")
-    if type(flat) is not bool:
-        raise ValueError("it does not say whether there were identities")
+    if type(found.options[EVERY_FACE]) is not bool:
+        raise ValueError("it does not say which faces were taken")
     place = found.data_set
+    if DataSetOptions(image_path=Path(), **found.reading).reading().keys() != found.reading.keys():
+        raise ValueError("it does not say how its data set was read")
     texts = [place["form"], place["place"], *([] if place["root"] is None else [place["root"]])]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("it does not say where its data set was")
@@ -114,12 +114,26 @@ def _check(found: Alignment) -> None:
         raise ValueError("it names no environment")
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many pictures of an alignment became crops, how many could not, and how many crops there are."""
+
+    aligned: int
+    failed: int
+    crops: int
+
+
 class AlignmentFolder(Journaled[Alignment, Aligned]):
     """The folder of an alignment: `opened`, then begun, it takes the outcomes of the samples."""
 
     def __init__(self, output: Output, manifest: Alignment, overwrite: bool = False) -> None:
-        count = len(manifest.subset.samples)
-        journal = Journal(output.root, count, Aligned, lambda done: tables.is_face(done.face))
+        self.crops = crops = manifest.crops()
+
+        def fits(done: Aligned) -> bool:
+            is_count = len(done.crops) == 1 or (bool(done.crops) and crops.every_face)
+            return is_count and all(tables.is_face(crop.face) for crop in done.crops)
+
+        journal = Journal(output.root, len(manifest.subset.samples), Aligned, fits)
         super().__init__(output, manifest, journal, overwrite)
 
     def begin(self) -> None:
@@ -129,11 +143,25 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
             if not self.journal.is_loaded:
                 self.journal.load()
 
-    def finish(self) -> Counter[type[Any]]:
-        """Write the tables; the alignment is finished when this returns. Returns the outcomes of each kind."""
-        counts = tables.write(self.root, NAME, _TABLES, _SUMS, self.manifest.subset, self.journal.outcomes())
-        self.journal.tidy()
-        return counts
+    def finish(self) -> Counts:
+        """Write the tables; the alignment is finished when this returns."""
+        crops, written = self.crops, 0
+
+        def outcomes() -> Iterator[Aligned | Failed]:
+            nonlocal written
+            for outcome in self.journal.outcomes():
+                written += len(outcome.crops) if isinstance(outcome, Aligned) else 0
+                yield outcome
+
+        own = sums_table(
+            SUMS,
+            lambda sample, done: [(crop.sha256, crops.path(sample, number)) for number, crop in enumerate(done.crops)],
+        )
+        every: list[Table] = [faces_table(crops.of), FAILURES, IMAGE_SUMS]
+        counts = tables.write(self.root, NAME, every, own, self.manifest.subset, outcomes())
+        # Once more, a line a sample, in their order, however often each was tried; nothing is appended after.
+        journals.write(self.root, self.journal.outcomes())
+        return Counts(counts[Aligned], counts[Failed], written)
 
     def _found(self) -> Alignment:
         return read(self.root)
@@ -145,7 +173,9 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
         yield self.manifest.to_json().encode()
 
     def _files(self, there: Alignment) -> list[str]:
-        return [*TABLES, journals.NAME, *map(path_of, there.subset.samples)]
+        crops = there.crops()
+        own = [path for sample in there.subset.samples for path in reversed(crops.found(self.root, sample))]
+        return [*TABLES, journals.NAME, *own]
 
     def _resume(self, there: Alignment) -> None:
         [here] = self.manifest.environments
@@ -157,22 +187,30 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
         self.manifest = there
         self.journal.load()
         for outcome in self.journal.outcomes():
-            path = path_of(there.subset.samples[outcome.index])
-            if isinstance(outcome, Aligned) and inside.size(self.root, path) != outcome.crop_bytes:
+            sample = there.subset.samples[outcome.index]
+            if isinstance(outcome, Aligned) and any(
+                inside.size(self.root, self.crops.path(sample, number)) != crop.size
+                for number, crop in enumerate(outcome.crops)
+            ):
                 self.journal.forget(outcome.index)
 
 
-def problems(root: Path, subset: Subset) -> Iterator[str]:
+def problems(root: Path, manifest: Alignment) -> Iterator[str]:
     """What is wrong with the files of a finished alignment, in words."""
+    crops = manifest.crops()
     cut, failed = ({columns for columns, _ in table.read(root)} for table in (FACES, FAILURES))
     expected = {NAME, *TABLES} - {SUMS}
-    for sample in subset.samples:
+    for sample in manifest.subset.samples:
         columns = tables.columns_of(sample)
         if (columns in cut) == (columns in failed):
             how = "both" if columns in cut else "neither"
             yield f"{shown(sample.location)} is in {how} of {FACES.name} and {FAILURES.name}"
-        if columns in cut:
-            expected.add(path_of(sample))
+        number = 0
+        while tables.columns_of(crops.of(sample, number)) in cut:
+            expected.add(crops.path(sample, number))
+            number += 1
+            if not crops.every_face:
+                break
     stated = {path: checksum for checksum, path in sums.read(root / SUMS)}
     for path in sorted(expected - stated.keys()):
         yield f"{shown(path)} has no checksum in {SUMS}"

@@ -7,9 +7,9 @@ a row for each of scores.csv.
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +21,17 @@ from grafiqs.run.journal import NAME as JOURNAL
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Anything, CsvTable, Table, sums_table
+from grafiqs.run.tables import (
+    FACES,
+    FAILURES,
+    IMAGE_SUMS,
+    SUMS,
+    Anything,
+    CsvTable,
+    Table,
+    faces_table,
+    sums_table,
+)
 
 SCORES = "scores.csv"
 EMBEDDINGS = "embeddings.npy"
@@ -32,8 +42,7 @@ def scores_of(manifest: Manifest) -> CsvTable[list[float]]:
     return CsvTable(
         SCORES,
         tuple(manifest.layers),
-        lambda outcome: outcome.scores if isinstance(outcome, Scored) else None,
-        lambda scores: scores,
+        lambda outcome: [outcome.scores] if isinstance(outcome, Scored) else [],
         lambda row: [float(text) for text in row],
     )
 
@@ -71,7 +80,7 @@ def _embeddings(manifest: Manifest) -> Table:
 def of(manifest: Manifest) -> list[Table]:
     """The tables of a run, but for SHA256SUMS."""
     texts = [_field_format(manifest, layer) for layer in manifest.layers]
-    faces = [FACES] if manifest.aligns else []
+    faces = [faces_table(turns="turns" in manifest.preprocessing["alignment"])] if manifest.aligns else []
     embeddings = [_embeddings(manifest)] if manifest.embeds else []
     return [scores_of(manifest), FAILURES, *texts, *faces, *embeddings, IMAGE_SUMS]
 
@@ -81,21 +90,14 @@ def names(manifest: Manifest) -> tuple[str, ...]:
     return (*(table.name for table in of(manifest)), SUMS)
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many samples of a run were scored, and how many could not be."""
-
-    scored: int
-    failed: int
-
-
-def write(folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: Path | None = None) -> Counts:
-    """Write all tables of the run in `folder` from its outcomes, in the order of the samples.
+def write(
+    folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: Path | None = None
+) -> Counter[type[Anything]]:
+    """Write all tables of the run in `folder` from its outcomes, in the order of the samples; counts them by kind.
 
     They go `into` the run folder, unless another folder is named.
     """
-    counts = tables.write(folder, MANIFEST, of(manifest), sums_of(manifest), manifest.subset, outcomes, into)
-    return Counts(counts[Scored], counts[Failed])
+    return tables.write(folder, MANIFEST, of(manifest), sums_of(manifest), manifest.subset, outcomes, into)
 
 
 def is_finished(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ class RunFolder(Journaled[Manifest, Scored]):
         """Raise RequestError when the disk has no room for what is pending."""
         with self._writable():
             removed = self.removed and self.removed.tree(self.root).bytes_of(self.removed.subset.samples)
-        needed = _bytes_to_write(self.manifest, len(self.journal.pending())) - (removed or 0)
+        row = _BYTES_PER_ROW + 10 * self.manifest.embedding_size * self.manifest.embeds
+        each = row + sum(size + _BLOCK for size in self.tree.sizes.values())
+        needed = each * len(self.journal.pending()) - (removed or 0)
         free = shutil.disk_usage(self.root).free
         if needed > free:
             raise RequestError(
@@ -76,8 +79,8 @@ class RunFolder(Journaled[Manifest, Scored]):
             self.tree.remove([self.manifest.subset.samples[outcome.index]])
         self.journal.append(outcome)
 
-    def finish(self) -> finished.Counts:
-        """Write the tables and close the books; the run is finished when this returns."""
+    def finish(self) -> Counter[type[Any]]:
+        """Write the tables; the run is finished when this returns. Returns the outcomes of each kind."""
         self._is_reopened = False
         counts = finished.write(self.root, self.manifest, self.journal.outcomes())
         self.journal.remove()
@@ -142,8 +145,3 @@ def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
         )
 
     return Journal(root, len(manifest.subset.samples), Scored, fits)
-
-
-def _bytes_to_write(manifest: Manifest, samples: int) -> int:
-    row = _BYTES_PER_ROW + 10 * manifest.embedding_size * manifest.embeds
-    return samples * (row + sum(size + _BLOCK for size in manifest.tree(Path()).sizes.values()))

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -41,15 +41,24 @@ class Scored:
     embedding: str
 
 
+class Crop(NamedTuple):
+    """An aligned crop that is written: the row of its face, its checksum and its size in bytes."""
+
+    face: list[float | None]
+    sha256: str
+    size: int
+
+
 @dataclass(frozen=True)
 class Aligned:
-    """A sample whose aligned crop is written: the row of its face, checksums of picture and crop, the crop's size."""
+    """A sample whose aligned crops are written, one as a rule, and the checksum of its picture."""
 
     index: int
     image_sha256: str
-    face: list[float | None]
-    crop_sha256: str
-    crop_bytes: int
+    crops: list[Crop]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "crops", [Crop(*crop) for crop in self.crops])  # JSON knows lists alone
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,10 @@ class Failed:
     index: int
     reason: str
 
+
+_BEFORE = 2 + len(Crop._fields)
+"""How many values the line of an aligned sample had in versions that knew one crop alone: those of the crop as its own.
+"""
 
 Outcome = Scored | Failed
 
@@ -143,10 +156,6 @@ class Journal(Generic[Done]):
             outcome = self._stated(file.readline())
         return "" if outcome is None or isinstance(outcome, Failed) else outcome.image_sha256
 
-    def tidy(self) -> None:
-        """Write it again, a line a sample, in their order, however often each was tried; nothing is appended after."""
-        write(self._folder, self.outcomes())
-
     def close(self) -> None:
         """Let the file go."""
         if self._file is not None:
@@ -158,7 +167,9 @@ class Journal(Generic[Done]):
 
     def _stated(self, text: bytes) -> Done | Failed | None:
         """What a line states, or None when it is damaged, or not of this run: then its sample is done again."""
-        values = _values(text)
+        values: list[Any] = _values(text)
+        if self._kind is Aligned and len(values) == _BEFORE:
+            values = [*values[:2], [values[2:]]]
         if _are_of(self._kind, values):
             outcome = self._kind(*values)
             return outcome if self._fits(outcome) else None
@@ -180,12 +191,10 @@ def line(outcome: Scored | Aligned | Failed) -> bytes:
 def _values(text: bytes) -> list[Any]:
     """The values in a line; none when it is damaged."""
     checksum, _, content = text.rstrip(b"\n").partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(content):
-        return []
     try:
-        values = json.loads(content)
+        values = json.loads(content) if checksum == b"%08x" % zlib.crc32(content) else None
     except (ValueError, RecursionError):
-        return []
+        values = None
     return values if isinstance(values, list) else []
 
 
@@ -220,15 +229,25 @@ def _every(check: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda values: isinstance(values, list) and all(map(check, values))
 
 
+def _is_face(value: object) -> bool:
+    return isinstance(value, list) and all(each is None or _is_number(each) for each in value)
+
+
+def _is_crop(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != len(Crop._fields):
+        return False
+    face, sha256, size = value
+    return _is_face(face) and _is_sha256(sha256) and _is_count(size)
+
+
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "index": _is_count,
     "reason": lambda value: isinstance(value, str),
     "image_sha256": _is_sha256,
-    "crop_sha256": _is_sha256,
+    "crops": _every(_is_crop),
     "files_sha256": _every(_is_sha256),
     "scores": _every(_is_number),
-    "face": _every(lambda value: value is None or _is_number(value)),
+    "face": _is_face,
     "embedding": _is_embedding,
-    "crop_bytes": _is_count,
 }
 """What the values of each field are: the line may be damaged, or written by somebody else."""

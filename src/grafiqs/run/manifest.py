@@ -15,6 +15,7 @@ from grafiqs.disk.names import encoded, shown
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 from grafiqs.options.extract import DECIDING, MAX_BATCH, Options
+from grafiqs.options.field import completed
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 
@@ -102,11 +103,7 @@ class Manifest:
         found: list[str] = []
         for section in _COMPARED:
             found += compared(section, *(_binding(getattr(run, section)) for run in (self, other)))
-        return found + self.subset_differences(other.subset)
-
-    def subset_differences(self, other: Subset) -> list[str]:
-        """How the `other` subset differs from this run's: one line, or none."""
-        return subset_differences(self.subset, other)
+        return found + subset_differences(self.subset, other.subset)
 
     def continued_in(self, environment: dict[str, Any]) -> Manifest:
         """The same run, with `environment` among those it was computed in."""
@@ -124,6 +121,9 @@ class Manifest:
 
 def subset_document(subset: Subset) -> dict[str, Any]:
     """A subset as JSON values, with its hash and its list of samples."""
+    samples: dict[str, dict[str, str]] = {}
+    for sample in subset.samples:
+        samples.setdefault(sample.identity, {})[sample.name] = sample.location
     return {
         "sha256": subset.sha256,
         "identities": subset.identities,
@@ -131,7 +131,7 @@ def subset_document(subset: Subset) -> dict[str, Any]:
         "available": subset.available,
         "insufficient": dict(subset.insufficient),
         "count": len(subset.samples),
-        "samples": _by_identity(subset),
+        "samples": samples,
     }
 
 
@@ -185,6 +185,7 @@ def read(folder: Path) -> Manifest:
         if type(found) is not int:
             raise ValueError("its format is not a number")
         if found == FORMAT:
+            del document["format"]
             return _parsed(document)
     except FileNotFoundError as error:
         raise RequestError(f"{shown(folder)} is not a run folder: it has no {NAME}") from error
@@ -203,9 +204,8 @@ def read(folder: Path) -> Manifest:
 
 def _parsed(document: dict[str, Any]) -> Manifest:
     """The manifest that a JSON document states. Raises ValueError, TypeError, KeyError, AttributeError otherwise."""
-    if document.pop("format") != FORMAT:
-        raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
     subset = documented_subset(document.pop("subset"))
+    document["options"] = completed(Options, document["options"])
     manifest = Manifest(**document, subset=subset)
     for name, kind in get_type_hints(Manifest).items():
         if not isinstance(getattr(manifest, name), get_origin(kind) or kind):
@@ -251,13 +251,6 @@ def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**31:
         raise ValueError(f"{value!r} is not a count")
     return value
-
-
-def _by_identity(subset: Subset) -> dict[str, dict[str, str]]:
-    listed: dict[str, dict[str, str]] = {}
-    for sample in subset.samples:
-        listed.setdefault(sample.identity, {})[sample.name] = sample.location
-    return listed
 
 
 def _inside(path: str) -> str:

@@ -18,10 +18,9 @@ from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.run import finished, tables
 from grafiqs.run import manifest as manifests
-from grafiqs.run.journal import Failed, Scored
+from grafiqs.run.journal import Failed
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.tree import GradientTree
-from grafiqs.select import Subset
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,12 +83,11 @@ class Run:
         rows: list[tuple[Any, ...]] = []
         for outcome in finished.read(folder, manifest):
             sample = manifest.subset.samples[outcome.index]
-            match outcome:
-                case Scored(scores=scores):
-                    samples.append(sample)
-                    rows.append((sample.identity, sample.name, sample.location, *scores))
-                case Failed(reason=reason):
-                    self.failures[sample.location] = reason
+            if isinstance(outcome, Failed):
+                self.failures[sample.location] = outcome.reason
+            else:
+                samples.append(sample)
+                rows.append((*tables.columns_of(sample), *outcome.scores))
         columns = [*((name, object) for name in tables.SAMPLE), *((layer, np.float64) for layer in manifest.layers)]
         self.scores = np.array(rows, dtype=columns)
         self._samples = tuple(samples)
@@ -123,14 +121,10 @@ class Run:
         """
         from grafiqs.torch_dataset import FaceDataset  # loads torch
 
-        subset = _of(self.manifest.subset, self._samples)
+        identities = {sample.identity for sample in self._samples}
+        subset = replace(self.manifest.subset, samples=self._samples, identities=len(identities))
         places = [sample.location for sample in self._samples]
         return FaceDataset(subset, places, self.gradients(layer).tensor, transform)
-
-
-def _of(subset: Subset, samples: tuple[Sample, ...]) -> Subset:
-    """The subset with some of its samples alone."""
-    return replace(subset, samples=samples, identities=len({sample.identity for sample in samples}))
 
 
 def open_run(folder: str | Path) -> Run:

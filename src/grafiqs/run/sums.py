@@ -10,14 +10,12 @@ from grafiqs.disk import files
 from grafiqs.disk.names import encoded
 
 # Two spaces stand before the path, and a backslash before the checksum if the path is escaped.
-_ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"))
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 
 
 def line(checksum: str, path: str) -> bytes:
     """A line of a list."""
-    escaped = path
-    for plain, escape in _ESCAPES:
-        escaped = escaped.replace(plain, escape)
+    escaped = path.translate(_ESCAPES)
     return encoded(f"{'' if escaped == path else chr(92)}{checksum}  {escaped}\n")
 
 

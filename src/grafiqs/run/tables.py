@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from types import SimpleNamespace
+from typing import IO, Any, Generic, TypeVar, cast
 
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import encoded
-from grafiqs.faces.face import BOX, POINTS
+from grafiqs.faces.face import BOX, COLUMNS, TURN, Face
 from grafiqs.run import sums
 from grafiqs.run.journal import Aligned, Failed, Scored
 from grafiqs.select import Subset
@@ -45,40 +46,48 @@ class Table:
 
 
 class CsvTable(Table, Generic[Value]):
-    """A CSV file: rows of the sample's columns and of `columns`, for the outcomes that `value_of` is not None of."""
+    """A CSV file: rows of the sample's columns and of `columns`, those that an outcome has.
+
+    `named` makes of a sample, and of the number of the value, the sample that the row is of. `later` are columns that
+    the tables of earlier versions may lack: what they held is not read.
+    """
 
     def __init__(
         self,
         name: str,
         columns: tuple[str, ...],
-        value_of: Callable[[Anything], Value | None],
-        to_row: Callable[[Value], Sequence[object]],
+        rows_of: Callable[[Anything], Iterable[Sequence[object]]],
         from_row: Callable[[list[str]], Value],
+        named: Callable[[Sample, int], Sample] = lambda sample, _number: sample,
+        later: tuple[str, ...] = (),
     ) -> None:
         def rows(sample: Sample, outcome: Anything) -> Iterator[bytes]:
-            value = value_of(outcome)
-            if value is not None:
-                yield csv_row(*columns_of(sample), *to_row(value))
+            for number, row in enumerate(rows_of(outcome)):
+                yield csv_row(*columns_of(named(sample, number)), *row)
 
         super().__init__(name, rows, lambda _count: csv_row(*SAMPLE, *columns))
         self.columns = columns
         self._from_row = from_row
+        self._later = later
 
     def read(self, folder: Path) -> Generator[tuple[tuple[str, ...], Value]]:
         """What identifies the sample, and its value, row by row.
 
         Raises ValueError for a file that is not such a table, and OSError when it cannot be read.
         """
-        header = [*SAMPLE, *self.columns]
+        full = [*SAMPLE, *self.columns]
         with io.TextIOWrapper(files.opened(folder / self.name), "utf-8", "surrogateescape", newline="") as file:
             rows = csv.reader(file, strict=True)
             try:
-                if next(rows, None) != header:
-                    raise ValueError(f"{self.name} has other columns than {', '.join(header)}")
+                header = next(rows, None)
+                kept = [place for place, name in enumerate(header or ()) if name not in self._later]
+                if header not in (full, [name for name in full if name not in self._later]):
+                    raise ValueError(f"{self.name} has other columns than {', '.join(full)}")
                 for row in rows:
                     if len(row) != len(header):
                         raise ValueError(f"{self.name} line {rows.line_num} has {len(row)} columns")
-                    yield tuple(row[: len(SAMPLE)]), self._from_row(row[len(SAMPLE) :])
+                    values = [row[place] for place in kept]
+                    yield tuple(values[: len(SAMPLE)]), self._from_row(values[len(SAMPLE) :])
             except csv.Error as error:
                 raise ValueError(f"{self.name} line {rows.line_num}: {error}") from error
 
@@ -96,20 +105,40 @@ def sums_table(name: str, sums_of: Callable[[Sample, Any], Iterable[tuple[str, s
 FAILURES = CsvTable[str](
     "failures.csv",
     ("reason",),
-    lambda outcome: outcome.reason if isinstance(outcome, Failed) else None,
-    lambda reason: [reason],
+    lambda outcome: [[outcome.reason]] if isinstance(outcome, Failed) else [],
     lambda row: row[0],
 )
 """What could not be done, and why."""
 
-FACES = CsvTable[list[float | None]](
-    "align.csv",
-    (*BOX, *POINTS),
-    lambda outcome: None if isinstance(outcome, Failed) else outcome.face,
-    lambda face: ["" if value is None else value for value in face],
-    lambda row: [float(text) if text else None for text in row],
-)
-"""Box, score and landmarks of the face that a sample was aligned by."""
+
+def faces_table(
+    named: Callable[[Sample, int], Sample] = lambda sample, _number: sample, turns: bool = True
+) -> CsvTable[list[float | None]]:
+    """align.csv: box, score, turn and landmarks of every face that a sample was aligned by, and its crop if `named`.
+
+    Earlier versions knew no turns; their tables are read all the same. What is read is the row of the face.
+    """
+
+    def faces(outcome: Anything) -> list[list[float | None]]:
+        match outcome:
+            case Aligned(crops=crops):
+                return [crop.face for crop in crops]
+            case Scored(face=face):
+                return [face]
+        return []
+
+    return CsvTable(
+        "align.csv",
+        COLUMNS if turns else tuple(name for name in COLUMNS if name != TURN),
+        lambda outcome: [Face.of_row(face).written() if turns else face for face in faces(outcome)],
+        lambda row: [float(text) if text else None for text in row],
+        named,
+        (TURN,),
+    )
+
+
+FACES = faces_table()
+"""align.csv where a sample has one face."""
 
 IMAGE_SUMS = sums_table("SHA256SUMS.images", lambda sample, outcome: [(outcome.image_sha256, sample.location)])
 """The images that were read."""
@@ -117,7 +146,7 @@ IMAGE_SUMS = sums_table("SHA256SUMS.images", lambda sample, outcome: [(outcome.i
 
 def is_face(row: list[float | None]) -> bool:
     """Whether a row is that of a face: its landmarks are known, its box and score perhaps."""
-    return len(row) == len(FACES.columns) and None not in row[len(BOX) :]
+    return len(row) == len(COLUMNS) - 1 and None not in row[len(BOX) :]
 
 
 def write(
@@ -168,14 +197,8 @@ def columns_of(sample: Sample) -> tuple[str, str, str]:
     return sample.identity, sample.name, sample.location
 
 
-class _Echo:
-    """What a CSV writer writes to when its rows are wanted back."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
-_ROWS: Any = csv.writer(_Echo(), lineterminator="\r\n")  # so that a name with either character is quoted
+# A writer that gives each row back; a name with either character of its line end is quoted.
+_ROWS: Any = csv.writer(cast(Any, SimpleNamespace(write=str)), lineterminator="\r\n")
 
 
 def csv_row(*values: object) -> bytes:

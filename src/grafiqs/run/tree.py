@@ -17,10 +17,6 @@ from grafiqs.disk.names import GRADIENT, shown
 from grafiqs.errors import UnreadableSampleError
 
 
-class UnwritableNameError(Exception):
-    """The file system takes no file of this name; the message is the reason."""
-
-
 class GradientTree:
     """The gradient files of some layers: the shape (C, H, W) of each layer's is in `shapes`, all are of one `dtype`.
 
@@ -44,22 +40,16 @@ class GradientTree:
     def write(self, sample: Sample, gradients: Mapping[str, NDArray[Any]]) -> list[str]:
         """Write the gradients of one sample, each file whole or not at all; may run on any thread.
 
-        Returns their SHA-256, in the order of the layers. Raises UnwritableNameError when the file system does not take
-        the name, and OSError when it takes no file at all.
+        Returns their SHA-256, in the order of the layers. Raises OSError when the file system does not take them.
         """
         checksums: list[str] = []
-        try:
-            for layer, gradient in gradients.items():
-                checksum = hashlib.sha256()
-                with inside.whole(self.root, self.path(layer, sample)) as file:
-                    for piece in npy.pieces(gradient):
-                        checksum.update(piece)
-                        file.write(piece)
-                checksums.append(checksum.hexdigest())
-        except OSError as error:
-            if error.errno in inside.NAME_ERRORS:
-                raise UnwritableNameError(f"its gradient cannot be written: {error.strerror}") from error
-            raise
+        for layer, gradient in gradients.items():
+            checksum = hashlib.sha256()
+            with inside.whole(self.root, self.path(layer, sample)) as file:
+                for piece in npy.pieces(gradient):
+                    checksum.update(piece)
+                    file.write(piece)
+            checksums.append(checksum.hexdigest())
         return checksums
 
     def need_folders(self) -> None:
