@@ -1,0 +1,204 @@
+"""Which samples are compared, and whether they are of one identity: from a table of pairs, or all that there are."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grafiqs.datasets.readings import plain
+from grafiqs.datasets.verification import VerificationSet
+from grafiqs.disk import files
+from grafiqs.disk.delimited import TableError, TextTable
+from grafiqs.disk.names import encoded, extension, key, shown
+from grafiqs.errors import RequestError
+from grafiqs.evaluation.names import Names
+
+_SPLITS = (",", ";", "\t", " ")
+_FIRST = ("a", "first", "path1", "file1", "image1", "img1", "sample1", "id1", "name1", "p1")
+_SECOND = ("b", "second", "path2", "file2", "image2", "img2", "sample2", "id2", "name2", "p2")
+_GENUINE = ("genuine", "same", "issame", "is_same", "label", "match", "target", "actual_issame")
+_SIMILARITY = ("similarity", "score", "sim", "cosine", "similarity_score")
+"""What tables of pairs call their columns."""
+
+_TRUE, _FALSE = ("1", "true", "genuine", "same", "1.0"), ("0", "false", "impostor", "different", "-1", "0.0")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Comparisons by place of the two samples (N, 2), -1 for one that is not known; similarity if it is given."""
+
+    places: NDArray[np.int64]
+    genuine: NDArray[np.bool_]
+    similarity: NDArray[np.float64] | None
+    said: str
+
+
+def read_pairs(path: Path, names: Names, identities: Sequence[str] | None) -> Pairs:
+    """The comparisons of a table, or of insightface's .bin.
+
+    A table has lines "path path 1", or columns with names (a, b, genuine, and perhaps similarity), or is LFW's
+    pairs.txt. Without a column that says what is genuine, identities do, where they are known.
+    Raises RequestError when it cannot be read, or names no sample that is known.
+    """
+    if extension(path.name) == "bin":
+        return of_dataset([(*pair[:2], pair[2]) for pair in VerificationSet(path).pairs], names, shown(path.name))
+    try:
+        table = TextTable(lambda: files.opened(path))
+        lfw = list(_lfw(table))
+        found = lfw or list(_rows(table, path, identities is not None))
+    except (TableError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RequestError(f"cannot read the pairs {shown(path)}: {reason}") from error
+    before = names.before([first for first, *_ in found], shown(path))
+    memory: dict[str, int] = {}
+
+    def place(name: str) -> int:
+        if name not in memory:
+            known = names.place(name, before)
+            memory[name] = -1 if known is None else known
+        return memory[name]
+
+    places = np.array([(place(first), place(second)) for first, second, *_ in found], np.int64).reshape(-1, 2)
+    known = (places >= 0).all(axis=1)
+    genuine = np.array([bool(same) for _, _, same, _ in found])
+    if found[0][2] is None:
+        assert identities is not None  # noqa: S101 - else a line without it is refused
+        whose = np.array([*identities, ""], object)
+        genuine = (whose[places[:, 0]] == whose[places[:, 1]]) & known
+    alike = None
+    if found[0][3] is not None:
+        alike = np.array([math.nan if number is None else number for *_, number in found], np.float64)
+    form = "LFW's pairs" if lfw else "pairs"
+    said = f"{shown(path.name)}: {len(found):,} {form}, {int(genuine.sum()):,} genuine"
+    if alike is not None:
+        said += ", with similarities"
+    return Pairs(places, genuine, alike, said)
+
+
+def of_dataset(pairs: Sequence[tuple[str, str, bool]], names: Names, what: str) -> Pairs:
+    """The comparisons that a data set wants made. Raises RequestError when no sample of them has a score."""
+    names.before([first for first, _, _ in pairs], what)
+    places = [[-1 if (place := names.place(name)) is None else place for name in pair[:2]] for pair in pairs]
+    genuine = np.array([same for _, _, same in pairs], bool)
+    said = f"{what}: {len(pairs):,} pairs, {int(genuine.sum()):,} genuine"
+    return Pairs(np.array(places, np.int64).reshape(-1, 2), genuine, None, said)
+
+
+def every_pair(names: Names, identities: Sequence[str], seed: int) -> Pairs:
+    """All genuine comparisons there are, and as many impostors, drawn by `seed`.
+
+    The draw is by keyed hash, so that it depends on names and seed alone: samples stand in a ring, in the order of
+    sha256("impostor", seed, identity, path); each is compared with the next, then with the one after, and so on, as
+    far as it takes. So fewer impostors are the first of more.
+    Raises RequestError when no identity has two samples, or there is one identity.
+    """
+    own: defaultdict[str, list[int]] = defaultdict(list)
+    for place, identity in enumerate(identities):
+        own[identity].append(place)
+    genuine = [np.stack(np.triu_indices(len(places), 1), axis=1) for places in own.values()]
+    pairs = np.concatenate([np.array(places)[pair] for places, pair in zip(own.values(), genuine, strict=True)])
+    if not len(pairs):
+        raise RequestError("no identity has two samples with scores, so that nothing is genuine: give --pairs")
+    if len(own) < 2:
+        raise RequestError("there is one identity, so that nothing is an impostor: give --pairs")
+    impostors = _ring(names.paths, identities, seed, len(pairs))
+    places = np.concatenate([pairs, impostors]).astype(np.int64)
+    said = f"all {len(pairs):,} genuine pairs, and {len(impostors):,} impostors drawn by seed {seed}"
+    return Pairs(places, np.arange(len(places)) < len(pairs), None, said)
+
+
+def _ring(paths: Sequence[str], identities: Sequence[str], seed: int, count: int) -> NDArray[np.int64]:
+    def ranked(place: int) -> bytes:
+        return hashlib.sha256(encoded(key(f"impostor\0{seed}\0{identities[place]}\0{paths[place]}"))).digest()
+
+    ring = np.array(sorted(range(len(paths)), key=ranked), np.int64)
+    _, whose = np.unique(np.array(identities, object).astype(str), return_inverse=True)
+    found: list[NDArray[np.int64]] = []
+    have = 0
+    for distance in range(1, len(ring) // 2 + 1):
+        pairs = np.stack([ring, np.roll(ring, -distance)], axis=1)
+        if 2 * distance == len(ring):
+            pairs = pairs[:distance]  # the other half is the same the other way round
+        found.append(pairs[whose[pairs[:, 0]] != whose[pairs[:, 1]]])
+        have += len(found[-1])
+        if have >= count:
+            break
+    return np.concatenate(found)[:count]
+
+
+_Row = tuple[str, str, bool | None, float | None]
+
+
+def _lfw(table: TextTable) -> Iterator[_Row]:
+    """The pairs of LFW's pairs.txt: names and numbers; nothing if it is another table."""
+    rows = table.rows("\t")
+    first = next(rows, None)
+    if first is None or not all(re.fullmatch(r"\d+", cell.strip()) for cell in first[1]) or len(first[1]) > 2:
+        return
+    for line, cells in rows:
+        name, number, *rest = (cell.strip() for cell in cells)
+        if len(rest) not in (1, 2) or not number.isdecimal() or not rest[-1].isdecimal():
+            raise TableError(f"line {line} is not a pair of LFW: name, number, number, or name, number, name, number")
+        other = rest[0] if len(rest) == 2 else name
+        yield _of_lfw(name, number), _of_lfw(other, rest[-1]), len(rest) == 1, None
+
+
+def _of_lfw(name: str, number: str) -> str:
+    return f"{name}/{name}_{int(number):04d}"
+
+
+def _rows(table: TextTable, path: Path, identified: bool) -> Iterator[_Row]:
+    """The pairs of any other table."""
+    split = max(_SPLITS, key=lambda split: len(next(table.rows(split), (0, []))[1]))
+    rows = table.rows(split)
+    line, first = next(rows, (0, []))
+    names = [plain(cell) for cell in first]
+    columns = [
+        next((names.index(name) for name in known if name in names), None)
+        for known in (_FIRST, _SECOND, _GENUINE, _SIMILARITY)
+    ]
+    if columns[0] is None or columns[1] is None:
+        if len(first) not in (3, 4) or _truth(first[2]) is None:
+            raise TableError(
+                f"line {line} is neither a pair, such as 'ann/0.jpg ann/1.jpg 1', nor names of columns, such as "
+                "a,b,genuine,similarity"
+            )
+        columns = [0, 1, 2, 3 if len(first) == 4 else None]
+        yield _row(first, columns, line)
+    elif columns[2] is None and not identified:
+        raise TableError(f"has no column that says which pairs are genuine ({', '.join(_GENUINE)})")
+    for line, cells in rows:
+        if len(cells) != len(first):
+            raise TableError(f"line {line} has {len(cells)} columns instead of {len(first)}")
+        yield _row(cells, columns, line)
+
+
+def _row(cells: Sequence[str], columns: Sequence[int | None], line: int) -> _Row:
+    first, second, genuine, similarity = columns
+    assert first is not None  # noqa: S101
+    assert second is not None  # noqa: S101 - looked for before
+    same = None if genuine is None else _truth(cells[genuine])
+    if genuine is not None and same is None:
+        raise TableError(f"line {line} says {shown(repr(cells[genuine]))} where 1 (genuine) or 0 belongs")
+    try:
+        alike = None if similarity is None else float(cells[similarity])
+    except ValueError as error:
+        raise TableError(
+            f"line {line} has no number for the similarity: {shown(repr(cells[similarity or 0]))}"
+        ) from error
+    if alike is not None and math.isnan(alike):
+        raise TableError(f"line {line} has a similarity that is not a number")
+    return cells[first], cells[second], same, alike
+
+
+def _truth(text: str) -> bool | None:
+    word = text.strip().lower()
+    return True if word in _TRUE else False if word in _FALSE else None
