@@ -1,4 +1,4 @@
-"""Which sample a path in somebody's table means: a path is known as it stands, or without folders that stand before it."""
+"""Which sample a path in a table means: as it stands, or without the folders that stand before it."""
 
 from __future__ import annotations
 
