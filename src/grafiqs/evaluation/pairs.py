@@ -53,7 +53,7 @@ def read_pairs(path: Path, names: Names, identities: Sequence[str] | None) -> Pa
     try:
         table = TextTable(lambda: files.opened(path))
         lfw = list(_lfw(table))
-        found = lfw or list(_rows(table, path, identities is not None))
+        found = lfw or list(_rows(table, identities is not None))
     except (TableError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RequestError(f"cannot read the pairs {shown(path)}: {reason}") from error
@@ -155,16 +155,14 @@ def _of_lfw(name: str, number: str) -> str:
     return f"{name}/{name}_{int(number):04d}"
 
 
-def _rows(table: TextTable, path: Path, identified: bool) -> Iterator[_Row]:
+def _rows(table: TextTable, identified: bool) -> Iterator[_Row]:
     """The pairs of any other table."""
     split = max(_SPLITS, key=lambda split: len(next(table.rows(split), (0, []))[1]))
     rows = table.rows(split)
     line, first = next(rows, (0, []))
     names = [plain(cell) for cell in first]
-    columns = [
-        next((names.index(name) for name in known if name in names), None)
-        for known in (_FIRST, _SECOND, _GENUINE, _SIMILARITY)
-    ]
+    known = (_FIRST, _SECOND, _GENUINE, _SIMILARITY)
+    columns = [next((names.index(name) for name in some if name in names), None) for some in known]
     if columns[0] is None or columns[1] is None:
         if len(first) not in (3, 4) or _truth(first[2]) is None:
             raise TableError(
@@ -191,9 +189,8 @@ def _row(cells: Sequence[str], columns: Sequence[int | None], line: int) -> _Row
     try:
         alike = None if similarity is None else float(cells[similarity])
     except ValueError as error:
-        raise TableError(
-            f"line {line} has no number for the similarity: {shown(repr(cells[similarity or 0]))}"
-        ) from error
+        wrong = shown(repr(cells[similarity or 0]))
+        raise TableError(f"line {line} has no number for the similarity: {wrong}") from error
     if alike is not None and math.isnan(alike):
         raise TableError(f"line {line} has a similarity that is not a number")
     return cells[first], cells[second], same, alike

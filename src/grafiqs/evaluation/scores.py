@@ -84,7 +84,7 @@ def gathered(
         known = [row for row, found in enumerate(places) if found is not None]
         if run is None and direction is None:
             raise RequestError(
-                f"{shown(place)} does not say whether a lower or a higher score is better: give --direction lower or higher"
+                f"{shown(place)} does not say whether a lower or a higher score is better: give --direction"
             )
         for column, values in table.columns.items():
             scores = np.full(len(names), np.nan)
@@ -98,11 +98,8 @@ def gathered(
                 )
             )
         what = f"{len(table.paths):,} samples, {', '.join(map(shown, table.columns))}"
-        beside = (
-            ""
-            if len(known) == len(places)
-            else f"; {len(places) - len(known):,} of them are not of {shown(next(iter(given)))}"
-        )
+        others = len(places) - len(known)
+        beside = f"; {others:,} of them are not of {shown(next(iter(given)))}" if others else ""
         said.append(f"{shown(name)}: {what}{beside}")
     assert names is not None  # noqa: S101 - the options have one
     return Samples(names, identities, tuple(methods), own, pairs), said
@@ -146,9 +143,7 @@ def _read(place: Path) -> Table:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RequestError(f"cannot read the scores {shown(place)}: {reason}") from error
     if not rows or _fitting(table, split) == 0:
-        raise RequestError(
-            f"{shown(place)} is not a table of scores: a path and a number a line, or columns with names"
-        )
+        raise RequestError(f"{shown(place)} is not a table of scores: a path and a number a line, or names of columns")
     header = [cell.strip() for cell in rows[0][1]]
     if any(_number(cell) is not None for cell in header[1:]) or _number(header[-1]) is not None:
         header = []
@@ -204,7 +199,7 @@ def _columns_of(header: Sequence[str], first: Sequence[str], place: Path) -> tup
     ]
     if len(exact) != 1 or not scores:
         raise RequestError(
-            f"{shown(place)} has the columns {', '.join(map(shown, header))}: it is to have a path and scores"
+            f"{shown(place)} has the columns {', '.join(map(shown, header))}: it needs a path and scores"
         )
     return exact[0], scores
 
