@@ -57,7 +57,8 @@ class Parser(argparse.ArgumentParser):
         for field in dataclasses.fields(options):
             name, rules = field.name, field.metadata
             if name in operands:
-                self.add_argument(name, metavar=operands[name], type=read[name], help=rules["help"])
+                several = {"nargs": "+"} if str(field.type).startswith("tuple") else {"type": read[name]}
+                self.add_argument(name, metavar=operands[name], help=rules["help"], **several)
                 continue
             if rules["group"] not in groups:
                 groups[rules["group"]] = self.add_argument_group(rules["group"])

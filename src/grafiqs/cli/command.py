@@ -21,6 +21,7 @@ _VERBS = {
     "align": "cut ordinary photos to aligned crops, as the networks expect them",
     "backbones": "list the known networks, or identify a checkpoint",
     "verify": "check a finished run",
+    "evaluate": "say how well scores predict recognition errors, and at which score to discard",
     "demo": "show it all on drawn faces, in less than a minute",
     "draw-faces": "draw a data set of people who do not exist",
 }

@@ -1,0 +1,95 @@
+"""The options of `evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from grafiqs.disk.names import shown
+from grafiqs.errors import RequestError
+from grafiqs.evaluation.edc import DIRECTIONS, PROTOCOLS
+from grafiqs.options.field import SEED, flag, option, settle, written
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Which scores to evaluate, on which comparisons, how. Raises RequestError when the values do not fit together.
+
+    >>> EvaluateOptions(scores=["run", "others=scores.txt"], direction="higher").named()
+    {'run': PosixPath('run'), 'others': PosixPath('scores.txt')}
+    """
+
+    # fmt: off
+    scores: tuple[str, ...] = option(
+        "scores", "run folders, and any other method's tables: lines 'path score', or CSV with a path and columns of "
+        "scores; each may be given a name, as in magface=scores.txt (default: what the file or folder is called)",
+        metavar="SCORES")
+    direction: str | None = option(
+        "scores", "which scores of tables are better, lower or higher ones; a run knows it", default=None,
+        choices=DIRECTIONS)
+    embeddings: Path | None = option(
+        "scores", "embeddings (.npy) with a row for each score of the first SCORES (default: those of its run)",
+        default=None, metavar="NPY")
+
+    pairs: Path | None = option(
+        "comparisons", "what to compare: CSV with columns a,b,genuine and perhaps similarity, lines 'path path 1', "
+        "LFW's pairs.txt, or insightface's .bin (default: the pairs of the run's data set, or all genuine ones and "
+        "as many impostors)", default=None, metavar="FILE")
+    seed: int = option(
+        "comparisons", "of the draws: impostors, the random baseline, the bootstrap", default=42, **SEED)
+
+    fmr: tuple[float, ...] = option(
+        "error", "false match rates that set the threshold of similarity", default=(0.01, 0.001), metavar="RATES",
+        minimum=0, maximum=0.5)
+    starting_error: tuple[float, ...] = option(
+        "error", "set the threshold by the FNMR before anything is discarded, instead", default=(), metavar="RATES",
+        minimum=0, maximum=0.5)
+    protocol: str = option(
+        "error", "fixed: one threshold, set before anything is discarded; rethreshold: it is set anew at every "
+        "twentieth of all comparisons discarded, as CR-FIQA's published evaluation does. They give other numbers",
+        default="fixed", choices=PROTOCOLS)
+    x_max: tuple[float, ...] = option(
+        "error", "up to which share discarded the area under the curve is taken", default=(0.2, 0.3), metavar="SHARES",
+        minimum=0.001, maximum=1)
+    bootstrap: int = option(
+        "error", "rounds of the bootstrap over identities, for intervals of 95 %; 0 for none", default=1000,
+        metavar="N", minimum=0, maximum=100_000)
+
+    output_dir: Path = option(
+        "output", "where edc.json, edc.csv, edc.svg and edc.png go", default=Path("evaluation"), metavar="DIR")
+    plots: bool = option("output", "draw the curves (edc.svg, edc.png)", default=True)
+    quiet: bool = option("output", "print warnings and errors only", default=False)
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        settle(self)
+        if not self.scores:
+            raise RequestError("nothing to evaluate: give run folders or tables of scores")
+        for name in ("fmr", "starting_error", "x_max"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise RequestError(f"{flag(name)} is {written(values)}: one of them is there twice")
+        if not self.fmr and not self.starting_error:
+            raise RequestError("--fmr names no rate, and there is no --starting-error")
+        self.named()
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The rates that set thresholds: starting errors if there are any, else false match rates."""
+        return self.starting_error or self.fmr
+
+    def named(self) -> dict[str, Path]:
+        """What is to be evaluated, by name. Raises RequestError when two have one name, or a name is empty."""
+        found: dict[str, Path] = {}
+        for text in self.scores:
+            name, equals, path = text.partition("=")
+            if not equals or "/" in name:
+                name, path = Path(text).name or text, text
+            if not name or not path:
+                raise RequestError(f"{shown(text)!r} is not a name and a path: write name=path")
+            if name in found:
+                raise RequestError(
+                    f"two SCORES are called {shown(name)}: give one of them a name, as in other={shown(path)}"
+                )
+            found[name] = Path(path)
+        return found
