@@ -280,6 +280,15 @@ def test_a_path_without_a_file_is_refused_without_naming_options_of_other_comman
     assert "--weights" not in line
 
 
+def test_one_of_several_networks_is_described(tmp_path: Path, capsys: Capture) -> None:
+    content = {"state_dict": random_network().state_dict(), "ema": random_network(seed=1).state_dict()}
+    torch.save(content, tmp_path / "net.pth")
+    assert "choose one with --weights-key, one of ema, state_dict" in refused(capsys, "backbones", tmp_path / "net.pth")
+    found = told(capsys, tmp_path / "net.pth", "--weights-key", "ema")
+    assert (found["weights_key"], found["backbone"]) == ("ema", "iresnet18")
+    assert "--weights-key needs FILE" in refused(capsys, "backbones", "--weights-key", "ema")
+
+
 def test_two_files_are_one_too_many(weights: Path, capsys: Capture) -> None:
     assert f"unrecognized arguments: {weights}" in refused(capsys, "backbones", weights, weights)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 from grafiqs.backbones.catalogue import MAGFACE_DEPTHS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
+from grafiqs.compute.network import load_network
 from grafiqs.errors import RequestError
 from grafiqs.images.preprocessing import USUAL, Preprocessing
+from grafiqs.options.extract import Options
 from support import published
 from support.commands import Capture, run
 from support.making import make_faces, recorded_statistics
@@ -158,46 +161,49 @@ def test_magface_without_its_prefix_is_what_one_asks_for(states: dict[str, State
         assert (checkpoint.told, checkpoint.preprocessing) == ("option", MAGFACE)
 
 
-@pytest.fixture(scope="module")
-def face(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_faces(tmp_path_factory.mktemp("face"), {"ann": 1})
-
-
 ASSUMED = " (assumed: its keys do not say what it was trained on)"
 
-INPUTS: dict[str, tuple[str, str, list[str], str, bool]] = {
-    "by its keys": ("iresnet18", "", [], f"{USUAL}{ASSUMED}", False),
-    "another than by its keys": (
-        *("iresnet18", "", ["--channel-order", "bgr", "--mean", "0", "--std", "1"]),
-        *(str(MAGFACE), False),
+AS_MAGFACE = {"channel_order": "bgr", "mean": (0.0,), "std": (1.0,)}
+
+INPUTS: dict[str, tuple[str, str, dict[str, Any], str, bool]] = {
+    "by its keys": ("iresnet18", "", {}, f"{USUAL}{ASSUMED}", False),
+    "another than by its keys": ("iresnet18", "", AS_MAGFACE, str(MAGFACE), False),
+    "the same as by its keys": ("iresnet18", "", {"mean": (0.5,)}, str(USUAL), False),
+    "by its prefix": ("iresnet18", "features.module.", {}, str(MAGFACE), False),
+    "the right one for its prefix": ("iresnet18", "features.module.", AS_MAGFACE, str(MAGFACE), False),
+    "another than by its prefix": (
+        *("iresnet18", "features.module.", {"channel_order": "rgb"}),
+        *("112x112 RGB, mean 0 0 0, std 1 1 1", True),
     ),
-    "the same as by its keys": ("iresnet18", "", ["--mean", "0.5"], str(USUAL), False),
-    "by its prefix": ("iresnet18", "features.module.", [], str(MAGFACE), False),
-    "the right one for its prefix": (
-        *("iresnet18", "features.module.", ["--channel-order", "bgr", "--mean", "0", "--std", "1"]),
-        *(str(MAGFACE), False),
-    ),
-    "another than by its prefix": ("iresnet18", "features.module.", ["--mean", "0.5"], "", True),
-    "AdaFace": ("adaface_ir_18", "model.", [], f"{Preprocessing('bgr')}{ASSUMED}", False),
-    "AdaFace, RGB": ("adaface_ir_18", "net.", ["--channel-order", "rgb"], str(USUAL), False),
-    "AdaFace, RGB in an older way": ("adaface_ir_18", "net.", ["--bgr2rgb"], str(USUAL), False),
+    "AdaFace": ("adaface_ir_18", "model.", {}, f"{Preprocessing('bgr')}{ASSUMED}", False),
+    "AdaFace, RGB": ("adaface_ir_18", "net.", {"channel_order": "rgb"}, str(USUAL), False),
+    "AdaFace, RGB in an older way": ("adaface_ir_18", "net.", {"bgr2rgb": True}, str(USUAL), False),
 }
-"""A network, a prefix, options; the input that the log states, and whether there is a warning of a wrong one."""
+"""A network, a prefix, options; the input that the log states, and whether it warns of a wrong one."""
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_what_is_assumed_of_an_input_is_said_and_the_right_one_draws_no_warning(
+    states: dict[str, State],
+    kind: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, prefix, options, said, warned = INPUTS[kind]
+    monkeypatch.setattr(logging.getLogger("grafiqs"), "handlers", [caplog.handler])
+    torch.save(prefixed(states[name], prefix), tmp_path / "net.pth")
+    checkpoint = load_network(Options(image_path=tmp_path, weights=tmp_path / "net.pth", **options))
+    assert checkpoint.input() == said
+    assert ("is known to expect" in caplog.text) == warned
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("kind", INPUTS)
-def test_what_is_assumed_of_an_input_is_said_and_the_right_one_draws_no_warning(
-    states: dict[str, State], face: Path, kind: str, tmp_path: Path, capsys: Capture
-) -> None:
-    name, prefix, options, said, warned = INPUTS[kind]
-    torch.save(prefixed(states[name], prefix), tmp_path / "net.pth")
-    command = ["extract", "--image-path", face, "--weights", tmp_path / "net.pth", "--output-dir", tmp_path / "run"]
-    assert run(*command, *options, "--layers", "block4", "--device", "cpu", "--dry-run") == 0
-    captured = capsys.readouterr()
-    assert f"Input: {said}" in captured.out
-    assert said == "" or f"Input: {said}\n" in captured.out
-    assert ("is known to expect" in captured.err) == warned
+def test_the_log_of_a_run_says_what_is_assumed(states: dict[str, State], tmp_path: Path, capsys: Capture) -> None:
+    torch.save(states["adaface_ir_18"], tmp_path / "net.pth")
+    command = ["extract", "--image-path", make_faces(tmp_path / "faces", {"ann": 1}), "--weights", tmp_path / "net.pth"]
+    assert run(*command, "--layers", "block4", "--device", "cpu", "--dry-run") == 0
+    assert f"Input: {Preprocessing('bgr')}{ASSUMED}\n" in capsys.readouterr().out
 
 
 # -- damaged ones ------------------------------------------------------------------------------------------
