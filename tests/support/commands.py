@@ -39,7 +39,7 @@ def refused(capsys: Capture, *arguments: object) -> str:
     assert [str(warning.message) for warning in warned] == []
     assert "Traceback" not in said.out + said.err
     assert "\x1b" not in said.out + said.err
-    lines = said.err.splitlines()
+    lines = [line for line in said.err.splitlines() if not line.startswith("  ")]  # of what may be copied
     if lines[-1].startswith("Try '"):
         assert lines.pop().endswith("--help'.")
     assert len(lines) == 1

@@ -116,7 +116,7 @@ class Family:
     """Where weights of this family come from, each with the licence that its publisher states."""
     preprocessing: Preprocessing = USUAL
     input_from: str = ""
-    """Where the first of the sources states that input, or feeds it."""
+    """Where its publisher feeds that input."""
     parent: str = ""
     """The name before a network's own keys by which its publisher is told; other names before it are as good as none.
 
@@ -141,18 +141,28 @@ def _maps(widths: tuple[int, ...], sides: tuple[int, ...] = (56, 28, 14, 7)) -> 
 _MOBILE_SIDES = (28, 14, 7, 7)
 _BGR = Preprocessing(channel_order="bgr")
 
+DEMO = Published(
+    sha256="e15697179729b5fe3abe926ba451ffd6bfb4f9dd5c2803de2b59a9727b2a42ee",
+    name="backbone.safetensors, trained on drawn faces",
+    source="this package",
+    licence="Apache-2.0",
+    accuracy="means nothing on real faces",
+)
+"""The checkpoint that comes with the package."""
+
 IRESNET = Family(
     title="the residual networks of ArcFace, with or without squeeze and excitation",
     names=tuple(name for depth in DEPTHS for name in (depth, with_excitation(depth))),
     blocks=("layer1", "layer2", "layer3", "layer4"),
     shapes=_maps(WIDTHS),
     embedding_size=512,
-    input_from="recognition/arcface_torch/inference.py",
+    input_from="deepinsight/insightface, recognition/arcface_torch/inference.py",
     sources=(
         "deepinsight/insightface, recognition/arcface_torch: code MIT, models for non-commercial research only",
         "fdbtrs/ElasticFace (iresnet100): CC BY-NC-SA 4.0",
         "fdbtrs/CR-FIQA (iresnet50, iresnet100): no licence stated",
     ),
+    published=(DEMO,),
 )
 MAGFACE = Family(
     title="MagFace's iresnet, on colours between 0 and 1",
@@ -161,7 +171,7 @@ MAGFACE = Family(
     shapes=IRESNET.shapes,
     embedding_size=512,
     preprocessing=Preprocessing("bgr", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    input_from="inference/gen_feat.py",
+    input_from="IrvingMeng/MagFace, inference/gen_feat.py",
     parent="features",
     sources=("IrvingMeng/MagFace: MIT",),
 )
@@ -172,8 +182,8 @@ _IR = tuple(
         blocks=ir_blocks(depths),
         shapes=_maps(WIDTHS),
         embedding_size=512,
-        input_from="util/extract_feature_v1.py",
-        sources=("ZhaoJ9014/face.evoLVe: MIT", "HuangYG123/CurricularFace (ir_100): MIT"),
+        input_from="ZhaoJ9014/face.evoLVe, util/extract_feature_v1.py",
+        sources=("ZhaoJ9014/face.evoLVe: MIT", *("HuangYG123/CurricularFace: MIT",) * (name == "ir_100")),
         caution="TreB1eN/InsightFace_Pytorch gives its networks the same keys, and feeds BGR: --channel-order bgr",
     )
     for name, depths in IR_DEPTHS.items()
@@ -186,7 +196,7 @@ _ADAFACE = tuple(
         shapes=_maps(widths),
         embedding_size=512,
         preprocessing=_BGR,
-        input_from="README.md, inference.py",
+        input_from="mk-minchul/AdaFace, inference.py",
         sources=(
             "mk-minchul/AdaFace: MIT",
             "mk-minchul/CVLface: MIT, and the licence of the data set that a network was trained on",
@@ -208,7 +218,7 @@ MOBILEFACENET = Family(
     embedding_size=128,
     caution="on real faces with the published weights, `image` follows blur, darkness and covered eyes; block2 and "
     "block3 follow blur alone",
-    input_from="utils/utils.py",
+    input_from="bubbliiiing/arcface-pytorch, utils/utils.py",
     sources=("bubbliiiing/arcface-pytorch: MIT",),
     published=(
         Published(
@@ -230,7 +240,7 @@ MOBILEFACENET_RELU6 = Family(
     "block2 darkness less than the others",
     sources=("foamliu/MobileFaceNet: Apache-2.0",),
     preprocessing=IMAGENET,
-    input_from="data_gen.py",
+    input_from="foamliu/MobileFaceNet, data_gen.py",
     published=(
         Published(
             sha256="90a00ba1d8b0b688af3deb731ed53dca582e6106805d1bc3cfdef55f570493f4",
@@ -249,7 +259,7 @@ MOBILEFACENET_INSIGHTFACE = Family(
     shapes=MOBILEFACENET.shapes,
     embedding_size=512,
     preprocessing=_BGR,
-    input_from="data/data_pipe.py, face_verify.py",
+    input_from="TreB1eN/InsightFace_Pytorch, data/data_pipe.py",
     sources=("TreB1eN/InsightFace_Pytorch: MIT",),
     caution="many repositories carry this network, and some of them feed RGB: --channel-order rgb",
 )

@@ -25,7 +25,7 @@ def known_lines() -> Iterator[str]:
     for family in FAMILIES:
         yield f"{', '.join(family.names)}"
         yield _line("", family.title)
-        yield _line("input", f"{family.preprocessing}, as {family.input_from} of the first source below has it")
+        yield _line("input", f"{family.preprocessing} ({family.input_from})")
         yield _line("told", family.told)
         yield _line("block1-block4", _blocks(family.blocks, family.shapes))
         yield _line("embedding", family.embedding_size)

@@ -38,7 +38,7 @@ def how_to_save(path: Path, data: bytes, error: str) -> str:
     what, taken = f"more than tensors{named}", "{name: one for name, one in found.items() if torch.is_tensor(one)}"
     nest = next((name for name in _NESTS if b"X" + len(name).to_bytes(4, "little") + name.encode() in pickle), None)
     if pickle.startswith(_NETWORKS) and not pickle.startswith(_DICT):
-        what, taken = f"a whole network, as torch.save(model) pickles it{named}", "found.state_dict()"
+        what, taken = f"{what}, as a whole network does that torch.save(model) wrote", "found.state_dict()"
     elif nest is not None:
         inner = f'found["{nest}"]'
         taken = inner if nest.endswith("state_dict") else f'getattr({inner}, "state_dict", lambda: {inner})()'

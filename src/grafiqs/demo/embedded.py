@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from grafiqs.backbones.catalogue import DEMO
 from grafiqs.disk.files import sha256
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 
-SHA256 = "e15697179729b5fe3abe926ba451ffd6bfb4f9dd5c2803de2b59a9727b2a42ee"
+SHA256 = DEMO.sha256
 """Of the file that MODEL_CARD.md describes."""
 
 
