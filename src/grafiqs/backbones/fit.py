@@ -88,7 +88,7 @@ def identified(
     `key` chooses among several; `backbone` among those of the same keys. What is nearly a known network is taken for
     that network, damaged. Raises RequestError when there is no network, or several.
     """
-    fits = _fits(found, backbone)
+    fits = _fits(found, backbone, key)
     at = {fit.prefix: fit for fit in reversed(fits)}
     networks = [prefix for prefix, fit in at.items() if fit.is_exact or fit.is_damaged]
     if not networks:
@@ -97,21 +97,22 @@ def identified(
     return at[prefix], prefix.removesuffix(".") if len(networks) > 1 else None
 
 
-def _fits(found: Mapping[str, Tensor], backbone: str | None) -> list[Fit]:
+def _fits(found: Mapping[str, Tensor], backbone: str | None, key: str | None) -> list[Fit]:
     """Every naming at every place where one of its landmarks is, the nearest first."""
     votes = Counter(
-        (naming, key.removesuffix(mark))
+        (naming, name.removesuffix(mark))
         for naming in NAMINGS
         for mark in naming.landmarks
-        for key in found
-        if key.endswith(mark)
+        for name in found
+        if name.endswith(mark)
     )
     places = [(naming, prefix) for (naming, prefix), _ in votes.most_common() if not prefix or prefix.endswith(".")]
-    wanted = list(dict.fromkeys(prefix for _, prefix in places))[:_TRIED]
+    prefixes = dict.fromkeys(prefix for _, prefix in places)
+    tried = set(sorted(prefixes, key=lambda prefix: f".{key}." not in f".{prefix}")[:_TRIED])
     fits = [
         _fit(naming, prefix, found)
         for naming, prefix in places
-        if prefix in wanted
+        if prefix in tried
         and (naming.family is None or backbone in naming.family.names or _parent(prefix) == naming.family.parent)
     ]
 
