@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import IO
 
@@ -24,8 +25,19 @@ SPLITS = {
 """How a line can be split into cells, and what people call it."""
 
 _BLANKS = re.compile(r"[ \t]+")
+
+
+def _at_blanks(line: str) -> list[str]:
+    """The cells of a line between blanks; those in quotes may hold some."""
+    plain = line.strip(" \t")
+    if '"' in plain:
+        with suppress(csv.Error):
+            return next(csv.reader([plain.replace("\t", " ")], delimiter=" ", skipinitialspace=True, strict=True))
+    return _BLANKS.split(plain)
+
+
 _CUT: dict[str, Callable[[str], list[str]]] = {
-    " ": lambda line: _BLANKS.split(line.strip(" \t")),
+    " ": _at_blanks,
     FIRST_BLANK: lambda line: _BLANKS.split(line.strip(" \t"), 1),
     LAST_BLANK: lambda line: [part[::-1] for part in _BLANKS.split(line.strip(" \t")[::-1], 1)][::-1],
 }
