@@ -17,6 +17,7 @@ from grafiqs.datasets.readings import IDENTITIES, PATHS
 from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError
 from grafiqs.options.subset import SubsetOptions
+from grafiqs.run.tables import subset_csv
 from grafiqs.select import select_subset
 
 IMAGES = {"ann/0.jpg": "ann", "ann/1.jpg": "ann", "bob/0.jpg": "bob", "cyd/7.jpg": "cyd"}
@@ -67,7 +68,10 @@ READ: dict[str, tuple[str, str, dict[str, str]]] = {
     "CelebA's": ("{path} {identity}", "", FLAT),
     "CelebA's, as a table": ("{path},{identity}", "image_id,identity", FLAT),
     "CelebA's, a table of blanks": ("{path} {identity}", "image_id identity", FLAT),
-    "an index and labels": ("{number},{path},{identity}", "", FLAT),
+    "a separator behind every path": ("{path};", "", IMAGES),
+    "a tab behind every path": ("{path}\t", "", IMAGES),
+    "tabs with blanks around, and a header": (" {path} \t {identity} ", "path \t identity", IMAGES),
+    "floats": ("{path},{identity}.0", "path,label", FLAT),
     "columns beside": ("{number}\t{path}\t{identity}\t0.5", "no\tpath\tidentity\tscore", IMAGES),
     "id is an index, identity is there": ("{number},{path},{identity}", "id,img,identity", IMAGES),
     "path, and a name": ("{path},{identity},x", "path,identity,name", IMAGES),
@@ -146,7 +150,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "pairs": (
         "{path} {path} 1",
         "",
-        "names files in its columns 1 and 2: a list of pairs is not a data set .'grafiqs evaluate --pairs'",
+        "names files in its columns 1 and 2: pairs are for an evaluation",
     ),
     "scores": ("{path} 12.5{number}", "", "has numbers such as 12.50 beside its paths, which look like scores"),
     "four columns": (
@@ -163,7 +167,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "no file, with a header": (
         "elsewhere/{path};{identity}",
         "path;identity",
-        r"looked for as .*/elsewhere/ann/0.jpg\. A list",
+        r"looked for as .*/elsewhere/ann/0.jpg: a list has a path a line",
     ),
     "LFW's pairs": ("Ann_Lee\t1\t2\nAnn_Lee\t1\tBob\t1", "10\t300", "has comparisons, as LFW's pairs.txt"),
     "LFW's people": ("Ann_Lee\t2", "5749", "has names and numbers, as LFW's people.txt"),
@@ -275,6 +279,116 @@ def test_a_line_that_can_be_split_in_two_ways_is_refused(tmp_path: Path) -> None
         RequestError, match="line 1 can be split by commas and by whole lines, and names a file either way"
     ):
         scan(tmp_path / "list.txt")
+
+
+# -- what samples are called ---------------------------------------------------------------------------------
+
+
+def names_of(place: Path, **options: object) -> dict[str, list[str]]:
+    dataset = scan(place, **options)  # type: ignore[arg-type]
+    return {identity: list(dataset.samples(identity)) for identity in dataset.identities}
+
+
+@pytest.mark.parametrize("before", ["", "faces/", "some/where/faces/"])
+def test_where_paths_begin_changes_no_draw(before: str, tmp_path: Path) -> None:
+    make(tmp_path, {before + path: name for path, name in IMAGES.items()})
+    labels = {"ann": "7", "bob": "8", "cyd": "9"}
+    for name, rename, expected in (
+        ("named.csv", lambda identity: identity, ["ann", "bob", "cyd"]),
+        ("labels.csv", labels.__getitem__, ["7", "8", "9"]),
+    ):
+        rows = "".join(f"{before}{path},{rename(identity)}\n" for path, identity in IMAGES.items())
+        (tmp_path / name).write_text(rows)
+        assert names_of(tmp_path / name) == dict(zip(expected, (["0.jpg", "1.jpg"], ["0.jpg"], ["7.jpg"]), strict=True))
+
+
+def test_another_row_changes_the_names_of_no_other_identity(tmp_path: Path) -> None:
+    make(tmp_path, {**{f"base/{path}": "" for path in IMAGES}, "odd/deep/1.jpg": "", "2.jpg": ""})
+    rows = "".join(f"base/{path},{name}\n" for path, name in IMAGES.items())
+    for more in ("", "odd/deep/1.jpg,zed\n", '2.jpg,""\n'):
+        (tmp_path / "list.csv").write_text("path,identity\n" + rows + more)
+        assert names_of(tmp_path / "list.csv")["ann"] == ["0.jpg", "1.jpg"]
+
+
+def test_what_select_writes_is_the_same_subset_again(tmp_path: Path) -> None:
+    """Also where the identities lie in splits, and in several of them."""
+    faces = make(tmp_path / "faces", {f"train/{path}": "" for path in IMAGES})
+    make(faces, {"val/dee/0.jpg": "", "val/ann/0.jpg": "", "val/dee/1.jpg": ""})
+    for each in (1, 2):
+        options = SubsetOptions(image_path=faces, samples_per_identity=each, allow_insufficient_samples=True)
+        first = select_subset(options)
+        (tmp_path / "subset.csv").write_bytes(b"".join(subset_csv(first)))
+        again = select_subset(SubsetOptions(image_path=tmp_path / "subset.csv", root=faces))
+        assert (again.sha256, again.samples) == (first.sha256, first.samples)
+
+
+def test_blanks_around_identities_and_forms_of_letters_make_no_new_people(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path)
+    composed, apart = (unicodedata.normalize(form, "jos\u00e9") for form in ("NFC", "NFD"))
+    rows = f"ann/0.jpg,ann\nann/1.jpg,ann \nbob/0.jpg,{composed}\ncyd/7.jpg,{apart}\u00a0\n"
+    (tmp_path / "list.csv").write_text("path,identity\n" + rows)
+    assert grouped(tmp_path / "list.csv") == {"ann": ["ann/0.jpg", "ann/1.jpg"], composed: ["bob/0.jpg", "cyd/7.jpg"]}
+    assert "2 lines of" in caplog.text
+    assert "have blanks around the identity: taken off" in caplog.text
+
+
+@pytest.mark.parametrize("cell", ["", "nan"])
+def test_a_label_that_is_missing_does_not_rename_the_others(cell: str, tmp_path: Path) -> None:
+    (make(tmp_path, FLAT) / "list.csv").write_text(
+        f"path,label\n000001.jpg,2880.0\n000002.jpg,{cell}\n000003.jpg,7.0\n"
+    )
+    dataset = scan(tmp_path / "list.csv")
+    assert (dataset.identities, dataset.ignored) == (("2880", "7"), 1)
+
+
+UNLIKE = "names no file, and does not end as the first lines"
+PUT_TOGETHER: dict[str, tuple[str, str]] = {
+    "another separator": (
+        "ann/0.jpg,ann\nann/1.jpg,ann\nbob/0.jpg\tbob\n",
+        "line 3 names a file by tabs, and most others by commas",
+    ),
+    "another separator, far down": ("ann/0.jpg\n" * 120 + "bob/0.jpg 1\n", f"line 121 {UNLIKE}"),
+    "the header again": ("path,label\nann/0.jpg,1\npath,label\nbob/0.jpg,2\n", f"line 3 {UNLIKE}"),
+    "a note": ("ann/0.jpg,1\n# second person,\nbob/0.jpg,2\n", f"line 2 {UNLIKE}"),
+    "a drive": ("ann/0.jpg\nC:\\faces\\bob\\0.jpg\n", r"line 2: C:\\faces\\bob\\0.jpg has a drive of Windows"),
+    "drives": ("C:\\faces\\bob\\0.jpg\n", "a path with a drive of Windows or of the web is not one here"),
+    "the web": ("https://faces/bob/0.jpg\n", "a path with a drive of Windows or of the web is not one here"),
+    "no extension": ("ann/0,ann\n", "it is there with the extension .jpg: write it, too"),
+    "an index called id": (
+        "id,image,x\n0,ann/0.jpg,a\n1,ann/1.jpg,b\n2,bob/0.jpg,c\n",
+        "of which `id` counts the lines",
+    ),
+    "ages": ("ann/0.jpg 0 20\nann/1.jpg 0 21\nbob/0.jpg 0 22\n", "has 3 columns without names"),
+}
+"""Lists that were put together from others, or are no lists of images here, and what is said of them."""
+
+
+@pytest.mark.parametrize("what", PUT_TOGETHER)
+def test_lists_of_two_kinds_are_refused_with_the_line(what: str, tmp_path: Path) -> None:
+    text, said = PUT_TOGETHER[what]
+    (make(tmp_path) / "list.csv").write_text(text)
+    with pytest.raises(RequestError, match=said):
+        scan(tmp_path / "list.csv")
+
+
+def test_folders_of_systems_in_a_list_are_left_out_as_in_a_folder(tmp_path: Path) -> None:
+    faces = make(tmp_path / "faces", {**IMAGES, "@eaDir/ann/0.jpg": "", "ann/@eaDir/1.jpg": "", "bob/.cache/2.jpg": ""})
+    paths = sorted(path.relative_to(faces).as_posix() for path in faces.rglob("*.jpg"))
+    (tmp_path / "find.txt").write_text("".join(f"{path}\n" for path in paths))
+    assert sha256(tmp_path / "find.txt", root=faces) == sha256(faces)
+    assert "left out: 3 that are hidden, or in folders of systems" in scan(tmp_path / "find.txt", root=faces).said
+
+
+def test_identities_that_are_hardly_any_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = {f"{number:06d}.jpg": str(number) for number in range(12)}
+    make(tmp_path, files)
+    for form, said in (("{path} {identity}", "has another identity"), ("{path} 1", "have one identity, 1")):
+        (tmp_path / "list.txt").write_text(lines(form, files))
+        caplog.clear()
+        scan(tmp_path / "list.txt")
+        assert said in caplog.text
 
 
 # -- any table -----------------------------------------------------------------------------------------------

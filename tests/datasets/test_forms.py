@@ -143,7 +143,7 @@ def test_a_root_is_for_lists_alone(
     run = tmp_path / "run"
     rest = ["--weights", str(weights), "--layers", "block4", "--output-dir", str(run)]
     assert main(["extract", "--image-path", str(faces), "--root", str(faces), *rest]) == 2
-    assert "is not a list (.txt, .csv)" in capsys.readouterr().err
+    assert "is not a list (.csv, .lst, .tsv, .txt)" in capsys.readouterr().err
     assert main(["extract", "--image-path", str(faces), *rest]) == 0
     assert main(["verify", str(run), "--root", str(faces)]) == 2
     assert "the data set of this run is not a list" in capsys.readouterr().err

@@ -231,6 +231,11 @@ FORMS: dict[str, str] = {
     "68 points, named from 0": written(
         [[path, *spelt(sixty_eight(face), split=True)] for path, face in ALL], ",",
         ",".join(["file", *(f"{axis}_{number}" for axis in "xy" for number in range(68))])),
+    "quotes and semicolons": written(
+        [[f'"{path}"', *spelt(face)] for path, face in ALL], ";", ";".join(f'"{name}"' for name in HEADER)),
+    "quotes and blanks": written([[f'"{path}"', *spelt(face)] for path, face in ALL], " "),
+    "a first row without a face": written([[path, *spelt(face)] for path, face in ALL], " ", "ann/none.jpg no face"),
+    "a first row without numbers": written([[path, *spelt(face)] for path, face in ALL], ",", "ann/none.jpg,,,,,,,,,,"),
     "backslashes": written([[path.replace("/", "\\"), *spelt(face)] for path, face in ALL], ","),
 }  # fmt: skip
 

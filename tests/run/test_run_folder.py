@@ -263,10 +263,12 @@ def test_the_folder_is_free_as_soon_as_the_run_in_it_ends(output: Path, flawed_f
 
 OTHERS: dict[str, tuple[object, ...]] = {
     "image_path": (),
-    "root": ("--root", "."),
+    "root": (),
     "image_extension": ("--image-extension", "png"),
     "flat_structure": ("--flat-structure",),
     "identity_depth": ("--identity-depth", 1),
+    "path_column": ("--path-column", 1),
+    "identity_column": ("--identity-column", 0),
     "num_identities": ("--num-identities", 4),
     "samples_per_identity": ("--samples-per-identity", 1),
     "random_seed": ("--random-seed", 43),
@@ -304,12 +306,14 @@ def test_a_run_with_another_option_is_refused(
     if name == "image_path":
         dataset = tmp_path / "link"
         dataset.symlink_to(flawed_faces)
-    if name == "root":
-        dataset = tmp_path / "list.csv"
-        dataset.write_text("face.png\n")
+    if name in ("root", "path_column", "identity_column"):
+        dataset = flawed_faces.parent / f"{name}.csv"
+        paths = sorted(path.relative_to(flawed_faces.parent) for path in flawed_faces.rglob("*.png"))
+        dataset.write_text("".join(f"{path}\n" for path in paths))
     before = tree(output)
     capsys.readouterr()
-    assert main(command(dataset, weights, output, *(OTHERS | INPUTS)[name])) == 2
+    others = ("--root", flawed_faces.parent) if name == "root" else (OTHERS | INPUTS)[name]
+    assert main(command(dataset, weights, output, *others)) == 2
     said = capsys.readouterr().err
     assert f"{output} holds another run" in said
     section = "options." if name in OTHERS else "preprocessing."

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from grafiqs.datasets.readings import (
     IDENTITIES,
@@ -31,27 +32,47 @@ from grafiqs.disk.names import shown
 _BY_FOLDERS = "0"
 """What --identity-column is if the folders of the paths name the identities."""
 
+_OWN = ("identity", "sample", "path")
+"""How the tables begin that this package writes: in them, samples have names."""
+
+_MISSING = ("", "nan")
+"""Cells of numbers that are none, as pandas writes them."""
+
+_COUNTING = 3
+"""From so many rows on, a column `id` that counts them names no identities."""
+
 _WHOLE_NUMBER = re.compile(r"(\d+)(\.0+)?")
 _BY_HAND = "say which columns are meant with --path-column and --identity-column, by name or by number from 1"
+
+
+class Row(NamedTuple):
+    """One image of a list: its line, its path, its identity, None if it has none, and its name in our own tables."""
+
+    line: int
+    path: str
+    identity: str | None
+    sample: str | None = None
 
 
 @dataclass(frozen=True)
 class Columns:
     """How the rows of a list are read. Columns count from 0; `identity` is None if the folders name the identities.
 
-    `width` is the number of cells of every row, None for one or two. Identities in `whole_numbers` stand as 3.000000.
+    `width` is the number of cells of every row. Identities in `whole_numbers` stand as 3.000000. `images` says that all
+    the files that were looked at are called as images are.
     """
 
     split: str
     header: tuple[str, ...]
-    width: int | None
+    width: int
     path: int
     identity: int | None
     whole_numbers: bool = False
+    images: bool = False
 
     def __str__(self) -> str:
         """In words, for the log."""
-        if self.identity is None and not self.header and self.width in (None, 1):
+        if self.identity is None and not self.header and self.path == 0:
             return "a path a line"
         parts = [f"path = {self._column(self.path)}"]
         if self.identity is not None:
@@ -65,30 +86,25 @@ class Columns:
         name = f" `{shown(self.header[number])}`" if self.header else ""
         return f"column {number + 1}{name}"
 
-    def rows(self, table: TextTable) -> Iterator[tuple[int, str, str | None]]:
-        """Every image of the list: its line, its path, and its identity, or None if it has none.
-
-        Raises TableError at a line that is not like the others.
-        """
+    def rows(self, table: TextTable) -> Iterator[Row]:
+        """Every image of the list. Raises TableError at a line that is not like the others."""
         rows = table.rows(self.split)
         if self.header:
             next(rows)
+        own = tuple(map(plain, self.header[: len(_OWN)])) == _OWN and self.identity == 0
         for line, cells in rows:
-            if self.width is None and len(cells) <= 2:
-                yield line, cells[0], (cells[1] if len(cells) == 2 else "") or None
-            elif len(cells) != self.width:
-                wanted = self.width or "path, or path,identity"
+            if len(cells) != self.width:
                 like = ", like the first" if self.header else ""
-                raise TableError(f"line {line} has {len(cells)} columns instead of {wanted}{like}")
-            elif self.identity is None:
-                yield line, cells[self.path], None
-            else:
-                yield line, cells[self.path], self._named(cells[self.identity], line)
+                raise TableError(f"line {line} has {len(cells)} columns instead of {self.width}{like}")
+            named = None if self.identity is None else self._named(cells[self.identity], line)
+            yield Row(line, cells[self.path], named, cells[1] if own else None)
 
     def _named(self, cell: str, line: int) -> str:
         if not self.whole_numbers:
             return cell
-        if not (number := _WHOLE_NUMBER.fullmatch(cell)):
+        if cell.strip().lower() in _MISSING:
+            return ""
+        if not (number := _WHOLE_NUMBER.fullmatch(cell.strip())):
             raise TableError(f"line {line} has the identity {shown(cell)}, where the first lines have whole numbers")
         return number[1]
 
@@ -109,6 +125,11 @@ def tell(table: TextTable, root: Path, wanted: Wanted) -> Columns | None:
         if not any(reading.rows or reading.error for reading in found):
             return None
         raise TableError(why_none(found, root, wanted))
+    fullest = next(reading for reading in hitting if len(reading.best) == best)
+    for other in hitting:
+        for line, path in other.best.items():
+            if path != fullest.best.get(line):
+                raise two_ways(line, fullest, other)
     told: list[tuple[Reading, Columns]] = []
     problems: list[TableError] = []
     for reading in hitting:
@@ -121,10 +142,6 @@ def tell(table: TextTable, root: Path, wanted: Wanted) -> Columns | None:
         raise problems[0]
     first, columns = told[0]
     said = _said(first, columns)
-    for other in hitting:
-        for line, path in other.best.items():
-            if line in first.best and path != first.best[line]:
-                raise two_ways(line, first, other)
     for other, others in told[1:]:
         for line, named in _said(other, others).items():
             if line not in said and first.error is not None:
@@ -138,7 +155,7 @@ def _columns(reading: Reading, wanted: Wanted) -> Columns:
     """The columns of the rows, split in one way. Raises TableError when they cannot be told."""
     header = reading.header
     widths = {len(cells) for cells in reading.rows.values()}
-    width: int | None = len(header) or max(widths)
+    width = len(header) or max(widths)
     path = _path_column(reading) if wanted.path is None else _named_column(reading, wanted.path, "--path-column")
     line, cells = next(iter(reading.rows.items()))
     if reading.split in (FIRST_BLANK, LAST_BLANK) and len(reading.best) < len(reading.rows):
@@ -159,12 +176,15 @@ def _columns(reading: Reading, wanted: Wanted) -> Columns:
         if wanted.identity != _BY_FOLDERS:
             identity = _named_column(reading, wanted.identity, "--identity-column")
     elif not wanted.flat and header:
-        identity = _identity_by_name(header, path)
+        identity = _identity_by_name(header, path, list(reading.rows.values()))
     elif not wanted.flat:
         identity = _identity_by_place(reading, path, wanted.lst)
-        if reading.split == "," and widths <= {1, 2} and path == 0:
-            width = None
-    own = [cells[identity] for cells in reading.rows.values() if identity is not None and len(cells) > identity]
+    cells_of = [
+        cells[identity].strip() for cells in reading.rows.values() if identity is not None and identity < len(cells)
+    ]
+    own = [cell for cell in cells_of if cell.lower() not in _MISSING]
+    if identity is not None and not own and not header and wanted.identity is None:
+        identity = None  # a separator behind every path, and nothing behind that
     whole = bool(own) and all(map(_WHOLE_NUMBER.fullmatch, own)) and any("." in cell for cell in own)
     if own and not whole and not header and wanted.identity is None and all(map(_is_number, own)):
         fraction = next((cell for cell in own if not _WHOLE_NUMBER.fullmatch(cell)), None)
@@ -173,7 +193,8 @@ def _columns(reading: Reading, wanted: Wanted) -> Columns:
                 f"has numbers such as {shown(fraction)} beside its paths, which look like scores and not like "
                 "identities: take them out, or say with --identity-column what names the identities (0: the folders)"
             )
-    return Columns(reading.split, header, width, path, identity, whole)
+    images = all(names_an_image([found], 0) for found in reading.hits.get(path, {}).values())
+    return Columns(reading.split, header, width, path, identity, whole, images)
 
 
 def _named_column(reading: Reading, name: str, option: str) -> int:
@@ -199,8 +220,8 @@ def _path_column(reading: Reading) -> int:
         if len(reading.hits) > 1:
             numbers = " and ".join(str(column + 1) for column in sorted(reading.hits))
             raise TableError(
-                f"names files in its columns {numbers}: a list of pairs is not a data set ('grafiqs evaluate --pairs' "
-                f"takes one); if it is one, {_BY_HAND}"
+                f"names files in its columns {numbers}: pairs are for an evaluation (its --pairs), and no data set; if "
+                f"it is one, {_BY_HAND}"
             )
         return next(iter(reading.hits))
     files = [
@@ -212,7 +233,7 @@ def _path_column(reading: Reading) -> int:
     return (exact or files)[0]
 
 
-def _identity_by_name(header: tuple[str, ...], path: int) -> int | None:
+def _identity_by_name(header: tuple[str, ...], path: int, rows: list[list[str]]) -> int | None:
     """The column that a header names for the identities; None if there is no column but the path's."""
     if len(header) == 1:
         return None
@@ -223,7 +244,15 @@ def _identity_by_name(header: tuple[str, ...], path: int) -> int | None:
         raise TableError(
             f"{listed(header)}, and {which} the identities: say it with --identity-column (0: the paths' folders)"
         )
-    return (exact or named)[0]
+    column = (exact or named)[0]
+    own = [cells[column].strip() for cells in rows if column < len(cells)]
+    counts = len(own) >= _COUNTING and own == [str(number) for number in _from(own[0], len(own))]
+    if plain(header[column]) == "id" and counts:
+        raise TableError(
+            f"{listed(header)}, of which `{shown(header[column])}` counts the lines and names no identity: say what "
+            "does with --identity-column (0: the paths' folders)"
+        )
+    return column
 
 
 def _identity_by_place(reading: Reading, path: int, lst: bool) -> int | None:
@@ -232,28 +261,25 @@ def _identity_by_place(reading: Reading, path: int, lst: bool) -> int | None:
     width = max(widths)
     if width == 1:
         return None
-    if width == 2:
+    if widths == {2}:
         return 1 - path
-    if len(widths) == 1:
-        if lst and path == 1:  # insightface: flag, path, label, and perhaps box and landmarks
+    if widths == {1, 2} and path == 0:
+        alone = next(line for line, cells in reading.rows.items() if len(cells) == 1)
+        raise TableError(f"line {alone} names no identity, and others do: give one to all of them, or to none")
+    if len(widths) == 1 and lst:
+        if path == 1:  # insightface: flag, path, label, and perhaps box and landmarks
             return 2
-        if lst and (width, path) == (3, 2):  # MXNet's im2rec: index, label, path
+        if (width, path) == (3, 2):  # MXNet's im2rec: index, label, path
             return 1
-        if width == 3:
-            others = [column for column in range(width) if column != path]
-            named = [column for column in others if not _counts(reading, column)]
-            if len(named) == 1:
-                return named[0]
     number = f"{width}" if len(widths) == 1 else f"{min(widths)} to {width}"
     raise TableError(
         f"has {number} columns without names, and which of them holds the identities cannot be told: {_BY_HAND}"
     )
 
 
-def _counts(reading: Reading, column: int) -> bool:
-    """Whether a column holds an index, or one flag: whole numbers, all different or all the same."""
-    own = [cells[column] for cells in reading.rows.values()]
-    return len(own) > 1 and all(cell.isdecimal() for cell in own) and len(set(own)) in (1, len(own))
+def _from(first: str, count: int) -> range:
+    """Whole numbers from one on; none if it is not one."""
+    return range(int(first), int(first) + count) if first.isdecimal() and len(first) < 19 else range(0)
 
 
 def _said(reading: Reading, columns: Columns) -> dict[int, tuple[str, str | None]]:

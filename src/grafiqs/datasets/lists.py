@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grafiqs.datasets.columns import tell
+from grafiqs.datasets.columns import Row, tell
 from grafiqs.datasets.dataset import MAX_PATH, Dataset, Readable
 from grafiqs.datasets.folders import forms_of, is_there, read_file
-from grafiqs.datasets.layout import Arrangement, arranged
+from grafiqs.datasets.layout import Arrangement, arranged, aside
 from grafiqs.datasets.members import Members
-from grafiqs.datasets.readings import NOTHING, Wanted
+from grafiqs.datasets.naming import named
+from grafiqs.datasets.readings import NOTHING, Wanted, is_elsewhere, names_an_image, quoted
 from grafiqs.disk import files
 from grafiqs.disk.delimited import TableError, TextTable
 from grafiqs.disk.names import extension, in_order, shown
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 EXTENSIONS = ("csv", "lst", "tsv", "txt")
 """The file extensions of lists."""
+
+_FEW = 10
+"""From so many images on, one identity for all of them, or another for each, is worth a warning."""
 
 
 class ListedFiles(Dataset):
@@ -57,62 +61,80 @@ class ListedFiles(Dataset):
         """The location of each sample, by identity and path inside it, if the list names identities."""
         self._arranged: Arrangement | None = None
         """What the folders of the paths say, if they do."""
-        if wanted.flat or not any(named is not None for named in listed.values()):
-            self._arranged = arranged(Members(listed, (), None), self._root, wanted.flat, wanted.depth)
-            self.identities, self.ignored = self._arranged.identities, self._arranged.ignored
-            if not wanted.flat:
-                self.said += f"; {self._arranged.said or 'the identities are the first folders of the paths'}"
+        if wanted.flat or all(row.identity is None for row in listed.values()):
+            self._by_folders(listed, wanted)
             return
         if wanted.depth is not None:
             raise RequestError(
                 f"{shown(place)} names identities, and --identity-depth says which folders do: --identity-column 0 "
                 "leaves it to the folders"
             )
-        top = _top(listed)
-        for location, named in listed.items():
-            identity, inside = _split(location.removeprefix(top), named)
-            samples = self._samples.setdefault(identity, {})
-            if samples.setdefault(inside, location) != location:
-                raise RequestError(
-                    f"{shown(place)} lists {shown(location)}, which would be the same sample of {shown(identity)} as "
-                    f"{shown(samples[inside])}: leave one of them out"
-                )
+        self._samples = named(listed, place)
         self.ignored = len(self._samples.pop("", ())) if len(self._samples) > 1 else 0
         self.identities = in_order(self._samples)
+        if len(listed) >= _FEW and max(map(len, self._samples.values())) == 1:
+            log.warning("warning: every image of %s has another identity: is that what names them?", shown(place))
+        elif len(listed) >= _FEW and len(self._samples) == 1 and self.identities != ("",):
+            log.warning("warning: all images of %s have one identity, %s", shown(place), shown(self.identities[0]))
 
-    def _listed(self, extensions: frozenset[str] | None, wanted: Wanted) -> dict[str, str | None]:
-        """The location of every listed file, and its identity if one is named. Raises TableError, or OSError."""
+    def _by_folders(self, listed: dict[str, Row], wanted: Wanted) -> None:
+        """Tell the identities by the folders of the paths, as in an archive; what lies aside there is left out."""
+        kept = [location for location in listed if aside(location) is None] or list(listed)
+        self._arranged = arranged(Members(kept, (), None), self._root, wanted.flat, wanted.depth)
+        self.identities, self.ignored = self._arranged.identities, self._arranged.ignored
+        if not wanted.flat:
+            self.said += f"; {self._arranged.said or 'the identities are the first folders of the paths'}"
+        if len(kept) < len(listed):
+            self.said += f"; left out: {len(listed) - len(kept)} that are hidden, or in folders of systems"
+
+    def _listed(self, extensions: frozenset[str] | None, wanted: Wanted) -> dict[str, Row]:
+        """The rows of every listed file by its location. Raises TableError, or OSError."""
         table = TextTable(lambda: files.opened(self.place))
         columns = tell(table, self._root, wanted)
-        listed: dict[str, str | None] = {}
-        lines = repeated = 0
-        for line, path, named in () if columns is None else columns.rows(table):
+        listed: dict[str, Row] = {}
+        lines = repeated = padded = 0
+        for row in () if columns is None else columns.rows(table):
             lines += 1
-            location = self._relative(path, line)
+            location = self._relative(row)
             if extensions is not None and extension(location) not in extensions:
                 continue
-            if named is not None and (named in (".", "..") or "/" in named):
-                raise TableError(
-                    f"line {line}: {shown(named)} is not the name of an identity (a path with a comma in it stands in "
-                    "quotes)"
-                )
-            if location not in listed:
-                listed[location] = named
-                continue
-            before, now = (_split(location, name)[0] for name in (listed[location], named))
-            if before != now and not wanted.flat:
-                raise TableError(
-                    f"line {line}: {shown(location)} is listed for {shown(now)} and, before, for {shown(before)}: a "
-                    "sample has one identity"
-                )
-            repeated += 1
+            if columns is not None and columns.images and not names_an_image([location], 0):
+                self._refuse_unlike(row, location)
+            if row.identity is not None:
+                plain = row.identity if row.identity in location.split("/")[:-1] else row.identity.strip()
+                padded += plain != row.identity
+                row = row._replace(identity=plain)
+                if plain in (".", "..") or "/" in plain:
+                    raise TableError(
+                        f"line {row.line}: {shown(plain)} is not the name of an identity (a path with a comma in it "
+                        "stands in quotes)"
+                    )
+            before = listed.setdefault(location, row)
+            if before is not row:
+                if before.identity != row.identity and not wanted.flat:
+                    now, then = (shown(one.identity) for one in (row, before))
+                    raise TableError(
+                        f"line {row.line}: {shown(location)} is listed for {now} and, before, for {then}: a sample has "
+                        "one identity"
+                    )
+                repeated += 1
         if columns is None or not listed:
             raise TableError(f"names no image in its {lines} lines: check --image-path")
         if repeated:
             log.warning("%d lines of %s repeat earlier ones, and count once", repeated, shown(self.place))
+        if padded:
+            log.warning("%d lines of %s have blanks around the identity: taken off", padded, shown(self.place))
         marked = "" if table.encoding.startswith("utf-8") else f", in {table.encoding.upper()}"
         self.said = f"list of {len(listed):,} images: {columns}{marked}"
         return listed
+
+    def _refuse_unlike(self, row: Row, location: str) -> None:
+        """Raise TableError for a path that is not called as an image is, as those of the first lines, and not there."""
+        if not any(os.path.lexists(self._root / form) for form in forms_of(location)):
+            raise TableError(
+                f"line {row.line} names no file, and does not end as the first lines do, like an image: "
+                f"{quoted([row.path])}. If it is a header or a note, take it out; if a path, separate it as those are"
+            )
 
     @property
     def root(self) -> Path:
@@ -137,17 +159,20 @@ class ListedFiles(Dataset):
         """The files without their names, which may be millions."""
         return NamedFiles(self._root)
 
-    def _relative(self, path: str, line: int) -> str:
+    def _relative(self, row: Row) -> str:
         """A listed path, relative to the root. Raises TableError when it leads out of that."""
+        path, where = row.path, f"line {row.line}"
         if "\\" in path and not is_there(self._root, path, turned=False):
+            if is_elsewhere(path):
+                raise TableError(f"{where}: {shown(path)} has a drive of Windows: write paths relative to the data set")
             path = path.replace("\\", "/")
         whole = os.path.normpath(os.path.join(self._prefix, path))
         if len(whole) > MAX_PATH:
-            raise TableError(f"line {line}: a path of {len(whole):,} characters is longer than any file system takes")
+            raise TableError(f"{where}: a path of {len(whole):,} characters is longer than any file system takes")
         if not whole.startswith(self._prefix) or len(whole) == len(self._prefix):
             raise TableError(
-                f"line {line}: {shown(path) or 'an empty path'} is not a file below {shown(self._root)}: say with "
-                "--root where the paths begin"
+                f"{where}: {shown(path) or 'an empty path'} is not a file below {shown(self._root)}: say with --root "
+                "where the paths begin"
             )
         return whole[len(self._prefix) :]
 
@@ -164,24 +189,3 @@ class NamedFiles(Readable):
 
     def _places(self, location: str) -> Iterator[Path]:
         return (self.root / form for form in forms_of(location))
-
-
-def _top(listed: Mapping[str, str | None]) -> str:
-    """The folders, with a slash, that stand before the identity's own in every path; nothing if one has others."""
-    tops = None
-    for location, named in listed.items():
-        folders = location.split("/")[:-1]
-        places = (place for place, folder in enumerate(folders) if folder == named)
-        own = {"".join(f"{folder}/" for folder in folders[:place]) for place in places}
-        tops = own if tops is None else tops & own
-        if not tops:
-            return ""
-    return min(tops or ("",), key=len)
-
-
-def _split(location: str, named: str | None) -> tuple[str, str]:
-    """The identity of a listed file, and its path inside that."""
-    if named is not None:
-        return named, location.removeprefix(f"{named}/") if named else location
-    folder, slash, inside = location.partition("/")
-    return (folder, inside) if slash else ("", location)

@@ -115,11 +115,25 @@ def why_none(readings: list[Reading], root: Path, wanted: Wanted) -> str:
     if wanted.path is not None and wanted.path.isdecimal():
         places = [int(wanted.path) - 1]
     cell = cells[min(places[0] if places else 0, len(cells) - 1)]
+    looked = f"{shown(os.path.join(root, cell))[:300]}"
+    if is_elsewhere(cell):
+        instead = "a path with a drive of Windows or of the web is not one here: write paths relative to the data set"
+    elif bare := next((kind for kind in ("jpg", "png", "jpeg") if is_there(root, f"{cell}.{kind}")), None):
+        instead = f"it is there with the extension .{bare}: write it, too"
+    else:
+        instead = (
+            "a list has a path a line, or path and identity, or a header such as path,identity: say with --root where "
+            "its paths begin, or with --path-column which column has them"
+        )
     return (
         f"names no file in its first {len(chosen.rows):,} lines. Line {line} is {quoted(cells)}, which was looked for "
-        f"as {shown(os.path.join(root, cell))[:300]}. A list has a path a line, or path and identity, or a header "
-        "such as path,identity: say with --root where its paths begin, or with --path-column which column has them"
+        f"as {looked}: {instead}"
     )
+
+
+def is_elsewhere(path: str) -> bool:
+    """Whether a path begins with a drive of Windows, or is of the web."""
+    return re.match(r"[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://|\\\\", path) is not None
 
 
 def _lfw(readings: list[Reading]) -> str | None:
@@ -131,8 +145,8 @@ def _lfw(readings: list[Reading]) -> str | None:
             continue
         if all(len(cells) in (3, 4) and cells[1].isdecimal() and cells[-1].isdecimal() for cells in body):
             return (
-                "has comparisons, as LFW's pairs.txt: names and numbers of images. It is for 'grafiqs evaluate "
-                "--pairs'; a data set is the folder of the images"
+                "has comparisons, as LFW's pairs.txt: names and numbers of images. Pairs are for an evaluation (its "
+                "--pairs); a data set is the folder of the images"
             )
         if all(len(cells) == 2 and cells[1].isdecimal() and not names_an_image(cells, 0) for cells in body):
             return (
@@ -143,11 +157,16 @@ def _lfw(readings: list[Reading]) -> str | None:
 
 
 def two_ways(line: int, first: Reading, other: Reading) -> TableError:
-    """What to raise for a line in which two ways of splitting find different files, or different identities."""
+    """What to raise for a line that another way of splitting makes another file, or another identity, of."""
     ways = " and by ".join(SPLITS[reading.split] for reading in (first, other))
+    if line not in first.best:
+        one, another = (SPLITS[reading.split] for reading in (first, other))
+        return TableError(
+            f"line {line} names a file by {another}, and most others by {one}: separate all of them alike"
+        )
     return TableError(
-        f"line {line} can be split by {ways}, and names a file either way: give the list a header such as "
-        "path,identity, and put paths that hold a separator in quotes"
+        f"line {line} can be split by {ways}, and names a file either way: put paths that hold a separator in quotes, "
+        "or give the list a header such as path,identity"
     )
 
 

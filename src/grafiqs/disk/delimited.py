@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import IO
 
@@ -24,8 +25,19 @@ SPLITS = {
 """How a line can be split into cells, and what people call it."""
 
 _BLANKS = re.compile(r"[ \t]+")
+
+
+def _at_blanks(line: str) -> list[str]:
+    """The cells of a line between blanks; those in quotes may hold some."""
+    plain = line.strip(" \t")
+    if '"' in plain:
+        with suppress(csv.Error):
+            return next(csv.reader([plain.replace("\t", " ")], delimiter=" ", skipinitialspace=True, strict=True))
+    return _BLANKS.split(plain)
+
+
 _CUT: dict[str, Callable[[str], list[str]]] = {
-    " ": lambda line: _BLANKS.split(line.strip(" \t")),
+    " ": _at_blanks,
     FIRST_BLANK: lambda line: _BLANKS.split(line.strip(" \t"), 1),
     LAST_BLANK: lambda line: [part[::-1] for part in _BLANKS.split(line.strip(" \t")[::-1], 1)][::-1],
 }
@@ -51,15 +63,16 @@ class TableError(ValueError):
 
 
 class TextTable:
-    """The rows of a text table; `open` opens its bytes, each time anew.
+    """The rows of a text table; `source` opens its bytes, each time anew.
 
     It is UTF-8, in which other bytes stay what they are, or what a mark at its beginning says. Blank lines are no
-    rows. A comma or semicolon that has a blank behind it everywhere, and tabs and blanks in a row, are one separator.
+    rows. A comma or semicolon that has a blank behind it everywhere, and tabs and blanks in a row, are one separator;
+    blanks beside tabs belong to them.
     """
 
-    def __init__(self, open: Callable[[], IO[bytes]]) -> None:
-        self._open = open
-        with open() as file:
+    def __init__(self, source: Callable[[], IO[bytes]]) -> None:
+        self._source = source
+        with source() as file:
             start = file.read(4)
         self.encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
 
@@ -77,7 +90,7 @@ class TextTable:
 
     def _text(self) -> io.TextIOWrapper:
         errors = "surrogateescape" if self.encoding.startswith("utf-8") else "strict"
-        return io.TextIOWrapper(self._open(), self.encoding, errors, newline="")
+        return io.TextIOWrapper(self._source(), self.encoding, errors, newline="")
 
     def _is_padded(self, separator: str) -> bool:
         """Whether every separator has a blank behind it."""
@@ -108,6 +121,6 @@ def _separated(text: io.TextIOWrapper, separator: str, padded: bool) -> Iterator
     try:
         for row in rows:
             if any(row):
-                yield rows.line_num, row
+                yield rows.line_num, [cell.strip(" ") for cell in row] if separator == "\t" else row
     except csv.Error as error:
         raise TableError(f"line {rows.line_num} is not a line of a table: {error}") from error

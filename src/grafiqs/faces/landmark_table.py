@@ -109,15 +109,18 @@ class LandmarkColumns:
 def told(table: TextTable) -> LandmarkColumns:
     """How a table is read. Raises TableError, whose message goes on after the table's name, when it cannot be told."""
     every = {split: _first_rows(table, split) for split in _SPLITS}
-    split = max(_SPLITS, key=lambda split: sum(_numbers(cells) >= 10 for _, cells in every[split]))
-    rows = every[split]
+    split = max(_SPLITS, key=lambda split: sum(_numbers(cells) >= 10 for _, cells in every[split][0]))
+    rows, error = every[split]
+    if error is not None and len(rows) < 2:
+        raise error
     if rows and len(rows[0][1]) == 1 and _numbers(rows[0][1]) == 1:
         rows = rows[1:]  # how many rows follow, as in CelebA's
     if not rows:
         raise TableError("has no rows")
     line, first = rows[0]
     data = [cells for _, cells in rows if _numbers(cells) >= 10]
-    if _numbers(first) == 0 and len(first) > 1:
+    known = [name for name in map(plain, first) if name in _PATHS or _coordinate(name) is not None]
+    if known and _numbers(first) == 0 and len(first) > 1:
         if len(rows) == 1:
             raise TableError("has no rows")
         width = max(map(len, data), default=len(first))
@@ -158,15 +161,14 @@ def off_template(faces: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(found), 0.0, found)
 
 
-def _first_rows(table: TextTable, split: str) -> list[tuple[int, list[str]]]:
-    """The first rows, up to one that cannot be read. Raises TableError when there is none before it but a header."""
+def _first_rows(table: TextTable, split: str) -> tuple[list[tuple[int, list[str]]], TableError | None]:
+    """The first rows, up to one that cannot be read, and why."""
     rows: list[tuple[int, list[str]]] = []
     try:
         rows.extend(islice(table.rows(split), _LOOKED_AT))
-    except TableError:
-        if len(rows) < 2 and split == _SPLITS[0]:
-            raise
-    return rows
+    except TableError as error:
+        return rows, error
+    return rows, None
 
 
 def _by_name(names: list[str], split: str, rows_from: int) -> LandmarkColumns:
@@ -209,7 +211,7 @@ def _by_name(names: list[str], split: str, rows_from: int) -> LandmarkColumns:
 def _coordinate(name: str) -> tuple[int, str] | None:
     """Which point's x or y a column is called after: x1, P1X, landmark_1_x, lefteye_x."""
     word = name.replace("_", "")
-    if match := re.fullmatch(r"(?:p|point|lm|landmark)?(\d{1,2})([xy])|(?:p|point|lm|landmark)?([xy])(\d{1,2})", word):
+    if match := re.fullmatch(r"(?:p|point|lm|landmark)?(\d{1,3})([xy])|(?:p|point|lm|landmark)?([xy])(\d{1,3})", word):
         number, axis = (match[1], match[2]) if match[1] else (match[4], match[3])
         return int(number), axis
     return (_PARTS[word[:-1]], word[-1]) if word[:-1] in _PARTS and word[-1] in "xy" else None

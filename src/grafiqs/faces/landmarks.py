@@ -54,7 +54,8 @@ class Landmarks:
                     points.extend(row.points.ravel())
                     boxes.extend(row.box or [np.nan] * len(BOX))
         except TableError as error:
-            raise RequestError(f"{shown(path)} is not a table of landmarks: it {error}") from error
+            reason = f"{error}" if str(error).startswith("line ") else f"it {error}"
+            raise RequestError(f"{shown(path)} is not a table of landmarks: {reason}") from error
         if not self._places:
             reason = next(iter(self._wrong.values()), "it has no rows")
             raise RequestError(f"{shown(path)} is not a table of landmarks: {reason}")
