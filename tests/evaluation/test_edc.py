@@ -129,7 +129,7 @@ def test_a_constant_quality_is_flat_and_a_perfect_one_is_the_best_there_can_be(
     data: tuple[Floats, NDArray[np.bool_], Floats],
 ) -> None:
     similarity, genuine, _ = data
-    similarity = similarity + 2 * genuine
+    similarity = similarity + 2.3 * genuine
     flat = edc(similarity, genuine, np.ones(len(genuine)), fmr=0.01)
     assert flat.areas(0.3)["pauc_normalised"] == pytest.approx(1, rel=1e-12)
     wrong = genuine & (similarity < flat.threshold)
