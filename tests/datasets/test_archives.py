@@ -156,6 +156,10 @@ def test_backslashes_beside_slashes_stand_as_they_are(
     data = BOTH[kind](members)
     dataset = opened(tmp_path, f"faces.{kind}", packed_by(data, 3) if kind == "zip" else data)
     assert contents(dataset) == {"ann": {"a\\0.jpg": b"a0"}, "bob": {"2.jpg": b"b2"}}
+    for others in ([("ann/0.jpg", b"a0")], [("one/", b""), ("one/two/", b"")]):
+        data = BOTH[kind]([("b\\1.jpg", b"b1"), *others])
+        dataset = opened(tmp_path, f"more.{kind}", packed_by(data, 3) if kind == "zip" else data)
+        assert "b" not in dataset.identities
     assert not [line for line in caplog.messages if "the backslashes in" in line]
 
 

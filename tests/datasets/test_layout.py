@@ -214,7 +214,8 @@ def test_a_split_of_bare_images_beside_one_of_identities_is_warned_of(
 
 
 @pytest.mark.parametrize(
-    ("top", "names"), [("", ("train", "val")), ("fairface/", ("train", "val")), ("", ("gallery", "probe")), ("", ("Train",))]
+    ("top", "names"),
+    [("", ("train", "val")), ("fairface/", ("train", "val")), ("", ("gallery", "probe")), ("", ("Train",))],
 )
 def test_splits_of_bare_images_are_not_taken_for_people_in_silence(
     tmp_path: Path, top: str, names: tuple[str, ...], caplog: pytest.LogCaptureFixture
@@ -417,8 +418,16 @@ def test_files_without_extension_are_taken_when_asked_for(tmp_path: Path, word: 
         (["faces_emore/train.rec", "faces_emore/train.idx", "faces_emore/lfw.bin"], r"faces_emore/train\.rec"),
         (["val/lfw.bin", "val/notes.txt"], r"val/lfw\.bin"),
         (["a/b/faces.zip"], r"a/b/faces\.zip"),
-        (["shards/0.tar", "shards/1.tar"], r"holds shards: "),
-        (["ann/0.heic", "ann/1.heic"], r"no image .*, but 2 \.heic"),
+        (["shards/0.tar", "shards/1.tar"], r"holds shards \(2 \.tar\): "),
+        (["train/0.tar", "val/0.tar"], r"holds 2 data sets, train/0\.tar, val/0\.tar: .*give one of them"),
+        (
+            [f"{split}/{n}.tar" for split in ("train", "val") for n in range(3)],
+            r"holds 2 data sets, train \(3 \.tar\), val \(3 \.tar\): .*give one of them",
+        ),
+        (["ann/0.heic", "ann/1.heic"], r"no image .*, but 2 \.heic: check --image-path, or convert them"),
+        (["s/0.happy", "s/1.happy", "s/1.txt"], r"but 2 \.happy, 1 \.txt: .* give --image-extension happy"),
+        (["0.tar.gz", "1.tar.gz"], r"but 2 \.gz: unpack them first, by `gunzip -k \*\.gz`"),
+        (["s/0.txt"], r"but 1 \.txt: check --image-path$"),
         (["ann/"], r"no image"),
         (["ann/0"], r"but 1 without extension: check --image-path, or give --image-extension \. to take"),
     ],

@@ -52,7 +52,8 @@ def test_what_fails_for_several_reasons_is_refused_with_the_most_common() -> Non
     with pytest.raises(RequestError) as caught:
         tried([*["empty", "no image"] * 20, *["cut off (3)", "cut off (4)"] * 15, "odd", "odder"])
     assert str(caught.value).startswith(
-        "all 72 images fail: 30 for cut off (3) (40); 20 for empty (0); 20 for no image (1); 2 for other reasons: mend "
+        "all 72 images fail: cut off (3) (40), 30 times; empty (0), 20 times; no image (1), 20 times; others, 2 times: "
+        "mend that first"
     )
 
 

@@ -26,8 +26,8 @@ def named(
 ) -> dict[str, None]:
     """Put the files of an archive into `members` by their paths, and return its folders, which `listed` gives as None.
 
-    Members that lead out of the archive are left out, with a warning. If the backslashes in its names can only be
-    between folders, as no name has both them and slashes, they are, and it is said.
+    Members that lead out of the archive are left out, with a warning. If there are backslashes in its names, and no
+    slashes between folders, the backslashes stand there, and it is said.
     Raises RequestError, whatever its reader does; or if nothing is left, as all members lead out.
     """
     found = _Named(members)
@@ -43,7 +43,7 @@ def named(
             raise RequestError(f"cannot read {shown(place)}: {error.strerror}") from error
         reason = shown(" ".join(str(error).split())[:200]) or type(error).__name__
         raise RequestError(f"{shown(place)} is not a whole {form} archive ({reason}): get the file again") from error
-    if found.backslashes and not found.mixed:
+    if found.backslashes and not found.slashes:
         log.info("%s: the backslashes in its names stand between folders, as on Windows", shown(place))
         found.turn()
     if found.absolute and not members:
@@ -64,14 +64,13 @@ class _Named:
         self.members = members
         self.folders: dict[str, None] = {}
         self.absolute = self.outside = 0
-        self.backslashes = self.mixed = False
+        self.backslashes = self.slashes = False
 
     def add(self, name: str, member: object) -> None:
         """Keep a member, or, if it is None, a folder, under its path."""
         path = posixpath.normpath(name)
-        if "\\" in path:
-            self.backslashes = True
-            self.mixed = self.mixed or "/" in path
+        self.backslashes = self.backslashes or "\\" in path
+        self.slashes = self.slashes or "/" in path
         if path.startswith("/"):
             self.absolute += member is not None
         elif path == ".." or path.startswith("../") or "\0" in path or len(path) > MAX_PATH:

@@ -54,9 +54,13 @@ def _said(tried: Sequence[str], failed: list[str], total: int) -> str:
     if len(first) == 1:
         return f"{these} images fail for one reason: {first.popitem()[1]}"
     common = Counter(map(_without_numbers, failed)).most_common()
-    named = "; ".join(f"{count} for {first[reason]}" for reason, count in common[:_NAMED])
+    named = "; ".join(f"{first[reason]}, {_times(count)}" for reason, count in common[:_NAMED])
     rest = sum(count for _, count in common[_NAMED:])
-    return f"{these} images fail: {named}{f'; {rest} for other reasons' if rest else ''}"
+    return f"{these} images fail: {named}{f'; others, {_times(rest)}' if rest else ''}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _without_numbers(reason: str) -> str:
