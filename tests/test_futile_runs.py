@@ -70,10 +70,14 @@ def test_one_unreadable_image_is_a_clear_error(weights: Path, tmp_path: Path, ca
     assert said.startswith("grafiqs: the only image fails: not an image in a known format (me.jpg): ")
 
 
-def test_images_that_fail_for_different_reasons_do_not_stop_it(weights: Path, tmp_path: Path) -> None:
+def test_images_that_fail_for_different_reasons_stop_it_too(weights: Path, tmp_path: Path, capsys: Capture) -> None:
     faces = broken(tmp_path / "faces", 3)
     (faces / "ann" / "9.png").write_bytes(b"")
-    assert run(*extraction(faces, weights, tmp_path / "run")) == 1
+    said = refused(capsys, *extraction(faces, weights, tmp_path / "run"))
+    assert said.startswith("grafiqs: all 4 images fail: cannot be decoded: ")
+    assert "(ann/0.png), 3 times; the file is empty (ann/9.png), once: mend that first; with --keep-going" in said
+    assert not (tmp_path / "run").exists()
+    assert run(*extraction(faces, weights, tmp_path / "run"), "--keep-going") == 1
     assert len(rows_of(tmp_path / "run" / "failures.csv")) == 4
 
 

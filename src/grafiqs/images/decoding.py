@@ -27,6 +27,7 @@ from PIL import (
 
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.images import libtiff
+from grafiqs.images.mistaken import taken_for_image
 
 MAX_PIXELS = 89_478_485
 """A picture with more pixels is refused before it is decoded (a quarter of a gigabyte of RGB; Pillow's own limit)."""
@@ -106,7 +107,7 @@ def picture(data: bytes) -> Picture:
     except UnreadableSampleError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableSampleError("not an image in a known format") from error
+        raise UnreadableSampleError(taken_for_image(data) or "not an image in a known format") from error
     except Image.DecompressionBombError as error:
         raise UnreadableSampleError(f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # hostile data make decoders fail in every way there is
