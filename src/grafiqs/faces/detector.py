@@ -176,7 +176,9 @@ class Detector:
         """
         every: dict[int, NDArray[np.float64]] = {}
         for turn in TURNS:
-            found = self._main(turned(pixels, turn))
+            picture = turned(pixels, turn)
+            like = turned_back(every[0], -turn % 360, picture.shape) if 0 in every else None
+            found = self._main(picture, like)
             if found is not None:
                 every[turn] = turned_back(found, turn, pixels.shape)
                 if turn == 0 and found[14] >= SURE:
@@ -222,13 +224,17 @@ class Detector:
                 scores[turn] += float(found[central, 14].max(initial=0)) / len(LOOKS)
         return scores
 
-    def _main(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64] | None:
-        """The largest face near the centre of a picture as it stands; None if there is none."""
+    def _main(self, pixels: NDArray[np.uint8], like: NDArray[np.float64] | None = None) -> NDArray[np.float64] | None:
+        """The largest face near the centre of a picture as it stands, or the one that is there; None if there is none.
+
+        There is where it was seen in another turn: beside a face that stands otherwise, it may not be the largest.
+        """
         height, width, _ = pixels.shape
         for side in SIDES:
             found = self._looked(pixels, side)
             if len(found):
-                best = _largest_near_centre(found, (width, height))
+                there = np.array([like is not None and overlap(face, like) > SAME for face in found])
+                best = _largest_near_centre(found[there] if there.any() else found, (width, height))
                 return best if side >= max(height, width) else self._again(pixels, best)
             if side >= max(height, width):
                 break
