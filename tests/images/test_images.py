@@ -470,7 +470,7 @@ def test_a_text_picture_that_is_cut_in_its_last_number_is_refused(kind: str) -> 
         assert np.array_equal(decode(data + end), decode(data + b"\n"))
     for length in range(1, 20):
         assert isinstance(outcome(data[:-length]), str)
-    assert reason(data) == "image file is truncated: no space or line break ends its last number"
+    assert reason(data).startswith("nobody can tell whether it is cut off: no space or line break ends its last number")
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])

@@ -22,6 +22,7 @@ from grafiqs.disk import files
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.face import Face
+from grafiqs.faces.turns import SAME, TURNS, overlap, surroundings, turned, turned_back
 from grafiqs.settings import held
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,14 @@ Of 1,580 photos of LFW and 1,172 crops of Glint360k (2026-11-26), turned by 90, 
 than 0.918; upright, 95 and 75 % scored 0.92 and more, and every one more than in any other turn.
 """
 
-TURNS = (0, 90, 180, 270)
-"""By how many degrees a picture is turned, clockwise."""
+LOOKS = (112, 160, 224)
+"""The sides, in pixels, at which the surroundings of a face are looked at if it scores more in another turn."""
+
+CLEAR, MARGIN = 0.9, 0.025
+"""A face is turned if the mean of these looks is so much, and so much more than in any other turn.
+
+What was measured is in docs/backbones.md.
+"""
 
 SIDES = (320, 640, 1280)
 """The longer side of the picture, in pixels, when faces are looked for; the larger ones if none was found.
@@ -50,9 +57,6 @@ NEAR = 224
 """The longer side at which the surroundings of a face, twice its box, are looked at again."""
 
 _OVERLAP, _MOST = 0.3, 5000  # OpenCV's own: which boxes are of one face, and how many are looked at
-_SAME = 0.5
-"""Boxes that share more than this of the smaller one are of one face."""
-
 _DIGITS = 3
 """Decimals of a pixel to which boxes and landmarks are rounded, before they are used: what align.csv says, was done."""
 
@@ -110,61 +114,127 @@ class Detector:
             "near": NEAR,
             "turns": list(TURNS),
             "sure": SURE,
+            "looks": list(LOOKS),
+            "clear": CLEAR,
+            "margin": MARGIN,
         }
 
     def face(self, location: str, pixels: NDArray[np.uint8]) -> Face:  # noqa: ARG002
         """The face that a picture, RGB (H, W, 3), is of: of several, the largest near the centre.
 
         An area counts in full in the centre of the picture, and the less, the farther from it, down to nothing in a
-        corner. If it does not score SURE, it is the one that scores most in four turns of the picture; box and
-        landmarks are in pixels of the picture as it came. Raises UnreadableSampleError when there is none.
+        corner. If it does not score SURE, the picture is looked at in all four turns, and turned if one of them wins
+        clearly; box and landmarks are in pixels of the picture as it came. Raises UnreadableSampleError when there is
+        none.
         """
-        turn, found = self._upright(pixels)
-        return _face(_turned_back(found, turn, pixels.shape))
+        _, found, unsure = self._upright(pixels)
+        return _face(found, unsure)
 
     def faces(self, pixels: NDArray[np.uint8]) -> list[Face]:
         """Every face in a picture, RGB (H, W, 3): the one that `face` gives, then the others, the largest box first.
 
-        All stand as that one does: none is looked for in other turns. Raises UnreadableSampleError when there is none.
+        They stand as that one does, but for those that clearly stand in another turn. Raises UnreadableSampleError
+        when there is none.
         """
-        turn, first = self._upright(pixels)
-        turned = _turned(pixels, turn)
-        longer = max(pixels.shape[:2])
-        every = [first]
-        for side in SIDES:
-            for found in self._looked(turned, side):
-                face = found if side >= longer else self._again(turned, found)
-                face = face if _overlap(face, found) > _SAME else found  # seen from near, it is its neighbour
-                if all(_overlap(face, known) <= _SAME for known in every):
-                    every.append(face)
-            if side >= longer:
-                break
-        faces = [_face(_turned_back(found, turn, pixels.shape)) for found in every]
-        return [faces[0], *sorted(faces[1:], key=_by_size)]
+        usual, first, unsure = self._upright(pixels)
+        known = [first]
+        faces = []
+        for group in self._groups(pixels, usual):
+            if all(overlap(group[turn], other) <= SAME for turn in group for other in known):
+                turn, sure = self._turn_of(pixels, group, usual)
+                if (
+                    turn == usual or sure
+                ):  # what is found in another turn alone, and is not clear, is most often no face
+                    known.append(group[turn])
+                    faces.append(_face(group[turn], not sure))
+        return [_face(first, unsure), *sorted(faces, key=_by_size)]
 
-    def _upright(self, pixels: NDArray[np.uint8]) -> tuple[int, NDArray[np.float64]]:
-        """The turn in which the face of a picture scores most, and that face in the picture turned so.
+    def _groups(self, pixels: NDArray[np.uint8], usual: int) -> list[dict[int, NDArray[np.float64]]]:
+        """The faces of a picture, by turn, in pixels of it as it came: first those that are found in the usual one."""
+        longer = max(pixels.shape[:2])
+        groups: list[dict[int, NDArray[np.float64]]] = []
+        for turn in sorted(TURNS, key=lambda turn: turn != usual):
+            picture = turned(pixels, turn)
+            for side in SIDES:
+                for found in self._looked(picture, side):
+                    face = found if side >= longer else self._again(picture, found)
+                    face = face if overlap(face, found) > SAME else found  # seen from near, it is its neighbour
+                    face = turned_back(face, turn, pixels.shape)
+                    same = [group for group in groups if any(overlap(face, other) > SAME for other in group.values())]
+                    if not same:
+                        groups.append({turn: face})
+                    elif turn not in same[0]:
+                        same[0][turn] = face
+                if side >= longer:
+                    break
+        return groups
+
+    def _upright(self, pixels: NDArray[np.uint8]) -> tuple[int, NDArray[np.float64], bool]:
+        """The face of a picture, in pixels of it as it came, in which turn it stands, and whether that is unsure.
 
         Raises UnreadableSampleError when there is none.
         """
-        found = self._main(pixels)
-        every = {} if found is None else {0: found}
-        if found is None or found[14] < SURE:
-            for turn in TURNS[1:]:
-                found = self._main(_turned(pixels, turn))
-                every |= {} if found is None else {turn: found}
+        every: dict[int, NDArray[np.float64]] = {}
+        for turn in TURNS:
+            picture = turned(pixels, turn)
+            like = turned_back(every[0], -turn % 360, picture.shape) if 0 in every else None
+            found = self._main(picture, like)
+            if found is not None:
+                every[turn] = turned_back(found, turn, pixels.shape)
+                if turn == 0 and found[14] >= SURE:
+                    break
         if not every:
             raise UnreadableSampleError("no face was found in it")
-        turn = max(every, key=lambda turn: every[turn][14])  # of equals the first
-        return turn, every[turn]
+        if 0 not in every:
+            turn, sure = self._turn_of(pixels, every, 0)
+            return turn, every[turn], not sure
+        unsure = False
+        for turn in sorted(every, key=lambda turn: -every[turn][14]):  # of equals the first
+            if turn == 0:
+                break
+            _, sure = self._turn_of(pixels, {turn: every[turn]}, 0)
+            if sure:
+                return turn, every[turn], False
+            unsure |= overlap(every[0], every[turn]) > SAME  # of another face it says nothing
+        return 0, every[0], unsure
 
-    def _main(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64] | None:
-        """The largest face near the centre of a picture as it stands; None if there is none."""
+    def _turn_of(
+        self, pixels: NDArray[np.uint8], group: dict[int, NDArray[np.float64]], usual: int
+    ) -> tuple[int, bool]:
+        """In which turn a face stands that was found in these, and whether that is sure: the usual one, if in doubt.
+
+        The scores of one look are no measure: upright faces that are cut off below the mouth score more upside down.
+        """
+        best = max(group, key=lambda turn: (group[turn][14], turn == usual))
+        if best == usual:
+            return usual, True
+        scores = self._near(pixels, group[best])
+        clear = scores[best] >= CLEAR and scores[best] - max(scores[turn] for turn in TURNS if turn != best) >= MARGIN
+        return (best, True) if clear else (usual if usual in group else best, False)
+
+    def _near(self, pixels: NDArray[np.uint8], face: NDArray[np.float64]) -> dict[int, float]:
+        """What a face scores in each turn of its surroundings: the mean of looks at several sizes, 0 if not found."""
+        square = surroundings(pixels, face, max(LOOKS))
+        scores = dict.fromkeys(TURNS, 0.0)
+        for side in LOOKS if square is not None else ():
+            picture = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+            for turn in TURNS:
+                found = self._found(turned(picture, turn))
+                central = np.abs(found[:, :2] + found[:, 2:4] / 2 - side / 2).max(axis=1, initial=0) < side / 4
+                scores[turn] += float(found[central, 14].max(initial=0)) / len(LOOKS)
+        return scores
+
+    def _main(self, pixels: NDArray[np.uint8], like: NDArray[np.float64] | None = None) -> NDArray[np.float64] | None:
+        """The largest face near the centre of a picture as it stands, or the one that is there; None if there is none.
+
+        There is where it was seen in another turn: beside a face that stands otherwise, it may not be the largest.
+        """
         height, width, _ = pixels.shape
         for side in SIDES:
             found = self._looked(pixels, side)
             if len(found):
-                best = _largest_near_centre(found, (width, height))
+                there = np.array([like is not None and overlap(face, like) > SAME for face in found])
+                best = _largest_near_centre(found[there] if there.any() else found, (width, height))
                 return best if side >= max(height, width) else self._again(pixels, best)
             if side >= max(height, width):
                 break
@@ -231,38 +301,15 @@ def _largest_near_centre(found: NDArray[np.float64], size: tuple[int, int]) -> N
     return np.array(found[(found[:, 2] * found[:, 3] * (1 - distance)).argmax()])
 
 
-def _turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
-    """A picture turned clockwise by one of TURNS."""
-    return np.ascontiguousarray(np.rot90(pixels, -turn // 90))
-
-
-def _turned_back(found: NDArray[np.float64], turn: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """A face of the picture turned so, in pixels of the picture as it came, whose shape this is."""
-    back = found.copy()
-    for quarter in range(turn // 90, 0, -1):  # each undoes one; the width of the turned one is this side of the other
-        across = shape[0] if quarter % 2 else shape[1]
-        x, y, width, height = back[:4]
-        back[:4] = y, across - 1 - (x + width), height, width
-        back[4:14:2], back[5:14:2] = back[5:14:2].copy(), across - 1 - back[4:14:2]
-    return back
-
-
-def _overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Which share of the smaller of two boxes lies in the larger one."""
-    start = np.maximum(one[:2], other[:2])
-    sides = np.minimum(one[:2] + one[2:4], other[:2] + other[2:4]) - start
-    return float(sides.clip(0).prod() / max(min(one[2:4].prod(), other[2:4].prod()), 1e-9))
-
-
 def _by_size(face: Face) -> tuple[float, ...]:
     """The key that orders faces: the largest box first, and of equal ones the leftmost."""
     x, y, width, height = face.box or (0.0,) * 4
     return -width * height, x, y
 
 
-def _face(found: NDArray[np.float64]) -> Face:
+def _face(found: NDArray[np.float64], unsure: bool) -> Face:
     box, points = (tuple(values.round(_DIGITS).tolist()) for values in (found[:4], found[4:14]))
-    return Face(points, box, round(float(found[14]), 4))
+    return Face(points, box, round(float(found[14]), 4), unsure)
 
 
 # -- in a process of its own -------------------------------------------------------------------------------
