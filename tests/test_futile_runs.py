@@ -173,7 +173,7 @@ def test_an_alignment_that_is_not_finished_is_told(
         capsys.readouterr()
         assert run(*extraction(crops, weights, tmp_path / f"run of {gone}")) == 0
         assert capsys.readouterr().err.count(f"warning: {crops} is an alignment that is not finished (") == warned
-        run("inspect", "--image-path", crops, "--quiet")
+        run("inspect", crops)
         assert "".join(capsys.readouterr()).count("is an alignment that is not finished (") == warned
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -234,7 +235,7 @@ def test_a_small_face_beside_a_large_one_is_found_once(detector: Detector) -> No
 @real
 def test_upright_photos_of_poor_quality_are_not_turned(detector: Detector) -> None:
     """Each scores more in another turn."""
-    kinds = {
+    kinds: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "John_Howard/John_Howard_0003.jpg": lambda pixels: pixels[:150],
         "John_Snow/John_Snow_0004.jpg": lambda pixels: cv2.warpAffine(
             pixels, cv2.getRotationMatrix2D((125, 125), 30, 1), (250, 250), flags=cv2.INTER_LINEAR

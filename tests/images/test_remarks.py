@@ -145,7 +145,7 @@ def test_what_cannot_be_aligned_counts_too_and_its_reason_names_the_bits() -> No
     error = pickle.loads(pickle.dumps(caught.value))
     assert str(error).startswith("no face was found in it; it has 16 bits a value, and of them the lower 12 at most")
     assert error.remark == Remark(one_colour=False, bits=12)
-    with pytest.raises(UnalignedError, match="^no face$"), unaligned(decoded(ONE_COLOUR["white"])):
+    with pytest.raises(UnalignedError, match=r"^no face$"), unaligned(decoded(ONE_COLOUR["white"])):
         raise UnreadableSampleError("no face")
 
 
