@@ -64,7 +64,7 @@ def detector(monkeypatch: Any, folder: Path) -> Path:
     """A file that this process takes for a YuNet model, and that finds such faces."""
     monkeypatch.setattr(Detector, "_found", found)
     monkeypatch.setattr(Detector, "_near", near)
-    monkeypatch.setattr("grafiqs.faces.detector._survive", lambda _: None)
+    monkeypatch.setattr("grafiqs.faces.detector.survive", lambda _: None)
     (folder / "dots.onnx").write_bytes(b"dots")
     return folder / "dots.onnx"
 

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-import resource
-import subprocess
-import sys
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +17,8 @@ from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.face import Face
 from grafiqs.faces.turns import SAME, TURNS, overlap, surroundings, turned, turned_back
+from grafiqs.faces.yunet import SCORE, detected, opened, survive
 from grafiqs.settings import held
-
-log = logging.getLogger(__name__)
-
-SCORE = 0.6
-"""What scores less is not a face."""
 
 SURE = 0.92
 """A face that scores less may stand on its head, or lie: the picture is looked at in all four turns.
@@ -56,19 +46,8 @@ In a picture that was reduced, the face is looked at again from near: of 10 pixe
 NEAR = 224
 """The longer side at which the surroundings of a face, twice its box, are looked at again."""
 
-_OVERLAP, _MOST = 0.3, 5000  # OpenCV's own: which boxes are of one face, and how many are looked at
 _DIGITS = 3
 """Decimals of a pixel to which boxes and landmarks are rounded, before they are used: what align.csv says, was done."""
-
-_TRIAL = "import sys; sys.path[:] = sys.argv[1:]; from grafiqs.faces.detector import _trial; _trial()"
-"""What the process runs that a model is tried in; it says so when it begins with that."""
-
-_BEGUN = b"the trial begins\n"
-_PATIENCE = 60.0
-"""Seconds that a trial may last; as a rule it is half of one."""
-
-_ROOM = 4 * 2**30
-"""Bytes of memory that a model may take in its trial, beside what OpenCV takes itself."""
 
 _making = threading.Lock()
 
@@ -89,7 +68,7 @@ class Detector:
             raise RequestError(f"cannot read the face detector {shown(path)}: {error.strerror}") from error
         self.sha256 = hashlib.sha256(self._model).hexdigest()
         try:
-            _survive(self._model)
+            survive(self._model)
             self._found(np.zeros((64, 64, 3), np.uint8))
         except (cv2.error, ArithmeticError, LookupError, RuntimeError, SystemError, TypeError, ValueError) as error:
             raise RequestError(
@@ -276,22 +255,9 @@ class Detector:
             logger = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has them there, 4 has not
             # It would say on standard error what it makes of a model; whatever matters raises.
             with _making, held(logger.getLogLevel, logger.setLogLevel, 0):
-                models[self.sha256] = _opened(self._model)
-        found = _detected(models[self.sha256], pixels)
+                models[self.sha256] = opened(self._model)
+        found = detected(models[self.sha256], pixels)
         return np.asarray(found[np.isfinite(found).all(axis=1)], np.float64)
-
-
-def _opened(model: bytes) -> Any:
-    """OpenCV's detector of the bytes of a model. Raises whatever OpenCV does."""
-    data, no_configuration = np.frombuffer(model, np.uint8), np.empty(0, np.uint8)
-    return cv2.FaceDetectorYN.create("onnx", data, no_configuration, (64, 64), SCORE, _OVERLAP, _MOST)
-
-
-def _detected(detector: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """What OpenCV's detector finds in a picture, (N, 15). Raises whatever OpenCV does."""
-    detector.setInputSize(pixels.shape[1::-1])
-    _, found = detector.detect(np.ascontiguousarray(pixels[:, :, ::-1]))  # it was trained on BGR
-    return np.empty((0, 15)) if found is None else np.asarray(found, np.float64)
 
 
 def _largest_near_centre(found: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
@@ -310,58 +276,3 @@ def _by_size(face: Face) -> tuple[float, ...]:
 def _face(found: NDArray[np.float64], unsure: bool) -> Face:
     box, points = (tuple(values.round(_DIGITS).tolist()) for values in (found[:4], found[4:14]))
     return Face(points, box, round(float(found[14]), 4), unsure)
-
-
-# -- in a process of its own -------------------------------------------------------------------------------
-
-
-def _survive(model: bytes) -> None:
-    """Raise RuntimeError when a process that opens a model, and looks at pictures with it, fails.
-
-    It imports from where this process does, but for the current folder, and no variable of the environment changes it.
-    If it does not get as far as the model, nothing is known of that, and a warning says so.
-    """
-    options = ["-I", "-X", f"utf8={sys.flags.utf8_mode}"]
-    failed, said = True, b""
-    try:
-        done = subprocess.run(  # noqa: S603 - it is this interpreter
-            [sys.executable, *options, "-c", _TRIAL, *_import_path()],
-            input=model,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE,
-            check=False,
-        )
-        failed, said, why = done.returncode != 0, done.stdout, f"exit code {done.returncode}"
-    except subprocess.TimeoutExpired as error:
-        said, why = error.stdout or b"", f"it was not done after {_PATIENCE:g} seconds"
-    except (OSError, ValueError) as error:
-        why = str(error)
-    if _BEGUN not in said:
-        log.warning(
-            "the detector could not be tried in another process first (%s): a damaged one may end this one", why
-        )
-    elif failed:
-        raise RuntimeError(f"the process that tried it failed: {why}")
-
-
-def _import_path() -> list[str]:
-    """Where this process imports from, but for the current folder, and where this package lies."""
-    here = os.path.realpath(os.curdir)
-    path = [entry for entry in sys.path if entry and os.path.realpath(entry) != here]
-    return list(dict.fromkeys([*path, str(Path(__file__).parents[2])]))
-
-
-def _trial() -> None:
-    """What that process does: open the model on its standard input, and look at pictures, in bounds."""
-    model = sys.stdin.buffer.read()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):  # if the system does not say what is taken, or has narrower bounds
-        taken = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + _ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    cv2.setNumThreads(1)  # each would take memory
-    sys.stdout.buffer.write(_BEGUN)
-    sys.stdout.buffer.flush()
-    detector = _opened(model)
-    for side in (64, SIDES[0]):
-        _detected(detector, np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
