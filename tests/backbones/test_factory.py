@@ -770,7 +770,7 @@ REFUSED: dict[str, tuple[list[object], str]] = {
     "halved": (named("halved"), f"{MADE}halved"),
     "bare": (named("bare", ("", "a", "b", "c", "d")), "bare has no module a, b, c, ...; its modules are "),
     "untracked": (named("untracked"), f"{MADE}untracked has 1 BatchNorm2d without running statistics: norm"),
-    "poisoned": (named("poisoned"), "has 1 weights that are not finite: layer3.conv.weight"),
+    "poisoned": (named("poisoned"), "has 1 keys with values that are not finite: layer3.conv.weight"),
     "unknown": (
         named("resnet", ("layer1", "layer2", "layer5", "layer6")),
         f"{MADE}resnet has no module layer5, layer6; its modules are layer1, layer2, layer3, layer4, norm, fc, and ",
