@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import random
+import re
 import time
 import warnings
 import zipfile
@@ -777,6 +778,11 @@ def test_no_message_advises_to_run_what_a_file_holds(tmp_path: Path) -> None:
 
 
 def test_the_reason_why_a_file_is_not_whole_is_not_cut(state: State, tmp_path: Path) -> None:
-    (tmp_path / "half.pth").write_bytes(half(zipped(state)))
-    message = refused(tmp_path / "half.pth")
-    assert "(PytorchStreamReader failed reading zip archive: failed finding central directory): get the file" in message
+    content = {**state, "more": torch.zeros(5000)}
+    for name, data, reason in (
+        ("half.pth", half(zipped(content)), "the end of its zip archive is missing"),
+        ("start.pth", zipped(content)[:-100], "the end of its zip archive is missing"),
+        ("legacy.pth", pickled(content)[:-100], r"unexpected EOF, expected \d+ more bytes"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert re.search(rf"checkpoint \({reason}\): get the file again", refused(tmp_path / name))

@@ -183,9 +183,10 @@ def test_a_checkpoint_of_ones_own_is_told_what_it_is(weights: Path, capsys: Capt
     assert "  known         no: weights of this family come from" in lines
     assert f"  input         {USUAL} (assumed: its keys do not say what it was trained on)" in lines
     assert all(any(source in line for line in lines) for source in IRESNET.sources)
-    assert lines[-5:] == [
+    assert lines[-6:] == [
         "  block1-block4 layer1 8x56x56, layer2 16x28x28, layer3 32x14x14, layer4 64x7x7",
         "  embedding     32",
+        f"  caution       {IRESNET.caution}",
         "  statistics    30 BatchNorm2d count",
         "  gradients at  image, block1, block2, block3, block4",
         f"  size          {parameters:,} parameters",

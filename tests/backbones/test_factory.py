@@ -531,8 +531,7 @@ def test_code_in_the_current_folder_is_found_and_fresh_statistics_are_warned_of(
     assert sys.path == before
     assert capsys.readouterr().err.splitlines()[0] == (
         "grafiqs: warning: 5 of 5 BatchNorm2d of --backbone networks_of_mine.inner.small:Networks.small have never "
-        "learned statistics (0.1, 1.1, 2.1, ...), with the weights that it has now: scores mean nothing without those "
-        "of a trained network, its statistics among them"
+        "learned statistics (0.1, 1.1, 2.1, ...): scores mean nothing without trained weights (--weights)"
     )
     assert manifest(Path("run"))["backbone"]["blocks"] == ["0", "1", "2", "3"]
     assert run("verify", "run", "--quiet") == 0
@@ -624,7 +623,11 @@ WRONG_WEIGHTS: dict[str, tuple[Callable[[State], Any], str]] = {
     ),
     "of another network": (lambda _: {"conv.weight": torch.zeros(3)}, "keys of its network: layer1.conv.weight"),
     "empty": (lambda _: {}, "keys of its network: layer1.conv.weight"),
-    "no state dict": (lambda _: [1, 2], "holds a list, not a state dict"),
+    "no state dict": (lambda _: {1, 2}, "holds a set, not a state dict"),
+    "of negative variances": (
+        lambda state: {**state, "norm.running_var": -torch.ones(12)},
+        "has 1 keys with negative variances: norm.running_var",
+    ),
     "two networks": (
         lambda state: {**prefixed(state, "student."), **prefixed(state, "teacher.")},
         "holds 2 networks: choose one with --weights-key, one of student, teacher",

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,9 @@ def _why_unread(path: Path, data: bytes, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and ("Unsupported operand" not in text or is_pickle(data)):
         return how_to_save(path, data, text)
     reason = shown(text.strip().partition("\n")[0].partition(". ")[0][:200]) or type(error).__name__
-    if "weights_only" in text:
+    if data.startswith(b"PK") and not zipfile.is_zipfile(io.BytesIO(data)):
+        reason = "the end of its zip archive is missing"
+    elif "weights_only" in text:
         reason = "its bytes cannot be read as tensors"  # PyTorch's advice at this point is to run what the file holds
     return (
         f"the weights {shown(path)} are not a whole PyTorch or safetensors checkpoint ({reason}): get the file again, "
