@@ -165,8 +165,8 @@ def aligned_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The photos of the first eighty people as aligned crops."""
     folder = tmp_path_factory.mktemp("aligned")
     (folder / "photos").mkdir()
-    for person in sorted(path for path in PHOTOS.iterdir() if path.is_dir())[:80]:
-        (folder / "photos" / person.name).symlink_to(person)
+    for own in sorted(path for path in PHOTOS.iterdir() if path.is_dir())[:80]:
+        (folder / "photos" / own.name).symlink_to(own)
     crops = folder / "crops"
     assert main(["align", str(folder / "photos"), str(crops), "--detector", str(YUNET), "--quiet"]) == 0
     return crops
