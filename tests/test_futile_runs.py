@@ -70,10 +70,14 @@ def test_one_unreadable_image_is_a_clear_error(weights: Path, tmp_path: Path, ca
     assert said.startswith("grafiqs: the only image fails: not an image in a known format (me.jpg): ")
 
 
-def test_images_that_fail_for_different_reasons_do_not_stop_it(weights: Path, tmp_path: Path) -> None:
+def test_images_that_fail_for_different_reasons_stop_it_too(weights: Path, tmp_path: Path, capsys: Capture) -> None:
     faces = broken(tmp_path / "faces", 3)
     (faces / "ann" / "9.png").write_bytes(b"")
-    assert run(*extraction(faces, weights, tmp_path / "run")) == 1
+    said = refused(capsys, *extraction(faces, weights, tmp_path / "run"))
+    assert said.startswith("grafiqs: all 4 images fail: cannot be decoded: ")
+    assert "(ann/0.png), 3 times; the file is empty (ann/9.png), once: mend that first; with --keep-going" in said
+    assert not (tmp_path / "run").exists()
+    assert run(*extraction(faces, weights, tmp_path / "run"), "--keep-going") == 1
     assert len(rows_of(tmp_path / "run" / "failures.csv")) == 4
 
 
@@ -118,6 +122,59 @@ def test_an_alignment_without_any_face_stops_before_it_begins(
     before = tree(output)
     refused(capsys, *align, "--overwrite")
     assert tree(output) == before
+
+
+def test_photos_too_dark_for_a_face_to_be_found_stop_it_with_the_likely_reason(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Of 10 to 13 bits in 16; if one has a face, the warning counts those that fail as well."""
+    model, photos = marked.detector(monkeypatch, tmp_path), tmp_path / "photos"
+    photos.mkdir()
+    for number in range(4):
+        grey = np.array(Image.fromarray(picture(number)).convert("L")).astype(np.uint16) << (2 + number)
+        Image.fromarray(grey).save(photos / f"{number}.png")
+    align = ["align", photos, tmp_path / "crops", "--detector", model, "--quiet"]
+    extract = [*extraction(photos, weights, tmp_path / "run"), "--align", model]
+    for command in (align, extract):
+        said = refused(capsys, *command)
+        assert said.startswith("grafiqs: all 4 images fail for one reason: no face was found in it; it has 16 bits")
+        assert "scale it to the full range first (0.png)" in said
+    marked.save(marked.marked((200, 200), [(9, 9, 1.0)]), photos / "4.png")
+    for command in (align, extract):
+        assert run(*command) == 1
+        assert "warning: 4 of 5 images have 16 bits a value and fill the lower 14 at most" in capsys.readouterr().err
+
+
+def test_photos_that_are_left_upright_in_doubt_are_named(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    model, photos = marked.detector(monkeypatch, tmp_path), tmp_path / "photos"
+    monkeypatch.setattr("grafiqs.faces.detector.Detector._near", lambda *_: dict.fromkeys((0, 90, 180, 270), 0.9))
+    marked.save(marked.marked((200, 260), [(9, 9, 1.0)], 180), photos / "ann" / "0.png")
+    marked.save(marked.marked((200, 260), [(9, 9, 1.0)]), photos / "ann" / "1.png")
+    for command in (
+        ["align", photos, tmp_path / "crops", "--detector", model, "--quiet"],
+        [*extraction(photos, weights, tmp_path / "run"), "--align", model],
+    ):
+        assert run(*command) == 0
+        assert "warning: 1 photos may stand on their head, or lie: ann/0.png; " in capsys.readouterr().err
+    assert [row["score"] for row in rows_of(tmp_path / "crops" / "align.csv")] == ["0.85", "0.95"]
+
+
+def test_an_alignment_that_is_not_finished_is_told(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    model, crops = marked.detector(monkeypatch, tmp_path), tmp_path / "crops"
+    for number in range(2):
+        marked.save(marked.marked((200, 260), [(9, 9, 1.0)]), tmp_path / "photos" / "ann" / f"{number}.png")
+    assert run("align", tmp_path / "photos", crops, "--detector", model, "--quiet") == 0
+    for gone, warned in ((".lock", 0), ("SHA256SUMS", 1)):
+        (crops / gone).unlink(missing_ok=True)
+        capsys.readouterr()
+        assert run(*extraction(crops, weights, tmp_path / f"run of {gone}")) == 0
+        assert capsys.readouterr().err.count(f"warning: {crops} is an alignment that is not finished (") == warned
+        run("inspect", crops)
+        assert "".join(capsys.readouterr()).count("is an alignment that is not finished (") == warned
 
 
 def test_the_same_holds_for_aligning_on_the_way(

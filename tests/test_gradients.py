@@ -70,7 +70,7 @@ def test_every_depth_agrees(backbone: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_the_published_widths_agree(dtype: torch.dtype) -> None:
-    wide = random_network("iresnet50", WIDTHS, embedding_size=512)
+    wide = random_network("iresnet18", WIDTHS, embedding_size=512)
     typed = copy.deepcopy(wide).to(dtype)
     with recorded_branches(typed) as branches:
         found = image_gradients(typed, faces(2).to(dtype))

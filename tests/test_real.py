@@ -56,7 +56,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, crops: torch.Tensor) -> P
 
 @pytest.mark.parametrize(
     ("faces", "asked", "identities", "samples", "short"),
-    [(ALIGNED, (24, 24), 23, 552, ["  - Lindsay_Lohan: 22 samples"]), (PHOTOS, (158, 2), 158, 316, [])],
+    [(ALIGNED, (16, 24), 15, 360, ["  - Lindsay_Lohan: 22 samples"]), (PHOTOS, (158, 1), 158, 158, [])],
     ids=["glint24", "lfw158"],
 )
 def test_a_subset_of_real_faces_goes_in_and_its_gradient_tree_comes_out(
@@ -95,7 +95,7 @@ def test_a_subset_of_real_faces_goes_in_and_its_gradient_tree_comes_out(
 
 def test_the_fast_path_agrees_on_real_faces(recorded: Path, tmp_path: Path) -> None:
     subset = ["--num-identities", "6", "--samples-per-identity", "4", "--quiet"]
-    layers = ("block3", "block4")  # test_compiled.py has them all
+    layers = ("block4",)  # test_compiled.py has them all
     options = [
         "extract",
         "--image-path",
@@ -162,9 +162,13 @@ def test_a_face_detector_finds_drawn_faces_where_the_template_has_them() -> None
 
 @pytest.fixture(scope="module")
 def aligned_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The photos as aligned crops."""
-    crops = tmp_path_factory.mktemp("aligned") / "crops"
-    assert main(["align", str(PHOTOS), str(crops), "--detector", str(YUNET), "--quiet"]) == 0
+    """The photos of the first eighty people as aligned crops."""
+    folder = tmp_path_factory.mktemp("aligned")
+    (folder / "photos").mkdir()
+    for own in sorted(path for path in PHOTOS.iterdir() if path.is_dir())[:80]:
+        (folder / "photos" / own.name).symlink_to(own)
+    crops = folder / "crops"
+    assert main(["align", str(folder / "photos"), str(crops), "--detector", str(YUNET), "--quiet"]) == 0
     return crops
 
 
@@ -227,7 +231,7 @@ def test_scores_of_real_faces_rise_where_they_get_worse(
     weights: str, changes: tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], ...], aligned_photos: Path
 ) -> None:
     checkpoint = load_checkpoint(REAL / "weights" / weights)
-    crops = [decode(path.read_bytes()) for path in sorted(aligned_photos.glob("*/*.png"))[::32]]
+    crops = [decode(path.read_bytes()) for path in sorted(aligned_photos.glob("*/*.png"))[::25]]
 
     def scores(pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
         batches = torch.stack([resized(picture) for picture in pictures]).split(16)  # type: ignore[no-untyped-call]
@@ -236,7 +240,7 @@ def test_scores_of_real_faces_rise_where_they_get_worse(
         return torch.cat([gradient_scores(gradient) for gradient in found])
 
     before = scores(crops)
-    assert len(before) == 50
+    assert len(before) == 32
     for change in changes:
         risen = (scores([change(crop) for crop in crops]) > before).double().mean()
         assert risen >= 0.9, f"{change.__name__}: {risen:.2f}"

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from grafiqs.faces.opencv import one_thread, opencv_version
 from grafiqs.faces.template import landmarks
 from grafiqs.images.decoding import picture
 from grafiqs.images.futile import refuse_futile
-from grafiqs.images.remarks import Remark, Remarks, remark_on
+from grafiqs.images.remarks import Remark, Remarks, UnalignedError, remark_on, unaligned
 from grafiqs.options.align import AlignOptions
 from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.subset import SubsetOptions
@@ -79,12 +79,14 @@ class _Cutter:
         """Read, decode, find and cut out; may run on any thread. Raises UnreadableSampleError."""
         data = self.dataset.read(location)
         whole = picture(data)
-        faces = self.faces_in(location, whole.pixels)
-        crops = [(faces[0], cut_out(whole.pixels, faces[0], self.size))]
+        with unaligned(whole):
+            faces = self.faces_in(location, whole.pixels)
+            crops = [(faces[0], cut_out(whole.pixels, faces[0], self.size))]
         for face in faces[1:]:
             with suppress(UnreadableSampleError):  # half a face at the border, say: the photo has another
                 crops.append((face, cut_out(whole.pixels, face, self.size)))
-        return _Cut(hashlib.sha256(data).hexdigest(), crops, remark_on(whole, faces[0]))
+        remark = replace(remark_on(whole, faces[0]), unsure=any(face.unsure for face, _ in crops))
+        return _Cut(hashlib.sha256(data).hexdigest(), crops, remark)
 
     def failure(self, location: str) -> str | None:
         """Why a sample cannot be aligned, or None."""
@@ -198,7 +200,7 @@ def _run(folder: AlignmentFolder, cutter: _Cutter, subset: Subset, options: Alig
             for outcome, remark in done:
                 folder.journal.append(outcome)
                 if remark is not None:
-                    remarks.add(subset.samples[outcome.index].location, remark, has_face=True)
+                    remarks.add(subset.samples[outcome.index].location, remark, has_face=isinstance(outcome, Aligned))
                 bar.update()
         counts = folder.finish()
     more = f", {counts.crops} faces" * options.all_faces
@@ -222,7 +224,7 @@ def _outcome(
         crops = [_written(root, names.path(sample, number), *each) for number, each in enumerate(cut.faces)]
     except UnreadableSampleError as error:
         names.remove(root, sample)
-        return Failed(index, str(error)), None
+        return Failed(index, str(error)), error.remark if isinstance(error, UnalignedError) else None
     names.remove(root, sample, len(crops))
     return Aligned(index, cut.sha256, crops), cut.remark
 

@@ -32,6 +32,7 @@ from grafiqs.options.extract import Options
 from grafiqs.pipeline import ChangedImageError, outcomes
 from grafiqs.progress import duration, progress_bar
 from grafiqs.run import manifest as manifests
+from grafiqs.run.aligned import unfinished
 from grafiqs.run.finished import SCORES
 from grafiqs.run.folder import RunFolder, output_of
 from grafiqs.run.journal import Failed, Scored
@@ -74,6 +75,8 @@ def extract_gradients(options: Options) -> Summary | None:
 
     # Choose: which samples, in which order.
     dataset = open_dataset(options)
+    if (line := unfinished(options.image_path)) is not None:
+        log.warning("warning: %s", line)
     subset = select_subset(options, dataset)
     set_seeds(options.random_seed)
 

@@ -25,6 +25,7 @@ from grafiqs.images.decoding import picture
 from grafiqs.images.remarks import Remark, Remarks, remark_on
 from grafiqs.options.extract import Options
 from grafiqs.progress import progress_bar
+from grafiqs.run.aligned import unfinished
 from grafiqs.select import left_out, open_dataset
 from grafiqs.workers import processors
 from grafiqs.workers.ahead import mapped
@@ -75,6 +76,8 @@ class Inspection:
     def warnings(self) -> Iterator[str]:
         """What should not be overlooked, a sentence each."""
         yield from (line for level, line in left_out(self.dataset) if level >= logging.WARNING)
+        if (line := unfinished(self.dataset.place)) is not None:
+            yield line
         images, crop = sum(self.sizes.values()), self.sizes.get(CROP, 0)
         if crop < images:
             yield (

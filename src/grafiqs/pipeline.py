@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from grafiqs.compute.computer import Computed, Computer
 from grafiqs.compute.preparation import Batch
-from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import inside
 from grafiqs.disk.names import shown
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.images.reading import THREADS, Read, Reader, processes_for, read_ahead
-from grafiqs.images.remarks import Remarks
+from grafiqs.images.remarks import Remarks, UnalignedError
 from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.workers.ahead import mapped
@@ -66,13 +65,22 @@ def outcomes(
     size = computer.batch_size
     batches = [range(start, min(start + size, len(samples))) for start in sorted({i - i % size for i in pending})]
     done = None if first is None else first.start
-    locations = (samples[index].location for batch in batches if batch.start != done for index in batch)
+    indices = [index for batch in batches if batch.start != done for index in batch]
+    locations = (samples[index].location for index in indices)
     processes = processes_for(computer.device, len(pending))
     with closing(read_ahead(reader, locations, 2 * size, processes)) as reads:
         unchanged = partial(_check_unchanged, run)
         wanted = set(pending)
-        computed = computed_batches(reads, computer, batches, bool(run.manifest.dumps), wanted, first, unchanged)
-        computed = _remarked(computed, samples, Remarks() if remarks is None else remarks)
+
+        def remarked(index: int, image: Read | UnreadableSampleError) -> Read | UnreadableSampleError:
+            if remarks is not None and index in wanted:
+                _remark(remarks, samples[index].location, image)
+            return image
+
+        for index, image in () if first is None else first.reads.items():
+            remarked(index, image)
+        seen = map(remarked, indices, reads)
+        computed = computed_batches(seen, computer, batches, bool(run.manifest.dumps), wanted, first, unchanged)
         if not run.manifest.dumps:  # nothing to write, and nothing to wait for
             yield from map(partial(_written, run), computed)
             return
@@ -120,14 +128,12 @@ def computed_batches(
         yield from _arrived(*under_way.popleft(), pending)
 
 
-def _remarked(
-    images: Iterable[_Image | Failed], samples: Sequence[Sample], remarks: Remarks
-) -> Iterator[_Image | Failed]:
-    """The same images, their remarks counted on the way."""
-    for image in images:
-        if isinstance(image, _Image):
-            remarks.add(samples[image.index].location, image.read.remark, has_face=image.read.face is not None)
-        yield image
+def _remark(remarks: Remarks, location: str, image: Read | UnreadableSampleError) -> None:
+    """Count what is to be said of an image that could be decoded, whether it could be aligned or not."""
+    if isinstance(image, Read):
+        remarks.add(location, image.remark, has_face=image.face is not None)
+    elif isinstance(image, UnalignedError):
+        remarks.add(location, image.remark)
 
 
 def _check_unchanged(run: RunFolder, index: int, image: Read | UnreadableSampleError) -> None:

@@ -9,12 +9,15 @@ import math
 import os
 import pickle
 import random
+import re
 import time
 import warnings
 import zipfile
 from argparse import Namespace
+from code import InteractiveConsole
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -440,8 +443,8 @@ NO_TENSORS = "holds no tensors by name: it is not a checkpoint of a network"
         ({"\x1b[31m": torch.zeros(1)}, r"its keys begin with \x1b[31m): GraFIQs cannot"),
         ({"state_dict": {1: torch.zeros(1)}}, NO_TENSORS),
         (endless("state_dict"), NO_TENSORS),
-        ([torch.zeros(1)], "holds a list, not a state dict"),
-        (torch.zeros(1), "holds a Tensor, not a state dict"),
+        ([torch.zeros(1)], NO_TENSORS),
+        (torch.zeros(1), "holds a Tensor, not a state dict: save the network's with torch.save(network.state_dict(), "),
         (None, "holds a NoneType, not a state dict"),
     ],
     ids=["empty", "numbers", "other keys", "escapes", "no names", "endless", "list", "tensor", "nothing"],
@@ -457,6 +460,10 @@ def test_a_mapping_that_holds_itself_in_many_ways_does_not_keep_one_waiting(tmp_
     assert time.monotonic() - started < 2
 
 
+ADVICE = 9
+"""Lines of a message that says how to save the weights alone."""
+
+
 def hostile(marker: Path) -> object:
     """An object whose unpickling makes the folder `marker`."""
     return type("Hostile", (), {"__reduce__": lambda _self: (os.mkdir, (str(marker),))})()
@@ -470,7 +477,7 @@ def test_nothing_in_a_checkpoint_is_executed(state: State, form: str, tmp_path: 
     else:
         content = {"state_dict": state, "callbacks": hostile(marker)}
         torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
-    assert "could run code" in refused(path, lines=4)
+    assert "could run code" in refused(path, lines=ADVICE)
     assert not marker.exists()
     with suppress(RuntimeError):
         torch.load(path, weights_only=False)
@@ -478,9 +485,15 @@ def test_nothing_in_a_checkpoint_is_executed(state: State, form: str, tmp_path: 
 
 
 def follow(message: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Run the lines of Python that a message ends with, where the file is; what they write."""
+    """Type the lines of Python that a message ends with at a prompt, where the file is; what they write."""
     monkeypatch.chdir(folder)
-    exec("\n".join(line.strip() for line in message.splitlines()[1:]), {})
+    prompt = InteractiveConsole({})
+    failed: list[str] = []
+    monkeypatch.setattr(prompt, "write", failed.append)
+    more = False
+    for line in message.splitlines()[1:]:
+        more = prompt.push(line)
+    assert (failed, more) == ([], False)
     return folder / "weights.pth"
 
 
@@ -489,31 +502,109 @@ def test_a_whole_pickled_network_is_not_opened(
     network: IResNet, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(network, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
-    message = refused(path, lines=4)
-    assert "hold more than tensors (grafiqs.backbones.iresnet.IResNet), as a whole network does that " in message
-    assert "could run code" in message
+    message = refused(path, lines=ADVICE)
+    assert "hold more than tensors (grafiqs.backbones.iresnet.IResNet), and opening them could run code" in message
     assert "save its state_dict alone" in message
     assert same_weights(load_checkpoint(follow(message, tmp_path, monkeypatch)).network, network)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("nest", ["state_dict", "model", "net", ""])
+@pytest.mark.parametrize("nest", ["state_dict", "model", ""])
 def test_objects_beside_the_weights_are_not_made(
     network: IResNet, state: State, nest: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message says how to save the weights alone, and does."""
     content = {"args": Namespace(lr=0.1), **({nest: state} if nest else state)}
     path = saved(content, tmp_path / "it's.pth", _use_new_zipfile_serialization=not legacy)
-    message = refused(path, lines=4)
+    message = refused(path, lines=ADVICE)
     assert "hold more than tensors (argparse.Namespace), and opening them could run code" in message
     assert same_weights(load_checkpoint(follow(message, tmp_path, monkeypatch)).network, network)
 
 
-def test_a_network_pickled_whole_within_a_checkpoint(
-    network: IResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def arrays(state: State) -> dict[str, np.ndarray]:
+    return {key: value.numpy() for key, value in state.items()}
+
+
+def under(name: str, _: IResNet, state: State) -> Any:
+    return {"args": Namespace(lr=0.1), name: state}
+
+
+NAMES = ("weights", "network", "net_dict", "params", "student", "encoder", "module", "generator", "backbone_state_dict")
+
+OBJECTS: dict[str, Callable[[IResNet, State], Any]] = {
+    **{name: partial(under, name) for name in NAMES},
+    "state_dict_backbone": lambda _, state: {"epoch": 3, "args": Namespace(lr=0.1), "state_dict_backbone": state},
+    "model is a string": lambda _, state: {"model": "iresnet", "weights": state, "cfg": Namespace()},
+    "state_dict is a network": lambda network, _: {"state_dict": network},
+    "model is a network": lambda network, _: {"epoch": 3, "model": network},
+    "in parallel": lambda network, _: nn.DataParallel(network),
+    "in a list": lambda network, _: [network, Namespace()],
+    "arrays": lambda _, state: arrays(state),
+    "arrays of another machine": lambda _, state: {key: value.astype(">f8") for key, value in arrays(state).items()},
+    "arrays by numbers": lambda _, state: {"params": [Namespace(), arrays(state)], "names": np.array(["a"])},
+}
+"""What checkpoints hold beside and around tensors."""
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_the_advice_saves_the_weights_wherever_they_stand(
+    network: IResNet, state: State, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = refused(saved({"epoch": 3, "model": network}, tmp_path / "a.pth"), lines=4)
+    message = refused(saved(OBJECTS[kind](network, state), tmp_path / "a.pth"), lines=ADVICE)
     assert same_weights(load_checkpoint(follow(message, tmp_path, monkeypatch)).network, network)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_the_advice_for_a_pickle_of_arrays(
+    network: IResNet, state: State, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As VGGFace2's .pkl and Paddle's .pdparams are."""
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({**arrays(state), "StructuredToParameterName@@": {}}, protocol))
+    message = refused(path, lines=ADVICE)
+    assert "hold more than tensors" in message
+    assert ", in a pickle that PyTorch did not write, and opening them could run code" in message
+    assert same_weights(load_checkpoint(follow(message, tmp_path, monkeypatch)).network, network)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_later_pickle_protocol_is_named(
+    network: IResNet, state: State, protocol: int, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": not legacy}
+    message = refused(saved(state, tmp_path / "a.pth", **how), lines=ADVICE)
+    assert f"were saved with pickle_protocol={protocol} (save them again without pickle_protocol), and" in message
+    assert same_weights(load_checkpoint(follow(message, tmp_path, monkeypatch)).network, network)
+
+
+def test_state_dicts_in_lists_are_read(network: IResNet, state: State, tmp_path: Path) -> None:
+    for content in ([state], (state, {"epoch": 1}), {"net_dict": [3, state]}, [[0.5], {"a": (state,)}]):
+        assert same_weights(load_checkpoint(saved(content, tmp_path / "a.pth")).network, network)
+    other = random_network(widths=SLIM, seed=1, embedding_size=7)
+    path = saved([state, dict(other.state_dict())], tmp_path / "a.pth")
+    assert refused(path).endswith("holds 2 networks: choose one with --weights-key, one of 0, 1")
+    assert same_weights(load_checkpoint(path, key="1").network, other)
+
+
+def test_negative_variances_are_refused(state: State, tmp_path: Path) -> None:
+    state["layer3.0.bn2.running_var"] = -state["layer3.0.bn2.running_var"]
+    message = refused(saved(state, tmp_path / "a.pth"))
+    assert message.endswith("has 1 keys with negative variances: layer3.0.bn2.running_var")
+
+
+def test_norms_that_never_learned_beside_others_that_did_draw_a_warning(
+    state: State, tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    path = saved(state, tmp_path / "a.pth")
+    load_checkpoint(path)
+    assert "warning" not in said.text
+    for name, value in (("mean", torch.zeros), ("var", torch.ones)):
+        state[f"layer3.0.bn2.running_{name}"] = value(4)
+    load_checkpoint(saved(state, path))
+    warned = f"warning: 1 of 30 BatchNorm2d of {path} have never learned statistics (layer3.0.bn2): scores mean nothing"
+    assert warned in said.text
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -677,9 +768,21 @@ def test_an_ir_network_of_another_depth_is_refused(tmp_path: Path) -> None:
 
 def test_no_message_advises_to_run_what_a_file_holds(tmp_path: Path) -> None:
     """PyTorch's own text does, when it meets a plain pickle."""
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Path("/"), protocol=4))
+    (tmp_path / "cut.pt").write_bytes(pickle.dumps(Path("/"), protocol=4)[:-1])
     (tmp_path / "random.pt").write_bytes(bytes(range(256)) * 4)
-    for name in ("plain.pt", "random.pt"):
+    (tmp_path / "four.pt").write_bytes(b"\x80\x04" + bytes(range(256)) * 4)
+    for name in ("cut.pt", "random.pt", "four.pt"):
         message = refused(tmp_path / name)
         assert "get the file again" in message
         assert "Re-running" not in message
+
+
+def test_the_reason_why_a_file_is_not_whole_is_not_cut(state: State, tmp_path: Path) -> None:
+    content = {**state, "more": torch.zeros(5000)}
+    for name, data, reason in (
+        ("half.pth", half(zipped(content)), "the end of its zip archive is missing"),
+        ("start.pth", zipped(content)[:-100], "the end of its zip archive is missing"),
+        ("legacy.pth", pickled(content)[:-100], r"unexpected EOF, expected \d+ more bytes"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert re.search(rf"checkpoint \({reason}\): get the file again", refused(tmp_path / name))

@@ -149,7 +149,7 @@ def test_a_checkpoint_of_ones_own_is_told_what_it_is(weights: Path, capsys: Capt
         "title": IRESNET.title,
         "names": list(IRESNET.names),
         "sources": list(IRESNET.sources),
-        "caution": None,
+        "caution": IRESNET.caution,
         "input_from": IRESNET.input_from,
         "told": "by its keys; the input is assumed",
         "path": str(weights),
@@ -183,9 +183,10 @@ def test_a_checkpoint_of_ones_own_is_told_what_it_is(weights: Path, capsys: Capt
     assert "  known         no: weights of this family come from" in lines
     assert f"  input         {USUAL} (assumed: its keys do not say what it was trained on)" in lines
     assert all(any(source in line for line in lines) for source in IRESNET.sources)
-    assert lines[-5:] == [
+    assert lines[-6:] == [
         "  block1-block4 layer1 8x56x56, layer2 16x28x28, layer3 32x14x14, layer4 64x7x7",
         "  embedding     32",
+        f"  caution       {IRESNET.caution}",
         "  statistics    30 BatchNorm2d count",
         "  gradients at  image, block1, block2, block3, block4",
         f"  size          {parameters:,} parameters",
@@ -245,7 +246,7 @@ def test_published_checkpoints_are_known(
 NO_CHECKPOINTS: dict[str, tuple[Any, str]] = {
     "text": (b"hello, these are no weights\n" * 20, "are not a whole PyTorch or safetensors checkpoint"),
     "nothing": (b"", "are empty"),
-    "a list": ([1, 2], "holds a list, not a state dict"),
+    "a list": ([1, 2], "holds no tensors by name: it is not a checkpoint of a network"),
     "another network": ({"conv.weight": torch.zeros(1)}, "GraFIQs cannot be computed from it"),
     "half a network": (
         {"layer1.0.conv1.weight": torch.zeros(8, 8, 3, 3), "layer1.0.bn1.running_var": torch.zeros(8)},

@@ -623,7 +623,11 @@ WRONG_WEIGHTS: dict[str, tuple[Callable[[State], Any], str]] = {
     ),
     "of another network": (lambda _: {"conv.weight": torch.zeros(3)}, "keys of its network: layer1.conv.weight"),
     "empty": (lambda _: {}, "keys of its network: layer1.conv.weight"),
-    "no state dict": (lambda _: [1, 2], "holds a list, not a state dict"),
+    "no state dict": (lambda _: {1, 2}, "holds a set, not a state dict"),
+    "of negative variances": (
+        lambda state: {**state, "norm.running_var": -torch.ones(12)},
+        "has 1 keys with negative variances: norm.running_var",
+    ),
     "two networks": (
         lambda state: {**prefixed(state, "student."), **prefixed(state, "teacher.")},
         "holds 2 networks: choose one with --weights-key, one of student, teacher",
@@ -769,7 +773,7 @@ REFUSED: dict[str, tuple[list[object], str]] = {
     "halved": (named("halved"), f"{MADE}halved"),
     "bare": (named("bare", ("", "a", "b", "c", "d")), "bare has no module a, b, c, ...; its modules are "),
     "untracked": (named("untracked"), f"{MADE}untracked has 1 BatchNorm2d without running statistics: norm"),
-    "poisoned": (named("poisoned"), "has 1 weights that are not finite: layer3.conv.weight"),
+    "poisoned": (named("poisoned"), "has 1 keys with values that are not finite: layer3.conv.weight"),
     "unknown": (
         named("resnet", ("layer1", "layer2", "layer5", "layer6")),
         f"{MADE}resnet has no module layer5, layer6; its modules are layer1, layer2, layer3, layer4, norm, fc, and ",

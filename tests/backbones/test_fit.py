@@ -140,12 +140,20 @@ MAGFACE = Preprocessing("bgr", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @pytest.mark.parametrize(
-    "prefix", ["features.module.", "module.features.", "features.", "state_dict.features.module.", "a.features."]
+    ("prefix", "told"),
+    [
+        ("features.module.", "prefix"),
+        ("state_dict.features.module.", "prefix"),
+        ("features.", "parent"),
+        ("module.features.", "parent"),
+        ("a.features.", "parent"),
+    ],
 )
-def test_magface_is_told_by_its_prefix(states: dict[str, State], prefix: str, tmp_path: Path) -> None:
+def test_magface_is_told_by_its_prefix(states: dict[str, State], prefix: str, told: str, tmp_path: Path) -> None:
+    """Of which `features` alone stands before many a network's keys."""
     content = {**prefixed(states["iresnet18"], prefix), "fc.weight": torch.zeros(8, 5)}
     checkpoint = load(content, tmp_path)
-    assert (checkpoint.backbone, checkpoint.told, checkpoint.assumed) == ("magface_iresnet18", "prefix", False)
+    assert (checkpoint.backbone, checkpoint.told, checkpoint.assumed) == ("magface_iresnet18", told, told == "parent")
     assert checkpoint.preprocessing == MAGFACE
     assert {module.eps for module in checkpoint.network.modules() if isinstance(module, nn.BatchNorm2d)} == {2e-5}
     plain = load(content, tmp_path, "iresnet18")
@@ -161,7 +169,9 @@ def test_magface_without_its_prefix_is_what_one_asks_for(states: dict[str, State
         assert (checkpoint.told, checkpoint.preprocessing) == ("option", MAGFACE)
 
 
-ASSUMED = " (assumed: its keys do not say what it was trained on)"
+OTHERWISE = "--channel-order, --mean and --std say otherwise)"
+ASSUMED = f" (assumed: its keys do not say what it was trained on; {OTHERWISE}"
+AS_OTHERS = f" (assumed: the name before its keys is its publisher's, and that of others, too; --backbone, {OTHERWISE}"
 
 AS_MAGFACE = {"channel_order": "bgr", "mean": (0.0,), "std": (1.0,)}
 
@@ -171,6 +181,11 @@ INPUTS: dict[str, tuple[str, str, dict[str, Any], str, bool]] = {
     "the same as by its keys": ("iresnet18", "", {"mean": (0.5,)}, str(USUAL), False),
     "by its prefix": ("iresnet18", "features.module.", {}, str(MAGFACE), False),
     "the right one for its prefix": ("iresnet18", "features.module.", AS_MAGFACE, str(MAGFACE), False),
+    "by half its prefix": ("iresnet18", "features.", {}, f"{MAGFACE}{AS_OTHERS}", False),
+    "another than by half its prefix": (
+        *("iresnet18", "features.", {"backbone": "iresnet18", "mean": (0.4,)}),
+        *("112x112 RGB, mean 0.4 0.4 0.4, std 0.5 0.5 0.5", False),
+    ),
     "another than by its prefix": (
         *("iresnet18", "features.module.", {"channel_order": "rgb"}),
         *("112x112 RGB, mean 0 0 0, std 1 1 1", True),
@@ -230,6 +245,89 @@ def test_statistics_that_were_never_learned(name: str, tmp_path: Path) -> None:
     message = refused(NETWORKS[name]().state_dict(), tmp_path)
     assert message.endswith("GraFIQs cannot be computed from it; give the weights of a trained network")
     assert "BatchNorm2d that never learned statistics (running_mean is 0 and running_var 1 in all of them)" in message
+
+
+def of_224(state: State, key: str) -> State:
+    """With a head for maps of 14x14."""
+    return {**state, key: torch.ones(len(state[key]), state[key].shape[1] * 4)}
+
+
+SIZED = f"which is not known here: {ROUTE} --input-size"
+HEADLESS = f", which is not known here: {ROUTE}"
+
+FORMS: dict[str, tuple[str, Callable[[State], State], str]] = {
+    "IR at 224": (
+        "adaface_ir_18",
+        lambda s: of_224(s, "output_layer.3.weight"),
+        f"for images of 224x224, {SIZED} 224x224",
+    ),
+    "iresnet at 224": ("iresnet18", lambda s: of_224(s, "fc.weight"), f"for images of 224x224, {SIZED} 224x224"),
+    "IR at 112x96": (
+        "ir_50",
+        lambda s: {**s, "output_layer.3.weight": torch.ones(8, 16 * 42)},
+        f"for images of another size than 112x112, which is not known here: {ROUTE}",
+    ),
+    "MobileFaceNet at 112x96": (
+        "mobilefacenet_insightface",
+        lambda s: {**s, "conv_6_dw.conv.weight": torch.ones(512, 1, 7, 6)},
+        f"for images of 112x96, {SIZED} 112x96",
+    ),
+    "grey": (
+        "iresnet18",
+        lambda s: {**s, "conv1.weight": torch.ones(16, 1, 3, 3)},
+        f"that takes 1 channel, not 3{HEADLESS}",
+    ),
+    "depth beside colour": (
+        "adaface_ir_18",
+        lambda s: {**s, "input_layer.0.weight": torch.ones(16, 4, 3, 3)},
+        f"that takes 4 channels, not 3{HEADLESS}",
+    ),
+    "grey, at 224": (
+        "iresnet18",
+        lambda s: {**of_224(s, "fc.weight"), "conv1.weight": torch.ones(16, 1, 3, 3)},
+        f"that takes 1 channel, not 3 and for images of 224x224, {SIZED} 224x224",
+    ),
+    "classifier": (
+        "iresnet18",
+        lambda s: {**without(s, "features."), "fc.weight": torch.ones(5, 784), "fc.bias": torch.ones(5)},
+        f"that has another head (it lacks features){HEADLESS}",
+    ),
+    "classifier after a mean": (
+        "iresnet18",
+        lambda s: {**without(s, "features."), "fc.weight": torch.ones(5, 16), "fc.bias": torch.ones(5)},
+        f"that has another head (it lacks features){HEADLESS}",
+    ),
+    "a mean": (
+        "iresnet18",
+        lambda s: {**s, "fc.weight": torch.ones(8, 16)},
+        f"that has another head (fc){HEADLESS}",
+    ),
+    "trunk of iresnet": (
+        "iresnet18",
+        lambda s: without(s, "features.", "fc."),
+        f"that has no head (it lacks fc, features){HEADLESS}",
+    ),
+    "trunk of IR": (
+        "adaface_ir_18",
+        lambda s: without(s, "output_layer.3", "output_layer.4"),
+        f"that has no head (it lacks output_layer.3, output_layer.4){HEADLESS}",
+    ),
+    "trunk of a MobileFaceNet": (
+        "mobilefacenet_insightface",
+        lambda s: without(s, "linear.", "bn."),
+        f"that has no head (it lacks linear, bn){HEADLESS}",
+    ),
+}
+"""A network, what is another in its file, and what is said of it."""
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_a_network_of_another_input_or_head_is_not_called_damaged(
+    states: dict[str, State], kind: str, tmp_path: Path
+) -> None:
+    name, change, said = FORMS[kind]
+    article = "a" if name.startswith("m") else "an"
+    assert refused(change(states[name]), tmp_path) == f"is {article} {name} {said}"
 
 
 # -- relatives ---------------------------------------------------------------------------------------------
@@ -353,6 +451,15 @@ UNKNOWN: dict[str, tuple[Callable[[], State], str]] = {
     "a transformer": (
         lambda: {"patch_embed.proj.weight": torch.ones(2, 3, 4, 4), "blocks.0.norm1.weight": torch.ones(2)},
         "GraFIQs cannot be computed from it",
+    ),
+    "a transformer of insightface's": (
+        lambda: {
+            "patch_embed.proj.weight": torch.ones(2, 3, 4, 4),
+            "feature.0.weight": torch.ones(2, 8),
+            "feature.1.running_mean": torch.ones(2),
+            "feature.1.running_var": torch.ones(2),
+        },
+        "holds a network whose BatchNorm all follow linear layers (BatchNorm1d), without a BatchNorm2d",
     ),
 }
 

@@ -86,6 +86,30 @@ FORMS: dict[str, tuple[bytes, str]] = {
         "a pointer to a file that git-annex has not fetched: fetch the file itself (git annex get)",
     ),
     "git-annex, a link as text": (b"../.git/annex/objects/Xq/1z/SHA256E-s261--4d/SHA256E-s261--4d", "git annex get"),
+    "git lfs, with a mark of its encoding": (b"\xef\xbb\xbf" + LFS, "(git lfs pull)"),
+    "git-annex, a link as text of Windows": (b"..\\.git\\annex\\objects\\Xq\\SHA256E-s261--4d.pth", "git annex get"),
+    "dvc": (
+        b"outs:\n- md5: 4d7a2146\n  size: 261\n  path: net.pth\n",
+        "a pointer to a file that DVC has not fetched: fetch the file itself (dvc pull)",
+    ),
+    "an answer in JSON": (
+        b'{"error": {"code": 404, "message": "File not found"}}',
+        "a text in JSON, such as servers answer in the place of a file: get the file again",
+    ),
+    "index of shards": (
+        b'{"metadata": {}, "weight_map": {"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-1.safetensors"}}',
+        "whose tensors are in m-1.safetensors, m-2.safetensors: put their tensors together in one file, and give that",
+    ),
+    "index of one file": (
+        b'{"weight_map": {"a": "m.safetensors", "b": "m.safetensors"}}',
+        "the index of a checkpoint whose tensors are in m.safetensors: give that",
+    ),
+    "exported program": (
+        zipped(
+            {"net/data/weights/weight_0": b"1", "net/data/sample_inputs/model.pt": b"", "net/archive_format": b"pt2"}
+        ),
+        "a program of torch.export: on a machine where you trust it, save its state_dict alone",
+    ),
     "page": (b"\n<!DOCTYPE html><html><body>404 Not Found</body></html>", "are a web page or other text in tags"),
     "page of a drive": (b"<html><head><title>Google Drive - Virus scan warning</title>", "get the file again"),
     "keras": (b"\x89HDF\r\n\x1a\n" + bytes(100), f"an HDF5 file, as Keras and TensorFlow write them: {OTHERS}"),

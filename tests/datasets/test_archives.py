@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import struct
@@ -115,6 +117,69 @@ def test_names_in_a_zip_that_are_not_marked_as_utf8(tmp_path: Path) -> None:
     central = data.index(b"PK\1\2")
     dataset = opened(tmp_path, "windows.zip", data[: central + 5] + b"\0" + data[central + 6 :])
     assert contents(dataset) == {"Zoë": {"1.jpg": b"face"}}
+
+
+def packed_by(data: bytes, system: int) -> bytes:
+    """A .zip all of whose members say that they were packed on this system."""
+    place = data.find(b"PK\1\2")
+    while place >= 0:
+        data = data[: place + 5] + bytes([system]) + data[place + 6 :]
+        place = data.find(b"PK\1\2", place + 4)
+    return data
+
+
+BACKSLASHES = [("ann\\0.jpg", b"a0"), ("ann\\deep\\1.jpg", b"a1"), ("bob\\", b""), ("bob\\2.jpg", b"b2")]
+
+
+@pytest.mark.parametrize("kind", ["tar", 0, 3, 10, 11, 14])
+def test_backslashes_between_folders(tmp_path: Path, kind: str | int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    if kind == "tar":
+        members = [*BACKSLASHES[:2], ("bob\\/", b""), BACKSLASHES[3]]
+        dataset = opened(tmp_path, "faces.tar", tarred([*members, ("..\\x.jpg", b"x")]))
+    else:
+        data = zipped([*BACKSLASHES, ("..\\x.jpg", b"x")])
+        dataset = opened(tmp_path, "faces.zip", packed_by(data, int(kind)))
+    assert contents(dataset) == {"ann": {"0.jpg": b"a0", "deep/1.jpg": b"a1"}, "bob": {"2.jpg": b"b2"}}
+    assert caplog.messages[-1].startswith("1 members of")
+    assert [line for line in caplog.messages if "the backslashes in" in line] == [
+        f"{dataset.place}: the backslashes in its names stand between folders, as on Windows"
+    ] * (kind in ("tar", 3))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_backslashes_beside_slashes_stand_as_they_are(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    members = [("ann/a\\0.jpg", b"a0"), ("b\\1.jpg", b"b1"), ("bob/2.jpg", b"b2")]
+    data = BOTH[kind](members)
+    dataset = opened(tmp_path, f"faces.{kind}", packed_by(data, 3) if kind == "zip" else data)
+    assert contents(dataset) == {"ann": {"a\\0.jpg": b"a0"}, "bob": {"2.jpg": b"b2"}}
+    for others in ([("ann/0.jpg", b"a0")], [("one/", b""), ("one/two/", b"")]):
+        data = BOTH[kind]([("b\\1.jpg", b"b1"), *others])
+        dataset = opened(tmp_path, f"more.{kind}", packed_by(data, 3) if kind == "zip" else data)
+        assert "b" not in dataset.identities
+    assert not [line for line in caplog.messages if "the backslashes in" in line]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ([("/data/ann/0.jpg", b"a"), ("/data/bob/0.jpg", b"b")], "have absolute paths (as by tar -P)"),
+        ([("data/", b""), ("/data/ann/0.jpg", b"a")], "have absolute paths (as by tar -P)"),
+        ([("\\data\\ann\\0.jpg", b"a")], "have absolute paths (as by tar -P)"),
+        ([], "is empty: there are no files in it"),
+    ],
+)
+def test_an_archive_that_can_give_nothing_says_why(
+    tmp_path: Path, kind: str, members: list[tuple[str, bytes]], why: str
+) -> None:
+    with pytest.raises(RequestError, match=re.escape(why)):
+        opened(tmp_path, f"faces.{kind}", BOTH[kind](members))
+    with pytest.raises(RequestError, match=r"is not a whole .* archive \(it has 0 bytes\)"):
+        opened(tmp_path, f"none.{kind}", b"")
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -397,10 +462,10 @@ def test_a_zip_most_of_whose_images_cannot_be_read_is_refused(
 @pytest.mark.parametrize("kind", BOTH)
 def test_an_archive_without_images_is_refused(tmp_path: Path, kind: str) -> None:
     for members in ([], [("notes.txt", b"")], [(".hidden/a.jpg", b"")]):
-        with pytest.raises(RequestError, match=rf"faces\.{kind} (holds no image|is not a whole)"):
+        with pytest.raises(RequestError, match=rf"faces\.{kind} (holds no image|is not a whole|is empty)"):
             opened(tmp_path, f"faces.{kind}", BOTH[kind](members))
     for data in (b"", b"no archive", bytes(5000)):
-        with pytest.raises(RequestError, match=rf"faces\.{kind} (holds no image|is not a whole)"):
+        with pytest.raises(RequestError, match=rf"faces\.{kind} (holds no image|is not a whole|is empty)"):
             opened(tmp_path, f"faces.{kind}", data)
 
 

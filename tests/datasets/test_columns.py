@@ -429,7 +429,7 @@ def tables(draw: st.DrawFn) -> tuple[dict[str, str], bytes]:
     return files, text.getvalue().encode(encoding)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(tables())
 def test_any_table_is_the_data_set_of_the_folder_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, table: tuple[dict[str, str], bytes]

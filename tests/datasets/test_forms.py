@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import tarfile
 import zipfile
@@ -157,3 +158,22 @@ def test_the_subset_of_a_command_is_a_list(faces: Path, tmp_path: Path, capsys: 
     assert again.read_bytes() == subset.read_bytes()
     hashes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Subset SHA-256")]
     assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize("top", ["CASIA/ids", "train", ""])
+def test_the_subset_of_a_packed_folder_is_a_list_below_what_was_given(
+    top: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, subset = tmp_path / "given", tmp_path / "subset.csv"
+    (place / top).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(faces, place / top)
+    chosen = ["--samples-per-identity", "2", "--allow-insufficient-samples"]
+    assert main(["select", "--image-path", str(place), *chosen, "--output", str(subset)]) == 0
+    assert main(["select", "--image-path", str(subset), "--root", str(place), *chosen]) == 0
+    assert main(["select", "--image-path", str(faces), *chosen]) == 0
+    with subset.open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert all((place / row["path"]).is_file() for row in rows)
+    hashes = {line for line in capsys.readouterr().out.splitlines() if line.startswith("Subset SHA-256")}
+    assert len(hashes) == 1

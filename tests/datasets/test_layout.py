@@ -44,7 +44,7 @@ def subset(dataset: Dataset) -> Subset:
 def told(dataset: Dataset) -> tuple[object, ...]:
     """All that a data set gives, but for where it lies."""
     chosen = subset(dataset)
-    bare = [(sample.identity, sample.name, sample.location) for sample in chosen.samples]
+    bare = [(sample.identity, sample.name) for sample in chosen.samples]
     return contents(dataset), dataset.ignored, bare, chosen.sha256, dataset.left_out
 
 
@@ -54,6 +54,11 @@ def alike(folder: Path, paths: Iterable[str], **how: object) -> Dataset:
     for other in others:
         assert told(other) == told(first)
         assert other.said.replace(str(other.place), "") == first.said.replace(str(first.place), "")
+    for sample in subset(first).samples:
+        assert (first.root / sample.location, first.read(sample.location)) == (
+            first.place / sample.location,
+            sample.location.encode(),  # which is the path in what was given, however it was read
+        )
     return first
 
 
@@ -94,7 +99,7 @@ def test_a_data_set_in_folders_of_its_own(
     paths = [*under(top), *more]
     found = alike(tmp_path, paths)
     assert same(found, plain)
-    assert found.root == tmp_path / "set" / top
+    assert found.location("0003", "deep/c.jpg") == f"{top}0003/deep/c.jpg"
     assert found.said == (
         f"the identities are the folders in {tmp_path}/set/{top[:-1]} (--identity-depth {level}); "
         f"--identity-depth 1 takes {top.partition('/')[0]} as one"
@@ -191,7 +196,7 @@ def test_an_identity_in_several_splits_is_one(tmp_path: Path) -> None:
         "names in several of these folders: 2 (ann in train and val), each of which is one identity"
     )
     assert told(alike(tmp_path, paths, identity_depth=3)) == told(found)
-    assert (found.root / "train/ann/0.jpg").is_file()
+    assert (found.root / "set/train/ann/0.jpg").is_file()
 
 
 def test_a_split_of_bare_images_beside_one_of_identities_is_warned_of(
@@ -205,6 +210,27 @@ def test_a_split_of_bare_images_beside_one_of_identities_is_warned_of(
     found = alike(tmp_path, paths, identity_depth=2)
     assert (found.identities, found.ignored) == (("0001", "0002", "0003"), 2)
     assert alike(tmp_path, paths, identity_depth=1).identities == ("test", "train")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("top", "names"),
+    [("", ("train", "val")), ("fairface/", ("train", "val")), ("", ("gallery", "probe")), ("", ("Train",))],
+)
+def test_splits_of_bare_images_are_not_taken_for_people_in_silence(
+    tmp_path: Path, top: str, names: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [*(f"{top}{name}/{number}.jpg" for name in names for number in (0, 1)), f"{top}labels.csv"]
+    level = top.count("/") + 1
+    assert alike(tmp_path, paths).identities == names
+    assert len(caplog.messages) == 3
+    for message in caplog.messages:
+        assert f"has the name of a split: {' and '.join(names)}. If" in message
+        assert "give --flat-structure" in message
+        assert f"--identity-depth {level} confirms" in message
+    caplog.clear()
+    assert alike(tmp_path, paths, identity_depth=level).identities == names
+    assert len(alike(tmp_path, paths, flat=True).samples("")) == 2 * len(names)
     assert not caplog.messages
 
 
@@ -392,8 +418,16 @@ def test_files_without_extension_are_taken_when_asked_for(tmp_path: Path, word: 
         (["faces_emore/train.rec", "faces_emore/train.idx", "faces_emore/lfw.bin"], r"faces_emore/train\.rec"),
         (["val/lfw.bin", "val/notes.txt"], r"val/lfw\.bin"),
         (["a/b/faces.zip"], r"a/b/faces\.zip"),
-        (["shards/0.tar", "shards/1.tar"], r"holds shards: "),
-        (["ann/0.heic", "ann/1.heic"], r"no image .*, but 2 \.heic"),
+        (["shards/0.tar", "shards/1.tar"], r"holds shards \(2 \.tar\): "),
+        (["train/0.tar", "val/0.tar"], r"holds 2 data sets, train/0\.tar, val/0\.tar: .*give one of them"),
+        (
+            [f"{split}/{n}.tar" for split in ("train", "val") for n in range(3)],
+            r"holds 2 data sets, train \(3 \.tar\), val \(3 \.tar\): .*give one of them",
+        ),
+        (["ann/0.heic", "ann/1.heic"], r"no image .*, but 2 \.heic: check --image-path, or convert them"),
+        (["s/0.happy", "s/1.happy", "s/1.txt"], r"but 2 \.happy, 1 \.txt: .* give --image-extension happy"),
+        (["0.tar.gz", "1.tar.gz"], r"but 2 \.gz: unpack them first, by `gunzip -k \*\.gz`"),
+        (["s/0.txt"], r"but 1 \.txt: check --image-path$"),
         (["ann/"], r"no image"),
         (["ann/0"], r"but 1 without extension: check --image-path, or give --image-extension \. to take"),
     ],

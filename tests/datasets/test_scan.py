@@ -92,9 +92,16 @@ def test_links_to_folders_are_followed_but_not_back(tmp_path: Path, caplog: pyte
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="does not exist"):
         scan(tmp_path / "nowhere")
-    touch(tmp_path, "file.jpgs", "file.jpg")
-    for name, extensions in (("file.jpgs", ()), ("file.jpg", ("png",))):
-        with pytest.raises(RequestError, match="file of no known kind"):
+    for name, extensions, match in (
+        ("file.jpgs", (), "file of no known kind: .* give --image-extension jpgs; if it is a list, call it .txt"),
+        ("faces.list", (), "of no known kind: .* if it is a list, call it .txt"),
+        ("file", (), r"of no known kind: .* give --image-extension \.; if it is a list, call it .txt"),
+        ("file.jpg", ("png",), "file of no known kind here, as --image-extension does not name jpg: name it"),
+        ("file.heic", (), "a picture in a format that is not read: convert it"),
+        *((f"labels.{kind}", (), "save it as CSV") for kind in ("xlsx", "ods", "json", "parquet")),
+    ):
+        touch(tmp_path, name)
+        with pytest.raises(RequestError, match=match):
             scan(tmp_path / name, extensions)
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="no identity folder and no image"):

@@ -127,6 +127,102 @@ def test_several_images_of_one_key_share_its_label(tmp_path: Path) -> None:
     assert contents(found) == {"ann": {"1.left.jpg": b"l", "1.right.jpg": b"r"}, "bob": {"2.jpg": b"2"}}
 
 
+def in_form(image: str, label: str, field: str = "") -> list[tuple[str, bytes]]:
+    """The faces with the names of their images and labels after these patterns; the label is text, or a JSON field."""
+    members = []
+    for path, data in FACES.items():
+        identity, _, key = path.partition("/")
+        text = json.dumps({field: identity}) if field else identity
+        members += [(image.format(key), data), (label.format(key), text.encode())]
+    return members
+
+
+FORMS = {
+    "webdataset's own": ("{}.input.png", "{}.output.cls", ""),
+    "image and label": ("{}.image.png", "{}.label.cls", ""),
+    "capitals": ("{}.image.PNG", "{}.label.CLS", ""),
+    "metadata": ("{}.jpg", "{}.metadata.json", "label"),
+    "dots in keys": ("m.00abc_{}.jpg", "m.00abc_{}.cls", ""),
+    "dots in keys, json": ("Downey_Jr._{}.jpg", "Downey_Jr._{}.json", "identity"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("folder", ["", "a/"])
+def test_labels_of_other_endings_and_keys_with_dots(tmp_path: Path, form: str, folder: str) -> None:
+    image, label, field = FORMS[form]
+    members = in_form(folder + image, folder + label, field)
+    one = scan(shard(tmp_path / "faces.tar", members))
+    shard(tmp_path / "s" / "0.tar", members[:4])
+    shard(tmp_path / "s" / "1.tar", members[4:])
+    for found in (one, scan(tmp_path / "s")):
+        assert {identity: [*samples.values()] for identity, samples in contents(found).items()} == {
+            "ann": [b"a1", b"a2"],
+            "bob": [b"b3"],
+            "cyd": [b"c4", b"c5"],
+        }
+        assert not found.ignored
+        assert not found.left_out.files
+        assert f".{label.partition('{}.')[2]}".lower() in found.said.lower()
+
+
+def test_names_with_and_without_dots_may_stand_side_by_side(tmp_path: Path) -> None:
+    members = [("Hanks_1.jpg", b"h"), ("Hanks_1.cls", b"tom"), ("Jr._1.jpg", b"r"), ("Jr._1.cls", b"rob")]
+    found = scan(shard(tmp_path / "faces.tar", members))
+    assert contents(found) == {"rob": {"Jr._1.jpg": b"r"}, "tom": {"Hanks_1.jpg": b"h"}}
+
+
+def test_of_several_labels_one_is_named(tmp_path: Path) -> None:
+    members = [*in_form("{}.image.png", "{}.age.cls"), *in_form("{}.image.png", "{}.who.cls")[1::2]]
+    place = shard(tmp_path / "faces.tar", [(name, b"30" if ".age." in name else data) for name, data in members])
+    with pytest.raises(RequestError, match=r"have several labels: \.age\.cls, \.who\.cls: name one"):
+        scan(place)
+    assert scan(place, identity_column="who.cls").identities == ("ann", "bob", "cyd")
+    assert scan(place, identity_column="age.cls").identities == ("30",)
+    with pytest.raises(RequestError, match=r"has a \.cls beside it; what they have: \.age\.cls, \.who\.cls"):
+        scan(place, identity_column="cls")
+    plain = shard(tmp_path / "plain.tar", [*labelled(), *in_form("{}.jpg", "{}.age.cls")[1::2]])
+    assert scan(plain).said.count("the identity is the .cls;") == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "folder"),
+    [("labels/{}.cls", ""), ("x{}.json", ""), ("labels/{}.json", "images/"), ("ann/x{}.cls", "ann/"),
+     ("index.json", "")],
+)  # fmt: skip
+def test_labels_beside_no_image_are_not_passed_over(tmp_path: Path, label: str, folder: str) -> None:
+    place = shard(tmp_path / "faces.tar", list(dict(in_form(f"{folder}{{}}.jpg", label)).items()))
+    for form in (place, shard(tmp_path / "s" / "0.tar", in_form(f"{folder}{{}}.jpg", label)).parent):
+        with pytest.raises(RequestError, match=r"of its name beside it") as caught:
+            scan(form)
+        assert label.format("0001") in str(caught.value)
+        assert len(scan(form, flat=True).samples("")) == 5
+
+
+def test_annotations_beside_no_image_leave_identity_folders_what_they_are(tmp_path: Path, plain: Dataset) -> None:
+    members = [(f"{path}.jpg", data) for path, data in FACES.items()]
+    assert same(scan(shard(tmp_path / "faces.tar", [*members, ("ann/notes.json", b"{}"), ("i.json", b"{}")])), plain)
+    several = [(f"{path}.{kind}.json", b"{}") for path in FACES for kind in ("pose", "age")]
+    found = scan(shard(tmp_path / "more.tar", [*members, *several]))
+    assert same(found, plain)
+    assert "the labels beside the images are not read: .pose.json, .age.json" in found.said
+
+
+@pytest.mark.parametrize("ending", ["txt", "id", "label", "cls.txt"])
+def test_what_lies_beside_every_bare_image_is_named(
+    tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    members = in_form("{}.jpg", f"{{}}.{ending}")
+    for place in (shard(tmp_path / "faces.tar", members), shard(tmp_path / "s" / "0.tar", members).parent):
+        caplog.clear()
+        assert scan(place).identities == ("",)
+        assert f"not read as a label (.{ending}): if that names its identity, call it .cls" in caplog.text
+    shard(tmp_path / "few.tar", members[:-1])
+    caplog.clear()
+    scan(tmp_path / "few.tar")
+    assert "have no labels (.cls or .json): all are one unnamed identity. --flat-structure confirms" in caplog.text
+
+
 def test_keys_that_begin_anew_in_each_shard_are_told_apart_by_it(tmp_path: Path) -> None:
     shard(tmp_path / "s" / "0.tar", [("0.jpg", b"a"), ("0.cls", b"ann"), ("1.jpg", b"b"), ("1.cls", b"bob")])
     shard(tmp_path / "s" / "1.tar", [("0.jpg", b"c"), ("0.cls", b"ann"), ("1.jpg", b"d"), ("1.cls", b"cyd")])
@@ -301,6 +397,11 @@ def test_a_folder_of_tars_of_bare_images_is_warned_of(tmp_path: Path, caplog: py
     caplog.clear()
     scan(tmp_path / "s", flat=True)
     assert not caplog.messages
+    (tmp_path / "s" / "bob.tar").unlink()
+    for place in (tmp_path / "s", tmp_path / "s" / "ann.tar"):
+        caplog.clear()
+        assert ".tar files" not in scan(place).said
+        assert "ann.tar lie in no folders and have no labels (.cls or .json): all are one unnamed" in caplog.text
 
 
 def test_shards_without_images_are_refused(tmp_path: Path) -> None:

@@ -174,8 +174,6 @@ def test_an_image_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pyt
         (([b"a", b"b"], np.array([True, None])), "an array of type 'O8'"),
         (([b"a", b"b"], np.array([1], ">i4")), "an array of big-endian numbers"),
         (([b"a", b"b"], {True}), "a step that nothing in such a set needs"),
-        ({"images": [b"a", b"b"]}, "a step that nothing in such a set needs"),
-        (([b"a", b"b"], [True], 3), "too many values"),
         (7, "is not a verification set, a pickle of images and pairs"),
     ],
 )
@@ -183,6 +181,31 @@ def test_what_is_no_verification_set_is_refused(tmp_path: Path, value: object, r
     message = refusal(written(tmp_path, pickle.dumps(value)))
     assert message.startswith(str(tmp_path / "pairs.bin"))
     assert reason in message
+
+
+OTHERS: dict[str, tuple[bytes, str]] = {
+    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "(git lfs pull)"),
+    "a web page": (b"\n<!DOCTYPE html>", "a web page"),
+    "PyTorch, zip": (b"PK\x03\x04" + bytes(26) + b"archive/data.pkl", "a PyTorch file"),
+    "PyTorch, old": (pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2), "a PyTorch file"),
+    "three": (pickle.dumps(([b"a", b"b"], [True], {"name": "lfw"})), "a pickle of a tuple of three: write it as"),
+    "three, protocol 2": (pickle.dumps(([b"a", b"b"], [True], {"name": "lfw"}), 2), "a tuple of three: write it as"),
+    "four": (pickle.dumps(([b"a", b"b"], [True], 3, 4)), "(it holds a tuple of 4): write it as"),
+    **{
+        f"a dict, {protocol}": (pickle.dumps({"bins": [b"a", b"b"]}, protocol), "a pickle of a dict: write it as")
+        for protocol in range(6)
+    },
+    "big-endian": (pickle.dumps(([b"a", b"b"], np.array([1], ">i4"))), "(an array of big-endian numbers): write it as"),
+    "objects": (pickle.dumps((np.array([b"a", b"b"], object), [True])), "'O8', Python objects): write it as"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_else_a_file_is_is_said(kind: str, tmp_path: Path) -> None:
+    data, what = OTHERS[kind]
+    message = refusal(written(tmp_path, data))
+    assert what in message
+    assert "get the file again" not in message
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b".", b"\x80\x05", b"PK\x03\x04", b"\x80\x06N.", b"no pickle"])

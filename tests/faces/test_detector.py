@@ -14,7 +14,7 @@ import pytest
 
 from grafiqs.cli import main
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.faces import detector as detector_module
+from grafiqs.faces import yunet
 from grafiqs.faces.detector import Detector
 from grafiqs.faces.template import similarity
 from grafiqs.images.decoding import decode
@@ -189,8 +189,8 @@ def any_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_model_whose_trial_does_not_end_well_is_refused(
     ends: str, any_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(detector_module, "_TRIAL", BEGIN + "print('noise', file=sys.stderr); " + ends)
-    monkeypatch.setattr(detector_module, "_PATIENCE", 2.0)
+    monkeypatch.setattr(yunet, "_TRIAL", BEGIN + "print('noise', file=sys.stderr); " + ends)
+    monkeypatch.setattr(yunet, "_PATIENCE", 2.0)
     with pytest.raises(RequestError, match="is not a YuNet detector"):
         Detector(any_model)
     assert capfd.readouterr() == ("", "")
@@ -203,15 +203,15 @@ def test_a_trial_that_never_begins_is_told_and_condemns_nothing(
     if never is None:
         monkeypatch.setattr("sys.executable", "/nowhere/python")
     else:
-        monkeypatch.setattr(detector_module, "_TRIAL", never)
-    monkeypatch.setattr(detector_module, "_PATIENCE", 2.0)
+        monkeypatch.setattr(yunet, "_TRIAL", never)
+    monkeypatch.setattr(yunet, "_PATIENCE", 2.0)
     Detector(any_model)
     assert "the detector could not be tried in another process first (" in caplog.text
 
 
 def test_a_trial_ends_well_when_the_model_does(any_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detector_module, "_TRIAL", BEGIN)
+        patch.setattr(yunet, "_TRIAL", BEGIN)
         Detector(any_model)
     assert caplog.text == ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -94,6 +95,61 @@ def test_of_equal_scores_the_upright_one_is_kept(score: float, dots: Detector, m
     assert dots.face("", picture(1)).turn == 0
 
 
+@pytest.mark.parametrize(
+    ("scores", "clear"),
+    [
+        ({0: 0.85, 90: 0.0, 180: 0.93, 270: 0.0}, True),
+        ({0: 0.0, 90: 0.0, 180: 0.901, 270: 0.87}, True),
+        ({0: 0.0, 90: 0.0, 180: 0.89, 270: 0.0}, False),
+        ({0: 0.9, 90: 0.0, 180: 0.92, 270: 0.0}, False),
+        ({0: 0.8, 90: 0.92, 180: 0.93, 270: 0.0}, False),
+    ],
+)
+def test_a_photo_is_turned_if_its_face_wins_clearly(
+    scores: dict[int, float], clear: bool, dots: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one look it scores 0.85 as it came, and 0.95 upside down."""
+    monkeypatch.setattr(Detector, "_near", lambda *_: scores)
+    face = dots.face("", marked.marked((200, 300), [(13, 4, 1.0)], 180))
+    assert (face.score, face.unsure) == ((0.95, False) if clear else (0.85, True))
+
+
+def test_a_face_that_is_found_in_another_turn_alone_is_taken_and_unsure(
+    dots: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = marked.found
+    lying = marked.marked((200, 300), [(13, 4, 1.0)], 180)
+
+    def upright(detector: object, pixels: np.ndarray) -> np.ndarray:
+        rows = usual(detector, pixels)
+        return rows[rows[:, 14] > 0.9]
+
+    monkeypatch.setattr(Detector, "_found", upright)
+    monkeypatch.setattr(Detector, "_near", lambda *_: dict.fromkeys(TURNS, 0.7))
+    assert [(face.turn, face.unsure) for face in (dots.face("", lying), *dots.faces(lying))] == [(180, True)] * 2
+
+
+def test_another_face_upside_down_does_not_take_the_place_of_an_upright_one(
+    dots: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One scores 0.85 in the middle; beside it, one scores 0.9 in another turn, but not clearly."""
+    near, beside = (np.array([*box, *(LANDMARKS + box[0]).ravel(), score]) for box, score in (
+        ((100.0, 100.0, 60.0, 60.0), 0.85), ((10.0, 10.0, 60.0, 60.0), 0.9)
+    ))  # fmt: skip
+    looks = iter([near[None], beside[None], np.empty((0, 15)), np.empty((0, 15))])
+    monkeypatch.setattr(Detector, "_found", lambda *_: next(looks))
+    monkeypatch.setattr(Detector, "_near", lambda *_: dict.fromkeys(TURNS, 0.9))
+    face = dots.face("", np.zeros((260, 260, 3), np.uint8))
+    assert (face.score, face.turn, face.unsure) == (0.85, 0, False)
+
+
+def test_every_face_stands_in_its_own_turn(dots: Detector) -> None:
+    mixed = marked.marked((200, 300), [(20, 40, 1.0), (180, 30, 0.9)])
+    mixed[:, 150:] = mixed[:, 150:][::-1, ::-1]
+    assert [face.turn for face in dots.faces(mixed)] == [0, 180]
+    assert [face.turn for face in dots.faces(np.ascontiguousarray(np.rot90(mixed)))] == [90, 270]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (40, 2)])
 def test_nothing_is_found_where_nothing_is(size: tuple[int, int], dots: Detector) -> None:
     for look in (lambda pixels: dots.face("", pixels), dots.faces):
@@ -174,3 +230,28 @@ def test_a_small_face_beside_a_large_one_is_found_once(detector: Detector) -> No
     large, small = detector.faces(canvas)
     assert (points_of(large) < 1100).all()
     assert (points_of(small) > (1800, 1200)).all()
+
+
+@real
+def test_upright_photos_of_poor_quality_are_not_turned(detector: Detector) -> None:
+    """Each scores more in another turn."""
+    kinds: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "John_Howard/John_Howard_0003.jpg": lambda pixels: pixels[:150],
+        "John_Snow/John_Snow_0004.jpg": lambda pixels: cv2.warpAffine(
+            pixels, cv2.getRotationMatrix2D((125, 125), 30, 1), (250, 250), flags=cv2.INTER_LINEAR
+        ),
+        "Tommy_Franks/Tommy_Franks_0003.jpg": lambda pixels: cv2.rectangle(
+            pixels.copy(), (78, 98), (172, 124), (20, 20, 20), -1
+        ),
+    }
+    for path, spoilt in kinds.items():
+        face = detector.face("", np.ascontiguousarray(spoilt(decode((PHOTOS / path).read_bytes()))))
+        assert (face.turn, face.unsure) == (0, True)
+
+
+@real
+def test_faces_of_a_collage_that_stand_in_different_turns_are_all_righted(detector: Detector) -> None:
+    tiles = [source[40:210, 40:210] for source in photos(4)]
+    turned = [np.rot90(tile, turn // 90) for tile, turn in zip(tiles, (0, 180, 0, 90), strict=True)]
+    every = detector.faces(np.ascontiguousarray(np.hstack(turned)))
+    assert [face.turn for face in sorted(every, key=lambda face: face.points[0])] == [0, 180, 0, 90]

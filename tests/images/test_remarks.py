@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from typing import Any
 
 import cv2
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from grafiqs.errors import UnreadableSampleError
+from grafiqs.faces.face import Face
 from grafiqs.images.decoding import Picture, decode
 from grafiqs.images.decoding import picture as decoded
-from grafiqs.images.remarks import Remark, Remarks, remark_on
+from grafiqs.images.remarks import Remark, Remarks, UnalignedError, remark_on, unaligned
 from support.making import picture
 from support.photos import Pixels
 
@@ -96,7 +99,7 @@ def test_16_bits_of_which_fewer_are_used_are_known(form: str, bits: int) -> None
         "PPM": lambda: pgm(np.repeat(grey(largest)[:, :, None], 3, axis=2), kind=b"P6"),
     }[form]()
     found = decoded(data)
-    assert found.bits == (None if bits == 16 or (bits == 8 and ("colours" in form)) else bits)
+    assert found.bits == (None if bits == 16 else bits)
     assert int(decode(data).max()) == pytest.approx(largest >> 8, abs=1)  # its pixels are what they were
 
 
@@ -133,6 +136,26 @@ def test_remarks_are_counted_and_name_a_few() -> None:
     assert bits.startswith("2 of 8 images have 16 bits a value and fill the lower 12 at most")
     assert "(bob/\\n.png, bob/1.png)" in bits
     assert "16 times too dark or more" in bits
+
+
+def test_what_cannot_be_aligned_counts_too_and_its_reason_names_the_bits() -> None:
+    dark = decoded(saved(Image.fromarray(grey(4095)), "PNG"))
+    with pytest.raises(UnalignedError) as caught, unaligned(dark):
+        raise UnreadableSampleError("no face was found in it")
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert str(error).startswith("no face was found in it; it has 16 bits a value, and of them the lower 12 at most")
+    assert error.remark == Remark(one_colour=False, bits=12)
+    with pytest.raises(UnalignedError, match=r"^no face$"), unaligned(decoded(ONE_COLOUR["white"])):
+        raise UnreadableSampleError("no face")
+
+
+def test_photos_that_may_lie_are_counted_and_named() -> None:
+    remarks = Remarks()
+    for number in range(5):
+        face = Face(tuple(map(float, range(10))), unsure=number != 2)
+        remarks.add(f"ann/{number}.png", remark_on(decoded(MANY_COLOURS["a face"]), face), has_face=True)
+    [said] = remarks.warnings()
+    assert said.startswith("4 photos may stand on their head, or lie: ann/0.png, ann/1.png, ann/3.png, ...; ")
 
 
 @pytest.mark.parametrize(("crops", "warned"), [(0, False), (4, False), (5, True), (10, True)])

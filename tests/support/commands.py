@@ -39,7 +39,8 @@ def refused(capsys: Capture, *arguments: object) -> str:
     assert [str(warning.message) for warning in warned] == []
     assert "Traceback" not in said.out + said.err
     assert "\x1b" not in said.out + said.err
-    lines = [line for line in said.err.splitlines() if not line.startswith("  ")]  # of what may be copied
+    text = said.err.partition("give that:\n")[0]  # what follows are lines of Python to paste
+    lines = [line for line in text.splitlines() if not line.startswith("  ")]  # of what may be copied
     if lines[-1].startswith("Try '"):
         assert lines.pop().endswith("--help'.")
     assert len(lines) == 1

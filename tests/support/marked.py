@@ -12,6 +12,7 @@ from PIL import Image
 
 from grafiqs.faces.detector import Detector
 from grafiqs.faces.template import LANDMARKS
+from grafiqs.faces.turns import SAME, TURNS, overlap, turned, turned_back
 
 _RED, _BLUE = 250, 5
 """What of each dot is the same, beside its number and that of its face."""
@@ -49,10 +50,21 @@ def found(_detector: object, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.array(rows, np.float64).reshape(-1, 15)
 
 
+def near(_detector: object, pixels: NDArray[np.uint8], face: NDArray[np.float64]) -> dict[int, float]:
+    """What one of these faces scores in each turn: it cannot be looked at from near, where its dots are gone."""
+    faces = {
+        turn: [turned_back(row, turn, pixels.shape) for row in found(None, turned(pixels, turn))] for turn in TURNS
+    }
+    return {
+        turn: max((row[14] for row in rows if overlap(row, face) > SAME), default=0) for turn, rows in faces.items()
+    }
+
+
 def detector(monkeypatch: Any, folder: Path) -> Path:
     """A file that this process takes for a YuNet model, and that finds such faces."""
     monkeypatch.setattr(Detector, "_found", found)
-    monkeypatch.setattr("grafiqs.faces.detector._survive", lambda _: None)
+    monkeypatch.setattr(Detector, "_near", near)
+    monkeypatch.setattr("grafiqs.faces.detector.survive", lambda _: None)
     (folder / "dots.onnx").write_bytes(b"dots")
     return folder / "dots.onnx"
 

@@ -92,6 +92,11 @@ def sees_one_pixel(u: Tensor) -> bool:
     return u.shape[2:].numel() == 1
 
 
+def batch_norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """The BatchNorm2d of a network, by their names."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+
+
 def is_fresh(norm: nn.BatchNorm2d) -> bool:
     """Whether a BatchNorm2d with statistics has those that it is made with, and never learned any."""
     mean, variance = norm.running_mean, norm.running_var

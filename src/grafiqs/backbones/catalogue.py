@@ -16,6 +16,7 @@ NORMS = ("maps", "all")
 TOLD = {
     "sha256": "this very file is published",
     "prefix": "the names before its keys are its publisher's",
+    "parent": "assumed: the name before its keys is its publisher's, and that of others, too",
     "keys": "assumed: its keys do not say what it was trained on",
     "option": "as asked for",
     "default": "assumed: nothing was asked for",
@@ -117,20 +118,26 @@ class Family:
     preprocessing: Preprocessing = USUAL
     input_from: str = ""
     """Where its publisher feeds that input."""
-    parent: str = ""
-    """The name before a network's own keys by which its publisher is told; other names before it are as good as none.
+    prefix: str = ""
+    """The names before a network's own keys by which its publisher is told; other names before them are as good as
+    none. With the first of them alone, this family is still the likeliest.
 
-    Without one, keys tell the architecture alone, and that the weights were trained on this input is assumed.
+    Without these, keys tell the architecture alone, and that the weights were trained on this input is assumed.
     """
     published: tuple[Published, ...] = ()
     caution: str | None = None
     """What was seen of their scores, or of their input, that users should know."""
 
     @property
+    def parent(self) -> str:
+        """The first of the names before the keys."""
+        return self.prefix.partition(".")[0]
+
+    @property
     def told(self) -> str:
         """In words, how a checkpoint is told to be of this family, and what of that is assumed."""
-        if self.parent:
-            return f"by its keys, and by the name {self.parent} before them"
+        if self.prefix:
+            return f"by its keys, and {self.prefix} before them; with {self.parent} alone, the input is assumed"
         return "by its keys; the input is assumed"
 
 
@@ -163,6 +170,8 @@ IRESNET = Family(
         "fdbtrs/CR-FIQA (iresnet50, iresnet100): no licence stated",
     ),
     published=(DEMO,),
+    caution="nizhib/pytorch-insightface gives its networks (34, 50, 100) the same keys, with an epsilon of 2e-5, not "
+    "1e-5, as magface_iresnet has, and feeds std 0.5 * 256 / 255: --std 0.50196",
 )
 MAGFACE = Family(
     title="MagFace's iresnet, on colours between 0 and 1",
@@ -172,7 +181,7 @@ MAGFACE = Family(
     embedding_size=512,
     preprocessing=Preprocessing("bgr", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     input_from="IrvingMeng/MagFace, inference/gen_feat.py",
-    parent="features",
+    prefix="features.module.",
     sources=("IrvingMeng/MagFace: MIT",),
 )
 _IR = tuple(
@@ -264,7 +273,7 @@ MOBILEFACENET_INSIGHTFACE = Family(
     caution="many repositories carry this network, and some of them feed RGB: --channel-order rgb",
 )
 MBF = Family(
-    title="insightface's MobileFaceNet, twice as wide",
+    title="insightface's MobileFaceNet, published twice as wide",
     names=("mbf",),
     blocks=("layers.3", "layers.5", "layers.7", "conv_sep"),
     shapes=_maps((128, 256, 256, 512), _MOBILE_SIDES),
@@ -274,7 +283,7 @@ MBF = Family(
 )
 _MBF_LARGE = replace(
     MBF,
-    title="insightface's MobileFaceNet, four times as wide and twice as deep",
+    title="insightface's MobileFaceNet, twice as deep, published four times as wide",
     names=("mbf_large",),
     shapes=_maps((256, 512, 512, 512), _MOBILE_SIDES),
 )

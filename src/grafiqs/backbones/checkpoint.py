@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from grafiqs.backbones.backbone import Backbone, Norms, is_fresh, observed
+from grafiqs.backbones.backbone import Backbone, Norms, batch_norms, is_fresh, observed
 from grafiqs.backbones.catalogue import BACKBONES, TOLD, Family, family_of, published
-from grafiqs.backbones.fit import Fit, identified
+from grafiqs.backbones.fit import Fit, article, identified
 from grafiqs.backbones.weights import first, fitted, read_weights
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
@@ -47,7 +45,7 @@ class Checkpoint:
     @property
     def assumed(self) -> bool:
         """Whether its input is that of such networks, while these weights may have been trained on another."""
-        return self.told in ("keys", "default")
+        return self.told in ("keys", "parent", "default")
 
     @property
     def embedding_size(self) -> int:
@@ -55,8 +53,11 @@ class Checkpoint:
         return self.network.embedding_size
 
     def input(self) -> str:
-        """What it is fed, in words, and whether that is assumed."""
-        return f"{self.preprocessing}{f' ({TOLD[self.told]})' if self.assumed else ''}"
+        """What it is fed, in words, and, if that is assumed, which options say otherwise."""
+        if not self.assumed:
+            return str(self.preprocessing)
+        network = "--backbone, " if self.told == "parent" else ""
+        return f"{self.preprocessing} ({TOLD[self.told]}; {network}--channel-order, --mean and --std say otherwise)"
 
     def source(self) -> dict[str, Any]:
         """What the network is, besides its weights file, as JSON values."""
@@ -78,7 +79,8 @@ def load_checkpoint(path: Path, backbone: str | None = None, key: str | None = N
     beside the network, such as training heads, are ignored with a log line. `key` chooses one of several networks, by
     the names before its keys.
     Raises RequestError when the file cannot be read without executing it, holds no known network, several, or another
-    one than `backbone`, and when keys are missing, misshapen or not finite, or no statistics were ever learned.
+    one than `backbone`, and when keys are missing, misshapen or not finite, variances are negative, or no statistics
+    were ever learned.
 
     >>> checkpoint = load_checkpoint(Path("weights.pth"))
     >>> checkpoint.backbone, checkpoint.shapes["block4"], str(checkpoint.preprocessing)
@@ -88,7 +90,7 @@ def load_checkpoint(path: Path, backbone: str | None = None, key: str | None = N
     fit, chosen = identified(found, path, backbone, key)
     if backbone is not None and backbone != fit.name:
         raise RequestError(
-            f"{shown(path)} is {_article(fit.name)} (blocks {BACKBONES[fit.name]}), not {_article(backbone)}: "
+            f"{shown(path)} is {article(fit.name)} (blocks {BACKBONES[fit.name]}), not {article(backbone)}: "
             f"give --backbone {fit.name}, or leave --backbone out"
         )
     family, network = family_of(fit.name), fit.network
@@ -103,7 +105,7 @@ def load_checkpoint(path: Path, backbone: str | None = None, key: str | None = N
         seen = observed(network, family.preprocessing.size)
     except (RuntimeError, IndexError) as error:
         raise RequestError(
-            f"{shown(path)} is {_article(fit.name)} with stages of too few channels to compute"
+            f"{shown(path)} is {article(fit.name)} with stages of too few channels to compute"
         ) from error
     return Checkpoint(
         *(path, sha256, fit.name, network, family.preprocessing, seen.shapes, seen.norms, family),
@@ -116,20 +118,29 @@ def _told(sha256: str, family: Family, fit: Fit) -> str:
     """How the input of a network is known, one of TOLD."""
     if published(sha256):
         return "sha256"
-    if fit.is_told_by_parent:
+    if fit.is_told_by_prefix:
         return "prefix"
+    if fit.is_told_by_parent:
+        return "parent"
     return "option" if family.parent else "keys"  # without its parent, it is what was asked for
 
 
 def _check_statistics(network: Backbone, path: Path) -> None:
-    """Raises RequestError when none of the BatchNorm2d ever learned statistics."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    if all(is_fresh(norm) for norm in norms):
+    """Raises RequestError when none of the BatchNorm2d ever learned statistics; warns when some did not."""
+    norms = batch_norms(network)
+    fresh = [name for name, norm in norms.items() if is_fresh(norm)]
+    if len(fresh) == len(norms):
         raise RequestError(
             f"{shown(path)} holds {len(norms)} BatchNorm2d that never learned statistics (running_mean is 0 and "
             "running_var 1 in all of them): GraFIQs cannot be computed from it; give the weights of a trained network"
         )
+    warn_of_fresh(fresh, len(norms), shown(path), "with these weights")
 
 
-def _article(name: str) -> str:
-    return f"{'a' if name.startswith('m') else 'an'} {name}"
+def warn_of_fresh(fresh: list[str], count: int, network: str, weights: str) -> None:
+    """Warn of the BatchNorm2d, of so many in a network, that never learned statistics, if there are any."""
+    if fresh:
+        log.warning(
+            "warning: %d of %d BatchNorm2d of %s have never learned statistics (%s): scores mean nothing %s",
+            *(len(fresh), count, network, first(fresh), weights),
+        )

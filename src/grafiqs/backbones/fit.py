@@ -15,12 +15,10 @@ from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import family_of
 from grafiqs.backbones.families import NAMINGS, Naming
 from grafiqs.backbones.prefixes import chosen
+from grafiqs.backbones.relatives import ROUTE, another_form
 from grafiqs.backbones.weights import first
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-
-ROUTE = "any other network with BatchNorm2d goes by --backbone package.module:factory --blocks NAME,NAME,NAME,NAME"
-"""What to do with a network that is not known."""
 
 _DAMAGE = 0.1
 """The largest share of a network's keys that may be missing or misshapen in a damaged one; beyond it is another."""
@@ -76,8 +74,14 @@ class Fit:
 
     @property
     def is_told_by_parent(self) -> bool:
-        """Whether the names before its keys are those of the family's publisher."""
+        """Whether the name before its keys is that of the family's publisher."""
         return _parent(self.prefix) == family_of(self.name).parent != ""
+
+    @property
+    def is_told_by_prefix(self) -> bool:
+        """Whether the names before its keys are those of the family's publisher, all of them."""
+        prefix = family_of(self.name).prefix
+        return prefix != "" and f".{self.prefix}".endswith(f".{prefix}")
 
 
 def identified(
@@ -86,7 +90,7 @@ def identified(
     """The network that a file's tensors are, and the path of names that tells it from others in the file, if any.
 
     `key` chooses among several; `backbone` among those of the same keys. What is nearly a known network is taken for
-    that network, damaged. Raises RequestError when there is no network, or several.
+    that network, damaged. Raises RequestError when there is no network, or several, or a relative of a known one.
     """
     fits = _fits(found, backbone, key)
     at = {fit.prefix: fit for fit in reversed(fits)}
@@ -94,7 +98,16 @@ def identified(
     if not networks:
         raise RequestError(_unknown(found, next(iter(fits), None), path))
     prefix = chosen(networks, key, path)
-    return at[prefix], prefix.removesuffix(".") if len(networks) > 1 else None
+    fit = at[prefix]
+    form = another_form(fit.network, fit.state)
+    if form:
+        raise RequestError(f"{shown(path)} is {article(fit.name)} {form}")
+    return fit, prefix.removesuffix(".") if len(networks) > 1 else None
+
+
+def article(name: str) -> str:
+    """The name of a network, with its article."""
+    return f"{'a' if name.startswith('m') else 'an'} {name}"
 
 
 def _fits(found: Mapping[str, Tensor], backbone: str | None, key: str | None) -> list[Fit]:
@@ -162,10 +175,25 @@ def _unknown(found: Mapping[str, Tensor], nearest: Fit | None, path: Path) -> st
             f"{shown(path)} holds a network without statistics of BatchNorm (running_mean, running_var; its keys begin "
             f"with {first(list(found))}): GraFIQs cannot be computed from it"
         )
+    if (nearest is None or nearest.likeness < _NEAR) and _only_after_linear(found):
+        return (
+            f"{shown(path)} holds a network whose BatchNorm all follow linear layers (BatchNorm1d), without a "
+            f"BatchNorm2d (its keys begin with {first(list(found))}): GraFIQs cannot be computed from it"
+        )
     why = f"its keys begin with {first(list(found))}"
     if nearest is not None and nearest.likeness >= _NEAR:
         why = f"nearest: {nearest.name}{_differences(nearest)}"
     return f"{shown(path)} is not one of the networks known here ({why}): {ROUTE}"
+
+
+def _only_after_linear(found: Mapping[str, Tensor]) -> bool:
+    """Whether every BatchNorm comes next after the matrix of a linear layer, and none after a convolution."""
+    before, after = 0, set()
+    for key, value in found.items():
+        before = value.ndim if value.ndim > 1 else before
+        if key.endswith("running_var"):
+            after.add(before)
+    return after == {2}
 
 
 def _differences(fit: Fit) -> str:

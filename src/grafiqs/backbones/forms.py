@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from itertools import islice
+
+from grafiqs.disk.names import shown
 
 _CHECKPOINT = "get the PyTorch checkpoint (.pth, .pt, .ckpt or .safetensors) of that network"
 _UNPACK = "unpack it, and give the checkpoint in it"
 _POINTER = "a pointer to a file that {} has not fetched: fetch the file itself ({})"
 
 _STARTS = (
-    (b"version https://git-lfs.github.com/spec/", _POINTER.format("Git LFS", "git lfs pull")),
     (b"\x89HDF\r\n\x1a\n", f"an HDF5 file, as Keras and TensorFlow write them: {_CHECKPOINT}"),
     (b"\x12\x01\x00\x00\x00\x00\x00\x00", f"a .params file of MXNet: {_CHECKPOINT}"),
     (b"\x93NUMPY", f"an array of NumPy: {_CHECKPOINT}"),
@@ -26,12 +28,30 @@ _STARTS = (
 )
 """What files of one kind begin with."""
 
+_TEXTS = (
+    (("version https://git-lfs.github.com/spec/", "version https://hawser."), ("Git LFS", "git lfs pull")),
+    (("outs:", "md5:"), ("DVC", "dvc pull")),
+)
+"""What the pointers of storages begin with, and whose they are."""
+
+_PAGES = ("<!doctype html", "<html", "<head", "<?xml", "<!--")
+"""What begins pages."""
+
+_POINTER_SIZE = 4096
+"""In bytes: pointers are shorter."""
+
+_INDEX_SIZE = 10_000_000
+"""In bytes: texts in JSON are shorter."""
+
 _ONNX = (
     "an ONNX network, in which the statistics of BatchNorm2d are folded into weights: GraFIQs cannot be computed from "
     f"it; {_CHECKPOINT}"
 )
 _LEVELDB = bytes.fromhex("57fb808b247547db")
 """What ends the index of a TensorFlow checkpoint."""
+
+_EXPORTED = ("/archive_format", "serialized_exported_program.json")
+"""What a program of torch.export holds, in newer and older archives."""
 
 _LONGEST_HEADER = 100_000_000
 """In bytes: safetensors takes no longer ones."""
@@ -59,12 +79,30 @@ def is_safetensors(data: bytes) -> bool:
 
 
 def _text(data: bytes) -> str | None:
-    start = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")):
+    start = data[:_POINTER_SIZE].decode("latin-1").removeprefix("\xef\xbb\xbf").lstrip(" \t\r\n").lower()
+    if start.startswith(_PAGES):
         return "a web page or other text in tags, which was saved in the place of the file: get the file again"
-    if b"/annex/objects/" in start and len(data) < 4096:
-        return _POINTER.format("git-annex", "git annex get")
-    return None
+    if len(data) < _POINTER_SIZE:
+        if "/annex/objects/" in start.replace("\\", "/"):
+            return _POINTER.format("git-annex", "git annex get")
+        for beginnings, whose in _TEXTS:
+            if start.startswith(beginnings):
+                return _POINTER.format(*whose)
+    return _json(data) if start.startswith(("{", "[")) and len(data) < _INDEX_SIZE else None
+
+
+def _json(data: bytes) -> str | None:
+    try:
+        found = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    shards = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(shards, dict) or not shards:
+        return "a text in JSON, such as servers answer in the place of a file: get the file again"
+    names = sorted({shown(str(name)) for name in shards.values()})
+    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    what = "give that" if len(names) == 1 else "put their tensors together in one file, and give that"
+    return f"the index of a checkpoint whose tensors are in {listed}: {what}"
 
 
 def _zip(data: bytes) -> str | None:
@@ -79,6 +117,11 @@ def _zip(data: bytes) -> str | None:
         return (
             "a TorchScript archive, whose code runs when it is opened: on a machine where you trust it, save its "
             "state_dict alone (torch.save(torch.jit.load(FILE, 'cpu').state_dict(), 'weights.pth'))"
+        )
+    if any(name.endswith(_EXPORTED) for name in names):
+        return (
+            "a program of torch.export: on a machine where you trust it, save its state_dict alone "
+            "(torch.save(dict(torch.export.load(FILE).state_dict), 'weights.pth'))"
         )
     if any(name.endswith("data.pkl") for name in names):
         return None

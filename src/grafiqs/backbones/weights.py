@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from grafiqs.backbones.forms import is_safetensors, what_else
-from grafiqs.backbones.pickles import how_to_save
+from grafiqs.backbones.pickles import how_to_save, is_pickle
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 
@@ -24,7 +25,8 @@ from grafiqs.errors import RequestError
 def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     """Every tensor of a .pth, .pt, .ckpt (PyTorch, `weights_only`) or .safetensors file, and its SHA-256.
 
-    A tensor's name is the path of names that leads to it, joined by dots: state dicts may be nested.
+    A tensor's name is the path of names that leads to it, joined by dots: state dicts may be nested, and stand in lists
+    by their number.
     Raises RequestError when the file cannot be read without executing it, or is not a state dict.
     """
     data = _bytes(path)
@@ -69,7 +71,7 @@ def _bytes(path: Path) -> bytes:
         raise RequestError(f"cannot read the weights {shown(path)}: {error.strerror}") from error
 
 
-def _content(data: bytes, path: Path) -> Mapping[Any, Any]:
+def _content(data: bytes, path: Path) -> Mapping[Any, Any] | list[Any] | tuple[Any, ...]:
     what = what_else(data)
     if what is not None:
         raise RequestError(f"the weights {shown(path)} are {what}")
@@ -81,8 +83,11 @@ def _content(data: bytes, path: Path) -> Mapping[Any, Any]:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # hostile data make the readers fail in every way there is
         raise RequestError(_why_unread(path, data, error)) from error
-    if not isinstance(content, Mapping):
-        raise RequestError(f"{shown(path)} holds a {type(content).__name__}, not a state dict")
+    if not isinstance(content, Mapping | list | tuple):
+        raise RequestError(
+            f"{shown(path)} holds a {type(content).__name__}, not a state dict: save the network's with "
+            "torch.save(network.state_dict(), FILE)"
+        )
     return content
 
 
@@ -104,11 +109,12 @@ _NUMBERS: list[Any] = [
 
 def _why_unread(path: Path, data: bytes, error: Exception) -> str:
     text = str(error)
-    refused = isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in text
-    if refused:
+    if isinstance(error, pickle.UnpicklingError) and ("Unsupported operand" not in text or is_pickle(data)):
         return how_to_save(path, data, text)
-    reason = shown(text.strip().partition("\n")[0][:200]) or type(error).__name__
-    if "weights_only" in text:
+    reason = shown(text.strip().partition("\n")[0].partition(". ")[0][:200]) or type(error).__name__
+    if data.startswith(b"PK") and not zipfile.is_zipfile(io.BytesIO(data)):
+        reason = "the end of its zip archive is missing"
+    elif "weights_only" in text:
         reason = "its bytes cannot be read as tensors"  # PyTorch's advice at this point is to run what the file holds
     return (
         f"the weights {shown(path)} are not a whole PyTorch or safetensors checkpoint ({reason}): get the file again, "
@@ -116,19 +122,22 @@ def _why_unread(path: Path, data: bytes, error: Exception) -> str:
     )
 
 
-def _tensors(content: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor that is reached by names alone, with those names joined by dots; each mapping is entered once."""
+def _tensors(content: Mapping[Any, Any] | list[Any] | tuple[Any, ...]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that has a name, by the names and numbers that lead to it; what holds others is entered once."""
     entered: set[int] = set()
-    waiting: list[tuple[str, Mapping[Any, Any]]] = [("", content)]
+    waiting: list[tuple[str, Any]] = [("", content)]
     while waiting:
-        prefix, mapping = waiting.pop()
-        if id(mapping) in entered:
+        prefix, holder = waiting.pop()
+        if id(holder) in entered:
             continue
-        entered.add(id(mapping))
-        for key, value in mapping.items():
-            if isinstance(key, str) and isinstance(value, Tensor):
-                yield prefix + key, value
-            elif isinstance(key, str) and isinstance(value, Mapping):
+        entered.add(id(holder))
+        for key, value in holder.items() if isinstance(holder, Mapping) else enumerate(holder):
+            if isinstance(value, Tensor):
+                if isinstance(key, str):
+                    yield prefix + key, value
+            elif isinstance(value, Mapping | list | tuple) and (
+                isinstance(key, str) or not isinstance(holder, Mapping)
+            ):
                 waiting.append((f"{prefix}{key}.", value))
 
 
@@ -153,9 +162,21 @@ def _is_plain(value: Tensor) -> bool:
 
 
 def _check_values(weights: Mapping[str, Tensor], path: Path) -> None:
-    broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+    found = faults(weights)
+    if found:
+        raise RequestError(f"{shown(path)} has {found}")
+
+
+def faults(weights: Mapping[str, Tensor]) -> str | None:
+    """Which weights no network can have: those that are not finite, and negative variances; None if there are none."""
+    floating = {key: value for key, value in weights.items() if value.is_floating_point()}
+    broken = [key for key, value in floating.items() if not torch.isfinite(value).all()]
     if broken:
-        raise RequestError(f"{shown(path)} has {len(broken)} keys with values that are not finite: {first(broken)}")
+        return f"{len(broken)} keys with values that are not finite: {first(broken)}"
+    negative = [key for key, value in floating.items() if key.endswith("running_var") and (value < 0).any()]
+    if negative:
+        return f"{len(negative)} keys with negative variances: {first(negative)}"
+    return None
 
 
 def _as(value: Tensor, like: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.backbone import Norms, Observer, is_fresh, watched
+from grafiqs.backbones.backbone import Norms, Observer, batch_norms, is_fresh, watched
 from grafiqs.backbones.catalogue import LAYERS
-from grafiqs.backbones.checkpoint import Checkpoint
+from grafiqs.backbones.checkpoint import Checkpoint, warn_of_fresh
 from grafiqs.backbones.code import code_sha256
 from grafiqs.backbones.factory import ForeignBackbone, make, reason, state_of, what_is
-from grafiqs.backbones.weights import first
+from grafiqs.backbones.weights import faults, first
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.gradients import gradient_scores, image_gradients
@@ -90,7 +90,7 @@ def _check_blocks(backbone: ForeignBackbone, what: str) -> None:
 
 
 def _check_statistics(backbone: ForeignBackbone, what: str, weights: Path | None) -> None:
-    norms = _norms(backbone)
+    norms = batch_norms(backbone.network)
     others = [name for name, module in backbone.network.named_modules() if isinstance(module, nn.SyncBatchNorm)]
     if others:
         raise RequestError(
@@ -102,29 +102,17 @@ def _check_statistics(backbone: ForeignBackbone, what: str, weights: Path | None
     bare = [name for name, norm in norms.items() if norm.running_mean is None or norm.running_var is None]
     if bare:
         raise RequestError(f"{what} has {len(bare)} BatchNorm2d without running statistics: {first(bare)}")
-    broken = [
-        key
-        for key, value in state_of(backbone.network).items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if broken:
-        raise RequestError(f"{what} has {len(broken)} weights that are not finite: {first(broken)}")
+    found = faults(state_of(backbone.network))
+    if found:
+        raise RequestError(f"{what} has {found}")
     fresh = [name for name, norm in norms.items() if is_fresh(norm)]
     if fresh and weights is not None and len(fresh) == len(norms):
         raise RequestError(
             f"the weights {shown(weights)} hold no learned statistics for any of the {len(norms)} BatchNorm2d of {what}"
             ": GraFIQs cannot be computed from them; give the weights of a trained network"
         )
-    if fresh:
-        advice = "without trained weights (--weights)" if weights is None else f"with the weights {shown(weights)}"
-        log.warning(
-            "warning: %d of %d BatchNorm2d of %s have never learned statistics (%s): scores mean nothing %s",
-            *(len(fresh), len(norms), what, first(fresh), advice),
-        )
-
-
-def _norms(backbone: ForeignBackbone) -> dict[str, nn.BatchNorm2d]:
-    return {name: module for name, module in backbone.network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    advice = "without trained weights (--weights)" if weights is None else f"with the weights {shown(weights)}"
+    warn_of_fresh(fresh, len(norms), what, advice)
 
 
 class _Seen:
@@ -136,7 +124,7 @@ class _Seen:
         self._order: list[str] = []
         self._odd: dict[str, str] = {}
         self._without_gradients = False
-        self._norms: dict[nn.Module, str] = {norm: name for name, norm in _norms(backbone).items()}
+        self._norms: dict[nn.Module, str] = {norm: name for name, norm in batch_norms(backbone.network).items()}
 
     def block(self, layer: str, output: object) -> None:
         """The block of a layer gives this output."""

@@ -96,5 +96,7 @@ def _opened(
 def _why_empty(packed: Packed[Member], extensions: frozenset[str], left_out: LeftOut) -> str:
     """What to say of an archive without images."""
     empty = f"{shown(packed.place)} holds no image ({kinds(extensions)})"
-    inner = nested(Members(packed.members, (), CONTAINERS).images(""))
-    return f"{empty}: it holds {inner}: unpack it, and give that" if inner else f"{empty}{left_out.instead()}"
+    if not packed.members and not packed.folders:
+        return f"{shown(packed.place)} is empty: there are no files in it; check --image-path"
+    inner = nested(Members(packed.members, (), CONTAINERS).images(""), unpack=True)
+    return f"{empty}: {inner}" if inner else f"{empty}{left_out.instead()}"

@@ -52,11 +52,6 @@ class Folders(Dataset):
         self.said = self._arranged.said
 
     @property
-    def root(self) -> Path:
-        """The folder that the identities lie in."""
-        return self.place / self._arranged.top
-
-    @property
     def left_out(self) -> LeftOut:
         """What lay beside samples in the folders that were listed so far."""
         return self._left_out
@@ -70,8 +65,8 @@ class Folders(Dataset):
         return self._arranged.samples(identity)
 
     def location(self, identity: str, path: str) -> str:
-        """Where a sample lies, relative to the root."""
-        return self._arranged.location(identity, path)
+        """Where a sample lies, relative to `place`, however deep the identities lie in it."""
+        return self._arranged.top + self._arranged.location(identity, path)
 
     def listed(self, folder: str) -> Listing:
         """What lies directly in a folder, as `layout.Tree` has it; links to folders that it lies in are left out."""
@@ -150,11 +145,11 @@ class Folders(Dataset):
 
     def read(self, location: str) -> bytes:
         """The bytes of a sample's file. Raises UnreadableSampleError, with the reason."""
-        return read_file(self.root / location)
+        return read_file(self.place / location)
 
     def reading(self) -> Files:
         """The folder without the names of its identities."""
-        return Files(self.root)
+        return Files(self.place)
 
 
 @dataclass(frozen=True)

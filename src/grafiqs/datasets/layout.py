@@ -214,7 +214,13 @@ class _Rules:
                     *(place, shown(next(split for split in filled if split not in parents)[:-1])),
                     *(self._shown(parents[0]), level + 1, level),
                 )
-            return []
+            else:
+                log.warning(
+                    "warning: what counts as an identity in %s has the name of a split: %s. If those hold images of "
+                    "many, give --flat-structure, which takes all as one unnamed identity; --identity-depth %d "
+                    "confirms that they are identities",
+                    *(place, _enumerated(shown(split.removeprefix(top)[:-1]) for split in filled), level),
+                )
         return []
 
     def _inside(self, splits: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from grafiqs.datasets.dataset import MAX_PATH
 from grafiqs.datasets.layout import Listing, aside
@@ -26,29 +26,67 @@ def named(
 ) -> dict[str, None]:
     """Put the files of an archive into `members` by their paths, and return its folders, which `listed` gives as None.
 
-    Members that lead out of the archive are left out, with a warning. Raises RequestError, whatever its reader does.
+    Members that lead out of the archive are left out, with a warning. If there are backslashes in its names, and no
+    slashes between folders, the backslashes stand there, and it is said.
+    Raises RequestError, whatever its reader does; or if nothing is left, as all members lead out.
     """
-    folders: dict[str, None] = {}
-    outside = 0
+    found = _Named(members)
     try:
+        if place.stat().st_size == 0:
+            raise ValueError("it has 0 bytes")
         for name, member in listed:
-            path = posixpath.normpath(name)
-            if path == ".." or path.startswith(("/", "../")) or "\0" in path or len(path) > MAX_PATH:
-                outside += 1
-            elif member is not None:
-                members[path] = member
-            elif path != ".":
-                folders[f"{path}/"] = None
+            found.add(name, member)
     except RequestError:
         raise
-    except OSError as error:
-        raise RequestError(f"cannot read {shown(place)}: {error.strerror or error}") from error
     except Exception as error:  # hostile data make these readers fail in every way there is
+        if isinstance(error, OSError) and error.strerror:  # the disk's; that of a place before the file has none
+            raise RequestError(f"cannot read {shown(place)}: {error.strerror}") from error
         reason = shown(" ".join(str(error).split())[:200]) or type(error).__name__
         raise RequestError(f"{shown(place)} is not a whole {form} archive ({reason}): get the file again") from error
+    if found.backslashes and not found.slashes:
+        log.info("%s: the backslashes in its names stand between folders, as on Windows", shown(place))
+        found.turn()
+    if found.absolute and not members:
+        raise RequestError(
+            f"all files in {shown(place)} have absolute paths (as by tar -P), and none is read from another place: "
+            "unpack it, which puts them below a folder, and give that as --image-path"
+        )
+    outside = found.absolute + found.outside
     if outside:
         log.warning("%d members of %s lead out of it, or have no possible name: left out", outside, shown(place))
-    return folders
+    return found.folders
+
+
+class _Named:
+    """Members by their names, as these are met: what became of them is counted."""
+
+    def __init__(self, members: dict[str, Any]) -> None:
+        self.members = members
+        self.folders: dict[str, None] = {}
+        self.absolute = self.outside = 0
+        self.backslashes = self.slashes = False
+
+    def add(self, name: str, member: object) -> None:
+        """Keep a member, or, if it is None, a folder, under its path."""
+        path = posixpath.normpath(name)
+        self.backslashes = self.backslashes or "\\" in path
+        self.slashes = self.slashes or "/" in path
+        if path.startswith("/"):
+            self.absolute += member is not None
+        elif path == ".." or path.startswith("../") or "\0" in path or len(path) > MAX_PATH:
+            self.outside += 1
+        elif member is not None:
+            self.members[path] = member
+        elif path != ".":
+            self.folders[f"{path}/"] = None
+
+    def turn(self) -> None:
+        """Name all again with slashes for backslashes."""
+        every: list[tuple[str, Any]] = [*self.members.items(), *self.folders.items()]
+        self.members.clear()
+        self.folders.clear()
+        for name, member in every:
+            self.add(name.replace("\\", "/"), None if name.endswith("\\") else member)
 
 
 class Members:

@@ -11,14 +11,14 @@ from grafiqs.datasets.archives import Archive
 from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, kinds
 from grafiqs.datasets.folders import Folders
 from grafiqs.datasets.image_file import ImageFile
-from grafiqs.datasets.left_out import CONTAINERS, LeftOut, nested
+from grafiqs.datasets.left_out import CONTAINERS, TABLES, UNPACKED_BY, LeftOut, nested
 from grafiqs.datasets.lists import ListedFiles
 from grafiqs.datasets.readings import Wanted
 from grafiqs.datasets.records import Records
 from grafiqs.datasets.shards import open_tars
 from grafiqs.datasets.verification import VerificationSet
 from grafiqs.datasets.zip_file import ZipFile
-from grafiqs.disk.names import extension, in_order, shown
+from grafiqs.disk.names import EXTENSIONS, extension, in_order, shown
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 
@@ -27,17 +27,6 @@ _FORMS = (
     f"a folder of identity folders or of images, a list of images ({_LISTS}), a .zip or .tar of identity folders, "
     "webdataset's .tar shards, insightface's .rec or .bin, or one image"
 )
-
-
-_UNPACKED_BY = {
-    **dict.fromkeys(("gz", "tgz"), "gunzip -k"),
-    **dict.fromkeys(("bz2", "tbz2", "tbz"), "bunzip2 -k"),
-    **dict.fromkeys(("xz", "txz", "lzma"), "unxz -k"),
-    **dict.fromkeys(("zst", "tzst"), "zstd -d"),
-    **dict.fromkeys(("lz4",), "lz4 -d"),
-    **dict.fromkeys(("z",), "uncompress -k"),
-}
-"""The command that unpacks a compressed file, by its extension, and leaves it where it is."""
 
 _SHORT = ("tgz", "tbz2", "tbz", "txz", "tzst")
 """What .tar.gz and its like are called for short."""
@@ -89,7 +78,7 @@ def scan(
     if not os.path.isfile(place):
         raise RequestError(f"the data set {shown(place)} is neither a folder nor a file: check --image-path")
     kind = extension(place.name)
-    if kind in _UNPACKED_BY or kind in ("7z", "rar"):
+    if kind in UNPACKED_BY or kind in ("7z", "rar"):
         raise RequestError(_unpack(place))
     if kind not in (*lists.EXTENSIONS, "tar"):
         _refuse_column(place, identity_column)
@@ -115,7 +104,7 @@ def scan(
             return VerificationSet(place)
         case kind if kind in wanted:
             return ImageFile(place)
-    raise RequestError(f"the data set {shown(place)} is a file of no known kind: --image-path takes {_FORMS}")
+    raise RequestError(_of_no_known_kind(place, bool(extensions)))
 
 
 def _refuse_column(place: Path, column: str | None) -> None:
@@ -126,15 +115,29 @@ def _refuse_column(place: Path, column: str | None) -> None:
         )
 
 
+def _of_no_known_kind(place: Path, limited: bool) -> str:
+    """What to do with a file that nothing takes; `limited` by --image-extension, perhaps."""
+    kind, what = extension(place.name), f"the data set {shown(place)} is a file of no known kind"
+    if kind in TABLES:
+        return f"the data set {shown(place)} is a table that is not read: save it as CSV, and give that"
+    if kind in IMAGE_EXTENSIONS and limited:
+        return f"{what} here, as --image-extension does not name {kind}: name it, or leave that out"
+    if kind in EXTENSIONS - {"npy"} - IMAGE_EXTENSIONS:
+        return f"the data set {shown(place)} is a picture in a format that is not read: convert it to PNG or JPEG"
+    named = shown(kind) if kind else "."
+    if_so = f"if this is an image, give --image-extension {named}; if it is a list, call it .txt"
+    return f"{what}: --image-path takes {_FORMS}; {if_so}"
+
+
 def _unpack(place: Path) -> str:
     """How to make a data set of a compressed file."""
     kind = extension(place.name)
-    if kind not in _UNPACKED_BY:
+    if kind not in UNPACKED_BY:
         return f"{shown(place)} cannot be read in place: unpack it, and give the folder as --image-path"
     plain = place.with_name(place.name[: -len(kind) - 1] + (".tar" if kind in _SHORT else ""))
     return (
         f"{shown(place)} is compressed, and would be unpacked again for every image: unpack it once, by "
-        f"`{_UNPACKED_BY[kind]} {shlex.quote(shown(place))}`, and give {shown(plain)} as --image-path"
+        f"`{UNPACKED_BY[kind]} {shlex.quote(shown(place))}`, and give {shown(plain)} as --image-path"
     )
 
 
@@ -155,4 +158,4 @@ def _records_in(folder: Path, extensions: frozenset[str], left_out: LeftOut) -> 
         raise RequestError(f"{shown(folder)} holds {len(found)} .rec files: give one of them as --image-path")
     inner = nested(Folders(folder, CONTAINERS, flat=True).images(""))
     empty = f"the data set {shown(folder)} holds no identity folder and no image ({kinds(extensions)})"
-    raise RequestError(f"{empty}: it holds {inner}: give that as --image-path" if inner else empty + left_out.instead())
+    raise RequestError(f"{empty}: {inner}" if inner else empty + left_out.instead())

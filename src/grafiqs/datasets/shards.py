@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from grafiqs.datasets.archives import Archive
 from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, Readable, kinds
-from grafiqs.datasets.labels import Labels
-from grafiqs.datasets.layout import Arrangement, arranged
+from grafiqs.datasets.labels import Labels, key_of
+from grafiqs.datasets.layout import Arrangement, arranged, is_sample
 from grafiqs.datasets.left_out import LeftOut
 from grafiqs.datasets.members import Members
 from grafiqs.datasets.shared_file import SharedFile
@@ -58,6 +58,8 @@ def open_tars(
     if shards == ("",):
         archive = Archive(tars[""], extensions, flat, depth)
         archive.said = "; ".join(filter(None, (archive.said, note)))
+        if archive.identities == ("",) and not flat:
+            _warn_of_bare_images(place, tars, extensions)
         return archive
     return _together(place, tars, extensions, flat, depth, note)
 
@@ -154,15 +156,44 @@ def _together(
     found = Shards(place, tars, _rows(told, holders), told.identities)
     found.ignored = told.ignored
     found.left_out.files, found.left_out.folders = tree.left_out.files, tree.left_out.folders
-    first = f"{len(tars)} .tar files without labels in {shown(place)} are read as one"
+    several = f"{len(tars)} .tar files without labels in {shown(place)} are read as one"
+    first = several if len(tars) > 1 else f"the one .tar file in {shown(place)} has no labels"
     found.said = "; ".join(filter(None, (first, note, told.said)))
-    if told.identities == ("",) and not flat and len(tars) > 1:
-        log.warning(
-            "warning: the images in %d .tar files lie in no folders and have no labels: all are one unnamed identity. "
-            "If each .tar is an identity, unpack each into a folder of its name; --flat-structure confirms",
-            len(tars),
-        )
+    if told.identities == ("",) and not flat:
+        _warn_of_bare_images(place, tars, extensions)
     return found
+
+
+def _warn_of_bare_images(place: Path, tars: dict[str, TarFile], extensions: frozenset[str]) -> None:
+    """Say that nothing names identities, and what lies beside every image, if anything does, as it may be labels."""
+    what = f"{len(tars)} .tar files" if len(tars) > 1 else shown(place / next(iter(tars)))
+    beside = ", ".join(f".{shown(ending)}" for ending in _beside_every_image(tars, extensions))
+    log.warning(
+        "warning: the images in %s lie in no folders and have no labels (.cls or .json): all are one unnamed identity. "
+        "%s%s--flat-structure confirms",
+        what,
+        f"Each has a file beside it that is not read as a label ({beside}): if that names its identity, call it .cls. "
+        * bool(beside),
+        "If each .tar is an identity, unpack each into a folder of its name; " * (len(tars) > 1),
+    )
+
+
+def _beside_every_image(tars: dict[str, TarFile], extensions: frozenset[str]) -> list[str]:
+    """The endings that files with the name, or the key, of an image have, if there are as many as images."""
+    images = 0
+    endings: Counter[str] = Counter()
+    for tar in tars.values():
+        names: set[str] = set()
+        for member in tar.members:
+            if is_sample(member, extensions):
+                images += 1
+                names.update((member.rpartition(".")[0], key_of(member)))
+        for member in tar.members:
+            if not is_sample(member, extensions):
+                name = next((name for name in (member.rpartition(".")[0], key_of(member)) if name in names), None)
+                if name is not None:
+                    endings[member[len(name) + 1 :]] += 1
+    return sorted(ending for ending, count in endings.items() if count >= images)
 
 
 def _rows(told: Arrangement, holders: dict[str, list[str]]) -> Iterator[_Row]:

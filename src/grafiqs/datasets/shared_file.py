@@ -53,10 +53,10 @@ class SharedFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the read position of this process. Raises ValueError for one before the file."""
+        """Move the read position of this process. Raises OSError for one before the file, as files do."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
         if start + offset < 0:
-            raise ValueError(f"there is no byte {start + offset}")
+            raise io.UnsupportedOperation(f"there is no byte {start + offset}")
         self._place = start + offset
         return self._place
 

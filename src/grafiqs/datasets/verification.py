@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,20 @@ from grafiqs.datasets import pickled
 from grafiqs.datasets.dataset import MAX_BYTES, Dataset, Pair, too_large
 from grafiqs.disk.names import in_order, shown
 from grafiqs.errors import RequestError, UnreadableSampleError
+
+_AS_INSIGHTFACE = (
+    "write it as insightface does: two lists in a tuple, of encoded images, as bytes, and of a bool for each pair"
+)
+"""What to do about one of another form."""
+
+_TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""What PyTorch files of before 1.6 begin with, after the protocol: a number of ten bytes, pickled alone."""
+
+_OF_THREE, _END = re.compile(rb"\x87(\x94|q.|r....)?\.\Z", re.DOTALL), 7
+"""How a pickle ends that is a tuple of three: with that step, the place to remember it, and the end; in 7 bytes."""
+
+_BEGINNING = 1000
+"""Bytes in which a zip archive names its first member."""
 
 
 class VerificationSet(Dataset):
@@ -62,6 +77,8 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
         raise RequestError(f"cannot read {shown(place)}: {error.strerror}") from error
     try:
         content = pickled.load(data)
+        if isinstance(content, list | tuple) and len(content) != 2:
+            raise pickle.UnpicklingError(f"it holds a {type(content).__name__} of {len(content)}")
         images, same = content
         if not isinstance(images, list | tuple):
             raise pickle.UnpicklingError(f"its images are of type {type(images).__name__} instead of a list")
@@ -73,15 +90,36 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
         ) from error
     except Exception as error:  # hostile data make an unpickler fail in every way there is
         reason = shown(" ".join(str(error)[:200].split())) or type(error).__name__
-        raise RequestError(
-            f"{shown(place)} is not a verification set, a pickle of images and pairs ({reason}): get the file again, "
-            "or write it as insightface does"
-        ) from error
+        what = _what_else(data, reason) or f" ({reason}): get the file again, or write it as insightface does"
+        raise RequestError(f"{shown(place)} is not a verification set, a pickle of images and pairs{what}") from error
     if len(images) != 2 * len(answers) or not images:
         raise RequestError(
             f"{shown(place)} holds {len(images)} images for {len(answers)} pairs, instead of two for each"
         )
     return images, answers
+
+
+def _what_else(data: bytes, reason: str) -> str | None:
+    """What a file is that cannot be read as a set, with what to do about it; None if it may be a damaged one."""
+    if data.startswith(b"version https://git-lfs.github.com/spec/"):
+        return ", but a pointer to a file that Git LFS has not fetched: fetch the file itself (git lfs pull)"
+    if data[:100].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return ", but a web page: download the file itself, not the page about it"
+    if data.startswith(b"PK\x03\x04") and b"/data.pkl" in data[:_BEGINNING]:
+        return ", but a PyTorch file: a network is given by --weights"
+    steps = data[2:] if data[:1] == pickle.PROTO else data
+    steps = steps[9:] if steps[:1] == pickle.FRAME else steps
+    if steps.startswith(_TORCH_MAGIC):
+        return ", but a PyTorch file: a network is given by --weights"
+    if steps.startswith((pickle.EMPTY_DICT, pickle.MARK + pickle.DICT)):
+        return f", but a pickle of a dict: {_AS_INSIGHTFACE}"
+    if _OF_THREE.search(data[-_END:]):
+        return f", but a pickle of a tuple of three: {_AS_INSIGHTFACE}"
+    reason = reason.replace("'O8'", "'O8', Python objects")
+    of_another_form = (
+        reason.startswith(("it holds a ", "an array of ", "its images are ")) or " stands where " in reason
+    )
+    return f" ({reason}): {_AS_INSIGHTFACE}" if of_another_form else None
 
 
 def _image(value: Any) -> bytes | None:

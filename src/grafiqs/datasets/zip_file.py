@@ -25,6 +25,10 @@ _METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "LZMA", 9: "Deflate64"
 """Ways of packing that are not read, by their numbers."""
 
 
+_WINDOWS = frozenset((0, 10, 11, 14))
+"""Where a member was packed, if by DOS or Windows: FAT, NTFS (10 in the specification, 11 in Info-ZIP) and VFAT."""
+
+
 class ZipFile:
     """A .zip that is listed when opened: `members` by path, and `folders`, with a slash at the end.
 
@@ -95,10 +99,11 @@ def _name(member: zipfile.ZipInfo) -> str:
     """The path of a member, as unpacking it gives.
 
     A name that is not marked as UTF-8 is in cp437 when DOS or Windows packed it, and the bytes that it had on the disk
-    when anything else did: `zip` and macOS mark none. Windows PowerShell separates folders with backslashes.
+    when anything else did: `zip` and macOS mark none. Windows PowerShell separates folders with backslashes. Other
+    packers on Windows that do so call themselves what they like: `members.named` sees to those.
     """
     name = member.orig_filename
-    from_windows = member.create_system == 0
+    from_windows = member.create_system in _WINDOWS
     if not (member.flag_bits & 0x800 or from_windows):
         name = name.encode("cp437").decode("utf-8", "surrogateescape")
     return name.replace("\\", "/") if from_windows else name

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-import resource
-import subprocess
-import sys
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +16,9 @@ from grafiqs.disk import files
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.face import Face
+from grafiqs.faces.turns import SAME, TURNS, overlap, surroundings, turned, turned_back
+from grafiqs.faces.yunet import SCORE, detected, opened, survive
 from grafiqs.settings import held
-
-log = logging.getLogger(__name__)
-
-SCORE = 0.6
-"""What scores less is not a face."""
 
 SURE = 0.92
 """A face that scores less may stand on its head, or lie: the picture is looked at in all four turns.
@@ -36,8 +27,14 @@ Of 1,580 photos of LFW and 1,172 crops of Glint360k (2026-11-26), turned by 90, 
 than 0.918; upright, 95 and 75 % scored 0.92 and more, and every one more than in any other turn.
 """
 
-TURNS = (0, 90, 180, 270)
-"""By how many degrees a picture is turned, clockwise."""
+LOOKS = (112, 160, 224)
+"""The sides, in pixels, at which the surroundings of a face are looked at if it scores more in another turn."""
+
+CLEAR, MARGIN = 0.9, 0.025
+"""A face is turned if the mean of these looks is so much, and so much more than in any other turn.
+
+What was measured is in docs/backbones.md.
+"""
 
 SIDES = (320, 640, 1280)
 """The longer side of the picture, in pixels, when faces are looked for; the larger ones if none was found.
@@ -49,22 +46,8 @@ In a picture that was reduced, the face is looked at again from near: of 10 pixe
 NEAR = 224
 """The longer side at which the surroundings of a face, twice its box, are looked at again."""
 
-_OVERLAP, _MOST = 0.3, 5000  # OpenCV's own: which boxes are of one face, and how many are looked at
-_SAME = 0.5
-"""Boxes that share more than this of the smaller one are of one face."""
-
 _DIGITS = 3
 """Decimals of a pixel to which boxes and landmarks are rounded, before they are used: what align.csv says, was done."""
-
-_TRIAL = "import sys; sys.path[:] = sys.argv[1:]; from grafiqs.faces.detector import _trial; _trial()"
-"""What the process runs that a model is tried in; it says so when it begins with that."""
-
-_BEGUN = b"the trial begins\n"
-_PATIENCE = 60.0
-"""Seconds that a trial may last; as a rule it is half of one."""
-
-_ROOM = 4 * 2**30
-"""Bytes of memory that a model may take in its trial, beside what OpenCV takes itself."""
 
 _making = threading.Lock()
 
@@ -85,7 +68,7 @@ class Detector:
             raise RequestError(f"cannot read the face detector {shown(path)}: {error.strerror}") from error
         self.sha256 = hashlib.sha256(self._model).hexdigest()
         try:
-            _survive(self._model)
+            survive(self._model)
             self._found(np.zeros((64, 64, 3), np.uint8))
         except (cv2.error, ArithmeticError, LookupError, RuntimeError, SystemError, TypeError, ValueError) as error:
             raise RequestError(
@@ -110,61 +93,127 @@ class Detector:
             "near": NEAR,
             "turns": list(TURNS),
             "sure": SURE,
+            "looks": list(LOOKS),
+            "clear": CLEAR,
+            "margin": MARGIN,
         }
 
     def face(self, location: str, pixels: NDArray[np.uint8]) -> Face:  # noqa: ARG002
         """The face that a picture, RGB (H, W, 3), is of: of several, the largest near the centre.
 
         An area counts in full in the centre of the picture, and the less, the farther from it, down to nothing in a
-        corner. If it does not score SURE, it is the one that scores most in four turns of the picture; box and
-        landmarks are in pixels of the picture as it came. Raises UnreadableSampleError when there is none.
+        corner. If it does not score SURE, the picture is looked at in all four turns, and turned if one of them wins
+        clearly; box and landmarks are in pixels of the picture as it came. Raises UnreadableSampleError when there is
+        none.
         """
-        turn, found = self._upright(pixels)
-        return _face(_turned_back(found, turn, pixels.shape))
+        _, found, unsure = self._upright(pixels)
+        return _face(found, unsure)
 
     def faces(self, pixels: NDArray[np.uint8]) -> list[Face]:
         """Every face in a picture, RGB (H, W, 3): the one that `face` gives, then the others, the largest box first.
 
-        All stand as that one does: none is looked for in other turns. Raises UnreadableSampleError when there is none.
+        They stand as that one does, but for those that clearly stand in another turn. Raises UnreadableSampleError
+        when there is none.
         """
-        turn, first = self._upright(pixels)
-        turned = _turned(pixels, turn)
-        longer = max(pixels.shape[:2])
-        every = [first]
-        for side in SIDES:
-            for found in self._looked(turned, side):
-                face = found if side >= longer else self._again(turned, found)
-                face = face if _overlap(face, found) > _SAME else found  # seen from near, it is its neighbour
-                if all(_overlap(face, known) <= _SAME for known in every):
-                    every.append(face)
-            if side >= longer:
-                break
-        faces = [_face(_turned_back(found, turn, pixels.shape)) for found in every]
-        return [faces[0], *sorted(faces[1:], key=_by_size)]
+        usual, first, unsure = self._upright(pixels)
+        known = [first]
+        faces = []
+        for group in self._groups(pixels, usual):
+            if all(overlap(group[turn], other) <= SAME for turn in group for other in known):
+                turn, sure = self._turn_of(pixels, group, usual)
+                if (
+                    turn == usual or sure
+                ):  # what is found in another turn alone, and is not clear, is most often no face
+                    known.append(group[turn])
+                    faces.append(_face(group[turn], not sure))
+        return [_face(first, unsure), *sorted(faces, key=_by_size)]
 
-    def _upright(self, pixels: NDArray[np.uint8]) -> tuple[int, NDArray[np.float64]]:
-        """The turn in which the face of a picture scores most, and that face in the picture turned so.
+    def _groups(self, pixels: NDArray[np.uint8], usual: int) -> list[dict[int, NDArray[np.float64]]]:
+        """The faces of a picture, by turn, in pixels of it as it came: first those that are found in the usual one."""
+        longer = max(pixels.shape[:2])
+        groups: list[dict[int, NDArray[np.float64]]] = []
+        for turn in sorted(TURNS, key=lambda turn: turn != usual):
+            picture = turned(pixels, turn)
+            for side in SIDES:
+                for found in self._looked(picture, side):
+                    face = found if side >= longer else self._again(picture, found)
+                    face = face if overlap(face, found) > SAME else found  # seen from near, it is its neighbour
+                    face = turned_back(face, turn, pixels.shape)
+                    same = [group for group in groups if any(overlap(face, other) > SAME for other in group.values())]
+                    if not same:
+                        groups.append({turn: face})
+                    elif turn not in same[0]:
+                        same[0][turn] = face
+                if side >= longer:
+                    break
+        return groups
+
+    def _upright(self, pixels: NDArray[np.uint8]) -> tuple[int, NDArray[np.float64], bool]:
+        """The face of a picture, in pixels of it as it came, in which turn it stands, and whether that is unsure.
 
         Raises UnreadableSampleError when there is none.
         """
-        found = self._main(pixels)
-        every = {} if found is None else {0: found}
-        if found is None or found[14] < SURE:
-            for turn in TURNS[1:]:
-                found = self._main(_turned(pixels, turn))
-                every |= {} if found is None else {turn: found}
+        every: dict[int, NDArray[np.float64]] = {}
+        for turn in TURNS:
+            picture = turned(pixels, turn)
+            like = turned_back(every[0], -turn % 360, picture.shape) if 0 in every else None
+            found = self._main(picture, like)
+            if found is not None:
+                every[turn] = turned_back(found, turn, pixels.shape)
+                if turn == 0 and found[14] >= SURE:
+                    break
         if not every:
             raise UnreadableSampleError("no face was found in it")
-        turn = max(every, key=lambda turn: every[turn][14])  # of equals the first
-        return turn, every[turn]
+        if 0 not in every:
+            turn, sure = self._turn_of(pixels, every, 0)
+            return turn, every[turn], not sure
+        unsure = False
+        for turn in sorted(every, key=lambda turn: -every[turn][14]):  # of equals the first
+            if turn == 0:
+                break
+            _, sure = self._turn_of(pixels, {turn: every[turn]}, 0)
+            if sure:
+                return turn, every[turn], False
+            unsure |= overlap(every[0], every[turn]) > SAME  # of another face it says nothing
+        return 0, every[0], unsure
 
-    def _main(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64] | None:
-        """The largest face near the centre of a picture as it stands; None if there is none."""
+    def _turn_of(
+        self, pixels: NDArray[np.uint8], group: dict[int, NDArray[np.float64]], usual: int
+    ) -> tuple[int, bool]:
+        """In which turn a face stands that was found in these, and whether that is sure: the usual one, if in doubt.
+
+        The scores of one look are no measure: upright faces that are cut off below the mouth score more upside down.
+        """
+        best = max(group, key=lambda turn: (group[turn][14], turn == usual))
+        if best == usual:
+            return usual, True
+        scores = self._near(pixels, group[best])
+        clear = scores[best] >= CLEAR and scores[best] - max(scores[turn] for turn in TURNS if turn != best) >= MARGIN
+        return (best, True) if clear else (usual if usual in group else best, False)
+
+    def _near(self, pixels: NDArray[np.uint8], face: NDArray[np.float64]) -> dict[int, float]:
+        """What a face scores in each turn of its surroundings: the mean of looks at several sizes, 0 if not found."""
+        square = surroundings(pixels, face, max(LOOKS))
+        scores = dict.fromkeys(TURNS, 0.0)
+        for side in LOOKS if square is not None else ():
+            picture = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+            for turn in TURNS:
+                found = self._found(turned(picture, turn))
+                central = np.abs(found[:, :2] + found[:, 2:4] / 2 - side / 2).max(axis=1, initial=0) < side / 4
+                scores[turn] += float(found[central, 14].max(initial=0)) / len(LOOKS)
+        return scores
+
+    def _main(self, pixels: NDArray[np.uint8], like: NDArray[np.float64] | None = None) -> NDArray[np.float64] | None:
+        """The largest face near the centre of a picture as it stands, or the one that is there; None if there is none.
+
+        There is where it was seen in another turn: beside a face that stands otherwise, it may not be the largest.
+        """
         height, width, _ = pixels.shape
         for side in SIDES:
             found = self._looked(pixels, side)
             if len(found):
-                best = _largest_near_centre(found, (width, height))
+                there = np.array([like is not None and overlap(face, like) > SAME for face in found])
+                best = _largest_near_centre(found[there] if there.any() else found, (width, height))
                 return best if side >= max(height, width) else self._again(pixels, best)
             if side >= max(height, width):
                 break
@@ -206,22 +255,9 @@ class Detector:
             logger = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 has them there, 4 has not
             # It would say on standard error what it makes of a model; whatever matters raises.
             with _making, held(logger.getLogLevel, logger.setLogLevel, 0):
-                models[self.sha256] = _opened(self._model)
-        found = _detected(models[self.sha256], pixels)
+                models[self.sha256] = opened(self._model)
+        found = detected(models[self.sha256], pixels)
         return np.asarray(found[np.isfinite(found).all(axis=1)], np.float64)
-
-
-def _opened(model: bytes) -> Any:
-    """OpenCV's detector of the bytes of a model. Raises whatever OpenCV does."""
-    data, no_configuration = np.frombuffer(model, np.uint8), np.empty(0, np.uint8)
-    return cv2.FaceDetectorYN.create("onnx", data, no_configuration, (64, 64), SCORE, _OVERLAP, _MOST)
-
-
-def _detected(detector: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """What OpenCV's detector finds in a picture, (N, 15). Raises whatever OpenCV does."""
-    detector.setInputSize(pixels.shape[1::-1])
-    _, found = detector.detect(np.ascontiguousarray(pixels[:, :, ::-1]))  # it was trained on BGR
-    return np.empty((0, 15)) if found is None else np.asarray(found, np.float64)
 
 
 def _largest_near_centre(found: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
@@ -231,90 +267,12 @@ def _largest_near_centre(found: NDArray[np.float64], size: tuple[int, int]) -> N
     return np.array(found[(found[:, 2] * found[:, 3] * (1 - distance)).argmax()])
 
 
-def _turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
-    """A picture turned clockwise by one of TURNS."""
-    return np.ascontiguousarray(np.rot90(pixels, -turn // 90))
-
-
-def _turned_back(found: NDArray[np.float64], turn: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """A face of the picture turned so, in pixels of the picture as it came, whose shape this is."""
-    back = found.copy()
-    for quarter in range(turn // 90, 0, -1):  # each undoes one; the width of the turned one is this side of the other
-        across = shape[0] if quarter % 2 else shape[1]
-        x, y, width, height = back[:4]
-        back[:4] = y, across - 1 - (x + width), height, width
-        back[4:14:2], back[5:14:2] = back[5:14:2].copy(), across - 1 - back[4:14:2]
-    return back
-
-
-def _overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Which share of the smaller of two boxes lies in the larger one."""
-    start = np.maximum(one[:2], other[:2])
-    sides = np.minimum(one[:2] + one[2:4], other[:2] + other[2:4]) - start
-    return float(sides.clip(0).prod() / max(min(one[2:4].prod(), other[2:4].prod()), 1e-9))
-
-
 def _by_size(face: Face) -> tuple[float, ...]:
     """The key that orders faces: the largest box first, and of equal ones the leftmost."""
     x, y, width, height = face.box or (0.0,) * 4
     return -width * height, x, y
 
 
-def _face(found: NDArray[np.float64]) -> Face:
+def _face(found: NDArray[np.float64], unsure: bool) -> Face:
     box, points = (tuple(values.round(_DIGITS).tolist()) for values in (found[:4], found[4:14]))
-    return Face(points, box, round(float(found[14]), 4))
-
-
-# -- in a process of its own -------------------------------------------------------------------------------
-
-
-def _survive(model: bytes) -> None:
-    """Raise RuntimeError when a process that opens a model, and looks at pictures with it, fails.
-
-    It imports from where this process does, but for the current folder, and no variable of the environment changes it.
-    If it does not get as far as the model, nothing is known of that, and a warning says so.
-    """
-    options = ["-I", "-X", f"utf8={sys.flags.utf8_mode}"]
-    failed, said = True, b""
-    try:
-        done = subprocess.run(  # noqa: S603 - it is this interpreter
-            [sys.executable, *options, "-c", _TRIAL, *_import_path()],
-            input=model,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE,
-            check=False,
-        )
-        failed, said, why = done.returncode != 0, done.stdout, f"exit code {done.returncode}"
-    except subprocess.TimeoutExpired as error:
-        said, why = error.stdout or b"", f"it was not done after {_PATIENCE:g} seconds"
-    except (OSError, ValueError) as error:
-        why = str(error)
-    if _BEGUN not in said:
-        log.warning(
-            "the detector could not be tried in another process first (%s): a damaged one may end this one", why
-        )
-    elif failed:
-        raise RuntimeError(f"the process that tried it failed: {why}")
-
-
-def _import_path() -> list[str]:
-    """Where this process imports from, but for the current folder, and where this package lies."""
-    here = os.path.realpath(os.curdir)
-    path = [entry for entry in sys.path if entry and os.path.realpath(entry) != here]
-    return list(dict.fromkeys([*path, str(Path(__file__).parents[2])]))
-
-
-def _trial() -> None:
-    """What that process does: open the model on its standard input, and look at pictures, in bounds."""
-    model = sys.stdin.buffer.read()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):  # if the system does not say what is taken, or has narrower bounds
-        taken = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + _ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    cv2.setNumThreads(1)  # each would take memory
-    sys.stdout.buffer.write(_BEGUN)
-    sys.stdout.buffer.flush()
-    detector = _opened(model)
-    for side in (64, SIDES[0]):
-        _detected(detector, np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+    return Face(points, box, round(float(found[14]), 4), unsure)

@@ -30,12 +30,14 @@ class Face:
 
     `points` are x and y of the eyes, the tip of the nose and the corners of the mouth; first comes what is left in the
     picture once that is turned so that the face stands upright.
-    `box` (x, y, width, height) and `score` (0 to 1) are those of the detector, None if landmarks were given.
+    `box` (x, y, width, height) and `score` (0 to 1) are those of the detector, None if landmarks were given. `unsure`
+    says that it scored more in another turn of the picture, but not clearly; no table keeps that.
     """
 
     points: tuple[float, ...]
     box: tuple[float, ...] | None = None
     score: float | None = None
+    unsure: bool = False
 
     @property
     def turn(self) -> int:

@@ -27,6 +27,7 @@ from PIL import (
 
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.images import libtiff
+from grafiqs.images.mistaken import taken_for_image
 
 MAX_PIXELS = 89_478_485
 """A picture with more pixels is refused before it is decoded (a quarter of a gigabyte of RGB; Pillow's own limit)."""
@@ -106,7 +107,7 @@ def picture(data: bytes) -> Picture:
     except UnreadableSampleError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableSampleError("not an image in a known format") from error
+        raise UnreadableSampleError(taken_for_image(data) or "not an image in a known format") from error
     except Image.DecompressionBombError as error:
         raise UnreadableSampleError(f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # hostile data make decoders fail in every way there is
@@ -126,7 +127,10 @@ def _flaw(kind: str, data: bytes) -> str:
         case "PPM" if data.startswith((b"P2", b"P3")):
             line = data[1 + max(data.rfind(b"\n"), data.rfind(b"\r")) :]
             if line[-1:].isdigit() and b"#" not in line:
-                return "image file is truncated: no space or line break ends its last number"
+                return (
+                    "nobody can tell whether it is cut off: no space or line break ends its last number; "
+                    "if it is whole, add a line break"
+                )
     return ""
 
 
@@ -169,9 +173,14 @@ def _is_grey_of_16(image: Image.Image) -> bool:
 
 
 def _bits(image: Image.Image, pixels: NDArray[np.uint8]) -> int | None:
-    """How many of its 16 bits an image uses, if fewer; of colours the lower 8 are lost, and black says nothing."""
+    """How many of its 16 bits an image uses, if fewer; of grey, black says nothing.
+
+    Of colours the lower 8 bits are lost: those that are black fill no more than these.
+    """
     if _is_grey_of_16(image):
         largest = float(np.asarray(image).max())
+    elif not pixels.any():
+        return _FEWER_BITS[0]
     else:  # the least that it can be: PPM's values are rounded, others cut off
         largest = (pixels.max() - 0.5) * 257 if image.format == "PPM" else pixels.max() * 256.0
     return next((bits for bits in _FEWER_BITS if 0 < largest < 2**bits), None)

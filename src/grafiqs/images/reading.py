@@ -18,7 +18,7 @@ from grafiqs.errors import StoppedError, UnreadableSampleError
 from grafiqs.faces.face import Face, Faces
 from grafiqs.images.decoding import picture
 from grafiqs.images.preprocessing import USUAL
-from grafiqs.images.remarks import Remark, remark_on
+from grafiqs.images.remarks import Remark, remark_on, unaligned
 from grafiqs.images.tensors import resized
 from grafiqs.workers import processors
 from grafiqs.workers.ahead import mapped
@@ -66,8 +66,9 @@ class Reader:
             if self.faces is not None:
                 from grafiqs.faces.cut import cut_out  # loads OpenCV, which others need not have
 
-                face = self.faces.face(location, pixels)
-                pixels = cut_out(pixels, face, self.size)
+                with unaligned(whole):
+                    face = self.faces.face(location, pixels)
+                    pixels = cut_out(pixels, face, self.size)
             sha256, remark = hashlib.sha256(data).hexdigest(), remark_on(whole, face)
             return Read(resized(pixels, self.size).numpy(), sha256, (height, width), remark, face)
         except UnreadableSampleError as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.disk.names import shown
+from grafiqs.errors import UnreadableSampleError
 from grafiqs.faces.face import Face
 from grafiqs.faces.likeness import is_crop
 from grafiqs.images.decoding import Picture
@@ -31,18 +33,52 @@ class Remark:
     """What is to be said of one image.
 
     `bits` is how many of its 16 bits it uses, if that is fewer; `is_crop` whether its face, which was found, fills it
-    as in an aligned crop.
+    as in an aligned crop; `unsure` whether that may stand in another turn.
     """
 
     one_colour: bool
     bits: int | None
     is_crop: bool = False
+    unsure: bool = False
 
 
 def remark_on(picture: Picture, face: Face | None = None) -> Remark:
     """What is to be said of a picture, and of the face in it if that is known."""
     one_colour = picture.bits is None and is_of_one_colour(picture.pixels)  # of few bits, nothing is left but black
-    return Remark(one_colour, picture.bits, face is not None and is_crop(face.points, picture.pixels.shape))
+    crop = face is not None and is_crop(face.points, picture.pixels.shape)
+    return Remark(one_colour, picture.bits, crop, face is not None and face.unsure)
+
+
+class UnalignedError(UnreadableSampleError):
+    """A picture that was decoded, and whose face cannot be cut out: why, and what is to be said of it."""
+
+    def __init__(self, reason: str, remark: Remark) -> None:
+        super().__init__(reason, remark)  # both, as it goes from one process to another
+        self.remark = remark
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@contextmanager
+def unaligned(picture: Picture) -> Iterator[None]:
+    """What is done to find and cut out the face of a picture: if it fails, UnalignedError, with a likely reason."""
+    try:
+        yield
+    except UnreadableSampleError as error:
+        bits = picture.bits
+        dark = (
+            "" if bits is None else f"; it has 16 bits a value, and {_filled(bits)}: scale it to the full range first"
+        )
+        raise UnalignedError(f"{error}{dark}", Remark(one_colour=False, bits=bits)) from error
+
+
+def _filled(bits: int) -> str:
+    """How few bits an image fills, or several, and what comes of it."""
+    return (
+        f"of them the lower {bits} at most are filled, which, as the upper 8 are read, is {2 ** (16 - bits)} times too "
+        "dark or more"
+    )
 
 
 def is_of_one_colour(pixels: NDArray[np.uint8]) -> bool:
@@ -60,6 +96,7 @@ class Remarks:
         """How many images there were, and how many had a face that was looked for."""
         self.one_colour: list[str] = []
         self.bits: dict[str, int] = {}
+        self.unsure: list[str] = []
         self.crops = 0
 
     def add(self, location: str, remark: Remark, has_face: bool = False) -> None:
@@ -69,6 +106,8 @@ class Remarks:
         self.crops += remark.is_crop
         if remark.one_colour:
             self.one_colour.append(location)
+        if remark.unsure:
+            self.unsure.append(location)
         if remark.bits is not None:
             self.bits[location] = remark.bits
 
@@ -86,6 +125,12 @@ class Remarks:
                 f"{len(self.bits)} of {self.images} images have 16 bits a value and fill the lower {bits} at most, as "
                 f"some cameras write them ({_some(list(self.bits))}): of 16 bits the upper 8 are read, so these are "
                 f"{2 ** (16 - bits)} times too dark or more; scale them to the full range first"
+            )
+        if self.unsure:
+            yield (
+                f"{len(self.unsure)} photos may stand on their head, or lie: {_some(self.unsure)}; their faces score "
+                "more in another turn, but not by enough to turn them, as those of poor photos do; if they lie, turn "
+                "the files themselves"
             )
         if self.crops and self.crops >= self.faces / 2:
             yield (

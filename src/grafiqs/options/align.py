@@ -37,7 +37,7 @@ class AlignOptions(DataSetOptions):
         "the others, the largest first, have it with _1, _2, ... behind it", default=False, requires=("detector",),
         which="which finds them")
     keep_going: bool = option(
-        "output", "go on if the first hundred images all fail for one reason, instead of stopping before the first",
+        "output", "go on if the first hundred images all fail, instead of stopping before the first",
         default=False, decides=False)
     overwrite: bool = option(
         "output", "remove the crops that the folder holds, and start over", default=False)

@@ -99,7 +99,7 @@ class Options(SubsetOptions):
         "output", "... with this text (default: with nothing)", default=None, metavar="TEXT",
         requires=("path_replace",), which="the text to be replaced")
     keep_going: bool = option(
-        "output", "go on if the first hundred images all fail for one reason, instead of stopping before the first",
+        "output", "go on if the first hundred images all fail, instead of stopping before the first",
         default=False, decides=False)
     overwrite: bool = option(
         "output", "remove the run that the run folder holds, whatever its options, and start over",

@@ -75,6 +75,16 @@ class Alignment:
         return json.dumps({"format": FORMAT, **sections, "subset": subset_document(self.subset)}, indent=1) + "\n"
 
 
+def unfinished(place: Path) -> str | None:
+    """What is to be said of a data set if it is the folder of an alignment that has not come to its end."""
+    if not (place / NAME).is_file() or (place / SUMS).exists():
+        return None
+    return (
+        f"{shown(place)} is an alignment that is not finished ({NAME} is there, {SUMS} is not): those crops count that "
+        "are there by now; the same 'grafiqs align' finishes it"
+    )
+
+
 def read(root: Path) -> Alignment:
     """The alignment that a folder holds. Raises RequestError when its align.json cannot be trusted."""
     need_utf8()
