@@ -286,9 +286,10 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "HEIC, which is not read here: convert it"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(500), "HEIC, which is not read here: convert it"),
         (b"\xff\x0a" + bytes(50), "JPEG XL, which is not read here: convert it"),
+        (b"\n<!DOCTYPE html>\n<title>404</title>", "a web page instead of the image: download it again"),
         (
-            b"\n<!DOCTYPE html>\n<title>404</title>",
-            "a web page or other text in tags: download the file itself, not the page about it",
+            b"../.git/annex/objects/Gj/x.jpg\n",
+            "a pointer to a file that git-annex has not fetched: fetch the file itself (git annex get)",
         ),
         (encoded(picture(6), "PDF"), "a PDF, not an image"),
     ],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from grafiqs.disk.names import shown
-from grafiqs.disk.stand_in import stand_in
+from grafiqs.disk.unfetched import is_page, pointer
 
 _CHECKPOINT = "get the PyTorch checkpoint (.pth, .pt, .ckpt or .safetensors) of that network"
 _UNPACK = "unpack it, and give the checkpoint in it"
@@ -58,13 +58,18 @@ def what_else(data: bytes) -> str | None:
     for start, what in _STARTS:
         if data.startswith(start):
             return what
-    tests: tuple[Callable[[bytes], str | None], ...] = (stand_in, _json, _zip, _tar, _flat, _protobuf)
+    tests: tuple[Callable[[bytes], str | None], ...] = (_page, pointer, _json, _zip, _tar, _flat, _protobuf)
     return next((found for test in tests if (found := test(data))), None)
 
 
 def is_safetensors(data: bytes) -> bool:
     """Whether a file begins as .safetensors does: with the length of its header, and a brace."""
     return data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _LONGEST_HEADER
+
+
+def _page(data: bytes) -> str | None:
+    page = "a web page or other text in tags, which was saved in the place of the file: get the file again"
+    return page if is_page(data) else None
 
 
 def _json(data: bytes) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafiqs.disk.stand_in import stand_in
+from grafiqs.disk.unfetched import is_page, pointer
 
 _HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
 """The brands of HEIF files whose pictures are HEVC: those of phones."""
@@ -23,5 +23,7 @@ def taken_for_image(data: bytes) -> str:
     """What it is, with what to do; empty if that is not known."""
     if data[4:8] == b"ftyp" and not _HEIF.isdisjoint(data[place : place + 4] for place in (8, *range(16, 64, 4))):
         return "HEIC, which is not read here: convert it"
+    if is_page(data):
+        return "a web page instead of the image: download it again"
     known = (what for beginning, what in _BEGINNINGS.items() if data.startswith(beginning))
-    return stand_in(data) or next(known, "")
+    return pointer(data) or next(known, "")

@@ -18,20 +18,31 @@ _SIZE = 4096
 """In bytes: pointers are shorter."""
 
 
-def stand_in(data: bytes) -> str | None:
-    """What the bytes of a file are instead of it, with what to do; None if they may be the file.
+def is_page(data: bytes) -> bool:
+    """Whether the bytes of a file begin as a web page, or another text in tags.
 
-    >>> stand_in(b"version https://git-lfs.github.com/spec/v1")
+    >>> is_page(b"<!DOCTYPE html><title>404</title>")
+    True
+    """
+    return _start(data).startswith(_PAGES)
+
+
+def pointer(data: bytes) -> str | None:
+    """What the bytes of a file are if they are a pointer to it, with what to do; None if they are not.
+
+    >>> pointer(b"version https://git-lfs.github.com/spec/v1")
     'a pointer to a file that Git LFS has not fetched: fetch the file itself (git lfs pull)'
     """
-    start = data[:_SIZE].decode("latin-1").removeprefix("\xef\xbb\xbf").lstrip(" \t\r\n").lower()
-    if start.startswith(_PAGES):
-        return "a web page or other text in tags: download the file itself, not the page about it"
+    start = _start(data)
     if len(data) >= _SIZE:
         return None
     if _ANNEX in start.replace("\\", "/"):
         return _pointer("git-annex", "git annex get")
     return next((_pointer(*whose) for beginnings, whose in _POINTERS if start.startswith(beginnings)), None)
+
+
+def _start(data: bytes) -> str:
+    return data[:_SIZE].decode("latin-1").removeprefix("\xef\xbb\xbf").lstrip(" \t\r\n").lower()
 
 
 def _pointer(whose: str, command: str) -> str:
