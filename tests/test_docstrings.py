@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import doctest
 import importlib
-from functools import reduce
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,19 @@ import grafiqs
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = sorted({*grafiqs.__all__, "align_faces", "draw_faces"} - {"RequestError", "StoppedError"})
-NAMES += ["select.rank_identities", "select.draw_samples"]
+NAMES += ["select.rank_identities", "select.draw_samples", "backbones.prefixes.chosen"]
+NAMES += ["disk.unfetched.is_page", "disk.unfetched.pointer"]
+
+
+@pytest.fixture(autouse=True)
+def _no_command_ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The log as it is in a Python that has run no command: tests before may have sent it to the terminal."""
+    log = logging.getLogger("grafiqs")
+    level = log.level
+    monkeypatch.setattr(log, "handlers", [])
+    log.setLevel(logging.NOTSET)
+    yield
+    log.setLevel(level)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -25,7 +38,8 @@ def test_an_example_does_what_it_shows(
     (tmp_path / "faces").symlink_to(faces)
     (tmp_path / "weights.pth").symlink_to(weights)
     monkeypatch.chdir(tmp_path)
-    public = reduce(getattr, name.split("."), grafiqs)
+    home, _, own = name.rpartition(".")
+    public = getattr(importlib.import_module(f"grafiqs.{home}") if home else grafiqs, own)
     module = importlib.import_module(public.__module__)
     [example] = doctest.DocTestFinder(recurse=False).find(public, name, module=module, globs=dict(vars(module)))
     assert example.examples, f"{name} has no example"

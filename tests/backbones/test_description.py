@@ -244,7 +244,7 @@ def test_published_checkpoints_are_known(
 
 
 NO_CHECKPOINTS: dict[str, tuple[Any, str]] = {
-    "text": (b"hello, these are no weights\n" * 20, "are not a whole PyTorch or safetensors checkpoint"),
+    "text": (b"hello, these are no weights\n" * 20, "safetensors checkpoint (its bytes cannot be read as tensors)"),
     "nothing": (b"", "are empty"),
     "a list": ([1, 2], "holds no tensors by name: it is not a checkpoint of a network"),
     "another network": ({"conv.weight": torch.zeros(1)}, "GraFIQs cannot be computed from it"),

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from grafiqs.datasets import layout
+from grafiqs.datasets.lists import EXTENSIONS
 from grafiqs.datasets.readings import IDENTITIES, PATHS
 from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError
@@ -216,6 +218,11 @@ def test_the_columns_can_be_said(what: str, tmp_path: Path) -> None:
     assert sha256(tmp_path / "list.csv", **options) == sha256(make(tmp_path / "faces"))
 
 
+def test_whole_numbers_are_told_below_a_header_that_nobody_knows(tmp_path: Path) -> None:
+    (make(tmp_path, FLAT) / "list.csv").write_text(lines("{path},{identity}.0", FLAT, "photo,who"))
+    assert grouped(tmp_path / "list.csv", path_column="1", identity_column="2") == by_identity(FLAT)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -411,18 +418,17 @@ def tables(draw: st.DrawFn) -> tuple[dict[str, str], bytes]:
     )
     turned, alone = draw(st.booleans()), draw(st.booleans())
     bare = separator == " " or (alone and draw(st.booleans()))
-    text = io.StringIO()
+    ending = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    text = io.StringIO(newline="")
     quoting: Literal[0, 1] = csv.QUOTE_ALL if draw(st.booleans()) else csv.QUOTE_MINIMAL
-    writer = csv.writer(
-        text, delimiter=separator, quoting=quoting, lineterminator=draw(st.sampled_from(["\n", "\r\n"]))
-    )
+    writer = csv.writer(text, delimiter=separator, quoting=quoting, lineterminator=ending)
     rows = list(files.items())
     if path:
         rows.insert(0, (path, identity))
     for row in rows:
         cells = row[:1] if alone else row[::-1] if turned else row
         if bare:
-            text.write(separator.join(cells) + "\n")  # nobody quotes there
+            text.write(separator.join(cells) + ending)  # nobody quotes there
         else:
             writer.writerow(cells)
     encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
@@ -451,5 +457,11 @@ def test_any_table_is_the_data_set_of_the_folder_or_is_refused(
 
 def test_the_documentation_has_all_known_names() -> None:
     formats = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
-    sentence = formats[formats.index("Known names of paths are") : formats.index("`--path-column` and")]
-    assert re.findall(r"`(\w+)`", sentence) == [*PATHS, *IDENTITIES]
+
+    def named(start: str, end: str) -> list[str]:
+        return re.findall(r"`([^`]+)`", formats[formats.index(start) : formats.index(end)])
+
+    assert named("Known names of paths are", "`--path-column` and") == [*PATHS, *IDENTITIES]
+    assert sorted(named("| a list: ", " | as listed,")) == [f".{kind}" for kind in EXTENSIONS]
+    folders = named("Folders of systems are no identities", "and all that is hidden")
+    assert {folder.upper() for folder in folders} == {folder.upper() for folder in layout._SYSTEM | layout._WINDOWS}

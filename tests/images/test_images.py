@@ -282,11 +282,15 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (LFS, "a Git LFS pointer instead of the image: git lfs pull gets it"),
+        (LFS, "a pointer to a file that Git LFS has not fetched: fetch the file itself (git lfs pull)"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), "HEIC, which is not read here: convert it"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(500), "HEIC, which is not read here: convert it"),
         (b"\xff\x0a" + bytes(50), "JPEG XL, which is not read here: convert it"),
         (b"\n<!DOCTYPE html>\n<title>404</title>", "a web page instead of the image: download it again"),
+        (
+            b"../.git/annex/objects/Gj/x.jpg\n",
+            "a pointer to a file that git-annex has not fetched: fetch the file itself (git annex get)",
+        ),
         (encoded(picture(6), "PDF"), "a PDF, not an image"),
     ],
 )

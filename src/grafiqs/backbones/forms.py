@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import tarfile
@@ -10,10 +11,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from grafiqs.disk.names import shown
+from grafiqs.disk.unfetched import is_page, pointer
 
 _CHECKPOINT = "get the PyTorch checkpoint (.pth, .pt, .ckpt or .safetensors) of that network"
 _UNPACK = "unpack it, and give the checkpoint in it"
-_POINTER = "a pointer to a file that {} has not fetched: fetch the file itself ({})"
 
 _STARTS = (
     (b"\x89HDF\r\n\x1a\n", f"an HDF5 file, as Keras and TensorFlow write them: {_CHECKPOINT}"),
@@ -27,18 +28,6 @@ _STARTS = (
     (b"7767517\n", f"a network of ncnn: {_CHECKPOINT}"),
 )
 """What files of one kind begin with."""
-
-_TEXTS = (
-    (("version https://git-lfs.github.com/spec/", "version https://hawser."), ("Git LFS", "git lfs pull")),
-    (("outs:", "md5:"), ("DVC", "dvc pull")),
-)
-"""What the pointers of storages begin with, and whose they are."""
-
-_PAGES = ("<!doctype html", "<html", "<head", "<?xml", "<!--")
-"""What begins pages."""
-
-_POINTER_SIZE = 4096
-"""In bytes: pointers are shorter."""
 
 _INDEX_SIZE = 10_000_000
 """In bytes: texts in JSON are shorter."""
@@ -69,7 +58,7 @@ def what_else(data: bytes) -> str | None:
     for start, what in _STARTS:
         if data.startswith(start):
             return what
-    tests: tuple[Callable[[bytes], str | None], ...] = (_text, _zip, _tar, _flat, _protobuf)
+    tests: tuple[Callable[[bytes], str | None], ...] = (_page, pointer, _json, _zip, _tar, _flat, _protobuf)
     return next((found for test in tests if (found := test(data))), None)
 
 
@@ -78,20 +67,15 @@ def is_safetensors(data: bytes) -> bool:
     return data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _LONGEST_HEADER
 
 
-def _text(data: bytes) -> str | None:
-    start = data[:_POINTER_SIZE].decode("latin-1").removeprefix("\xef\xbb\xbf").lstrip(" \t\r\n").lower()
-    if start.startswith(_PAGES):
-        return "a web page or other text in tags, which was saved in the place of the file: get the file again"
-    if len(data) < _POINTER_SIZE:
-        if "/annex/objects/" in start.replace("\\", "/"):
-            return _POINTER.format("git-annex", "git annex get")
-        for beginnings, whose in _TEXTS:
-            if start.startswith(beginnings):
-                return _POINTER.format(*whose)
-    return _json(data) if start.startswith(("{", "[")) and len(data) < _INDEX_SIZE else None
+def _page(data: bytes) -> str | None:
+    page = "a web page or other text in tags, which was saved in the place of the file: get the file again"
+    return page if is_page(data) else None
 
 
 def _json(data: bytes) -> str | None:
+    start = data[:64].removeprefix(codecs.BOM_UTF8).lstrip()
+    if not start.startswith((b"{", b"[")) or len(data) >= _INDEX_SIZE:
+        return None
     try:
         found = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError):

@@ -114,7 +114,7 @@ def _why_unread(path: Path, data: bytes, error: Exception) -> str:
     reason = shown(text.strip().partition("\n")[0].partition(". ")[0][:200]) or type(error).__name__
     if data.startswith(b"PK") and not zipfile.is_zipfile(io.BytesIO(data)):
         reason = "the end of its zip archive is missing"
-    elif "weights_only" in text:
+    elif "weights_only" in text or isinstance(error, KeyError):  # of which the text is a byte that it met
         reason = "its bytes cannot be read as tensors"  # PyTorch's advice at this point is to run what the file holds
     return (
         f"the weights {shown(path)} are not a whole PyTorch or safetensors checkpoint ({reason}): get the file again, "

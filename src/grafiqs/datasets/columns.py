@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +71,7 @@ class Columns:
 
     def __str__(self) -> str:
         """In words, for the log."""
-        if self.identity is None and not self.header and self.path == 0:
+        if self.identity is None and not self.header and self.width == 1:
             return "a path a line"
         parts = [f"path = {self._column(self.path)}"]
         if self.identity is not None:
@@ -135,7 +134,8 @@ def tell(table: TextTable, root: Path, wanted: Wanted) -> Columns | None:
     for reading in hitting:
         if len(reading.best) == best:
             try:
-                told.append((reading, _columns(reading, wanted)))
+                headed = _headed(reading, wanted)
+                told.append((headed, _columns(headed, wanted)))
             except TableError as problem:
                 problems.append(problem)
     if not told:
@@ -151,50 +151,67 @@ def tell(table: TextTable, root: Path, wanted: Wanted) -> Columns | None:
     return columns
 
 
-def _columns(reading: Reading, wanted: Wanted) -> Columns:
-    """The columns of the rows, split in one way. Raises TableError when they cannot be told."""
-    header = reading.header
-    widths = {len(cells) for cells in reading.rows.values()}
-    width = len(header) or max(widths)
-    path = _path_column(reading) if wanted.path is None else _named_column(reading, wanted.path, "--path-column")
-    line, cells = next(iter(reading.rows.items()))
+def _headed(reading: Reading, wanted: Wanted) -> Reading:
+    """The rows, split in one way, without a first row that names columns nobody knows, but for their numbers.
+
+    Raises TableError when that row cannot be told, or the files do not tell the split.
+    """
     if reading.split in (FIRST_BLANK, LAST_BLANK) and len(reading.best) < len(reading.rows):
         missing = next(line for line in reading.rows if line not in reading.best)
         raise TableError(
             f"line {missing} names no file if it is split at {SPLITS[reading.split]}, and paths that hold blanks "
             "can be told from identities by their files alone: separate them by commas or tabs"
         )
-    if not header and line not in reading.hits.get(path, {}) and not names_an_image(cells, path):
-        if wanted.path is None:
-            raise TableError(
-                f"line {line} names no file, {quoted(cells)}, while later lines do: if it is a header, {_BY_HAND}; if "
-                "it is not, take it out"
-            )
-        header = tuple(cell.strip() for cell in cells)
-    identity: int | None = None
-    if wanted.identity is not None:
-        if wanted.identity != _BY_FOLDERS:
-            identity = _named_column(reading, wanted.identity, "--identity-column")
-    elif not wanted.flat and header:
-        identity = _identity_by_name(header, path, list(reading.rows.values()))
-    elif not wanted.flat:
-        identity = _identity_by_place(reading, path, wanted.lst)
-    cells_of = [
-        cells[identity].strip() for cells in reading.rows.values() if identity is not None and identity < len(cells)
-    ]
-    own = [cell for cell in cells_of if cell.lower() not in _MISSING]
-    if identity is not None and not own and not header and wanted.identity is None:
+    path = _path(reading, wanted)
+    (line, cells), *rest = reading.rows.items()
+    if reading.header or line in reading.hits.get(path, {}) or names_an_image(cells, path):
+        return reading
+    if wanted.path is None:
+        raise TableError(
+            f"line {line} names no file, {quoted(cells)}, while later lines do: if it is a header, {_BY_HAND}; if it "
+            "is not, take it out"
+        )
+    return replace(reading, header=tuple(cell.strip() for cell in cells), rows=dict(rest))
+
+
+def _columns(reading: Reading, wanted: Wanted) -> Columns:
+    """The columns of the rows, split in one way. Raises TableError when they cannot be told."""
+    rows = list(reading.rows.values())
+    path, identity = _path(reading, wanted), _identity(reading, wanted)
+    own = [cells[identity].strip() for cells in rows if identity is not None and identity < len(cells)]
+    own = [cell for cell in own if cell.lower() not in _MISSING]
+    told_by_place = not reading.header and wanted.identity is None
+    if told_by_place and not own:
         identity = None  # a separator behind every path, and nothing behind that
     whole = bool(own) and all(map(_WHOLE_NUMBER.fullmatch, own)) and any("." in cell for cell in own)
-    if own and not whole and not header and wanted.identity is None and all(map(_is_number, own)):
+    if told_by_place and not whole and own and all(map(_is_number, own)):
         fraction = next((cell for cell in own if not _WHOLE_NUMBER.fullmatch(cell)), None)
         if fraction is not None:
             raise TableError(
                 f"has numbers such as {shown(fraction)} beside its paths, which look like scores and not like "
                 "identities: take them out, or say with --identity-column what names the identities (0: the folders)"
             )
+    width = len(reading.header) or max(map(len, rows))
     images = all(names_an_image([found], 0) for found in reading.hits.get(path, {}).values())
-    return Columns(reading.split, header, width, path, identity, whole, images)
+    return Columns(reading.split, reading.header, width, path, identity, whole, images)
+
+
+def _path(reading: Reading, wanted: Wanted) -> int:
+    """The column of the paths."""
+    return _path_column(reading) if wanted.path is None else _named_column(reading, wanted.path, "--path-column")
+
+
+def _identity(reading: Reading, wanted: Wanted) -> int | None:
+    """The column of the identities; None if the folders of the paths name them, or they do not matter."""
+    if wanted.identity is not None:
+        by_folders = wanted.identity == _BY_FOLDERS
+        return None if by_folders else _named_column(reading, wanted.identity, "--identity-column")
+    if wanted.flat:
+        return None
+    path = _path(reading, wanted)
+    if reading.header:
+        return _identity_by_name(reading.header, path, list(reading.rows.values()))
+    return _identity_by_place(reading, path, wanted.lst)
 
 
 def _named_column(reading: Reading, name: str, option: str) -> int:
@@ -284,13 +301,12 @@ def _from(first: str, count: int) -> range:
 
 def _said(reading: Reading, columns: Columns) -> dict[int, tuple[str, str | None]]:
     """Path and identity of the rows that were looked at, by line."""
-    skipped = 1 if columns.header and not reading.header else 0
     return {
         line: (
             cells[columns.path] if columns.path < len(cells) else "",
             cells[columns.identity] if columns.identity is not None and columns.identity < len(cells) else None,
         )
-        for line, cells in islice(reading.rows.items(), skipped, None)
+        for line, cells in reading.rows.items()
     }
 
 

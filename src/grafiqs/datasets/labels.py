@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grafiqs.datasets.layout import aside, is_sample
-from grafiqs.datasets.readings import IDENTITIES
+from grafiqs.datasets.readings import IDENTITIES, plain
 from grafiqs.datasets.shared_file import SharedFile
 from grafiqs.datasets.tar_file import Extent, TarFile, read_extent
 from grafiqs.disk.names import extension, shown
@@ -201,7 +201,7 @@ class Labels:
     def _choose(self, in_folders: bool) -> None:
         """Tell the field of the identity by the first label."""
         fields = self._first_fields()
-        known = [name for name in fields if name.lower().replace(" ", "_").replace("-", "_") in IDENTITIES]
+        known = [name for name in fields if plain(name) in IDENTITIES]
         if len(known) == 1:
             self._column = known[0]
         elif known or not in_folders:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class ListedFiles(Dataset):
         self._root = place.parent if root is None else root
         self._prefix = os.path.join(os.path.abspath(self._root), "")
         try:
-            listed = self._listed(extensions, wanted)
+            listed, stated = self._listed(extensions, wanted)
         except TableError as error:
             raise RequestError(f"{shown(place)} {error}") from error
         except OSError as error:
@@ -61,7 +61,7 @@ class ListedFiles(Dataset):
         """The location of each sample, by identity and path inside it, if the list names identities."""
         self._arranged: Arrangement | None = None
         """What the folders of the paths say, if they do."""
-        if wanted.flat or all(row.identity is None for row in listed.values()):
+        if wanted.flat or all(identity is None for identity in listed.values()):
             self._by_folders(listed, wanted)
             return
         if wanted.depth is not None:
@@ -69,7 +69,7 @@ class ListedFiles(Dataset):
                 f"{shown(place)} names identities, and --identity-depth says which folders do: --identity-column 0 "
                 "leaves it to the folders"
             )
-        self._samples = named(listed, place)
+        self._samples = named(listed, stated, place)
         self.ignored = len(self._samples.pop("", ())) if len(self._samples) > 1 else 0
         self.identities = in_order(self._samples)
         if len(listed) >= _FEW and max(map(len, self._samples.values())) == 1:
@@ -77,7 +77,7 @@ class ListedFiles(Dataset):
         elif len(listed) >= _FEW and len(self._samples) == 1 and self.identities != ("",):
             log.warning("warning: all images of %s have one identity, %s", shown(place), shown(self.identities[0]))
 
-    def _by_folders(self, listed: dict[str, Row], wanted: Wanted) -> None:
+    def _by_folders(self, listed: Collection[str], wanted: Wanted) -> None:
         """Tell the identities by the folders of the paths, as in an archive; what lies aside there is left out."""
         kept = [location for location in listed if aside(location) is None] or list(listed)
         self._arranged = arranged(Members(kept, (), None), self._root, wanted.flat, wanted.depth)
@@ -87,11 +87,18 @@ class ListedFiles(Dataset):
         if len(kept) < len(listed):
             self.said += f"; left out: {len(listed) - len(kept)} that are hidden, or in folders of systems"
 
-    def _listed(self, extensions: frozenset[str] | None, wanted: Wanted) -> dict[str, Row]:
-        """The rows of every listed file by its location. Raises TableError, or OSError."""
+    def _listed(
+        self, extensions: frozenset[str] | None, wanted: Wanted
+    ) -> tuple[dict[str, str | None], dict[str, str]]:
+        """The identity of every listed file by its location, None if it has none, and the names of samples that say so.
+
+        Raises TableError, or OSError.
+        """
         table = TextTable(lambda: files.opened(self.place))
         columns = tell(table, self._root, wanted)
-        listed: dict[str, Row] = {}
+        listed: dict[str, str | None] = {}
+        stated: dict[str, str] = {}
+        identities: dict[str, str] = {}  # each once, however many images it has
         lines = repeated = padded = 0
         for row in () if columns is None else columns.rows(table):
             lines += 1
@@ -100,24 +107,28 @@ class ListedFiles(Dataset):
                 continue
             if columns is not None and columns.images and not names_an_image([location], 0):
                 self._refuse_unlike(row, location)
-            if row.identity is not None:
-                plain = row.identity if row.identity in location.split("/")[:-1] else row.identity.strip()
-                padded += plain != row.identity
-                row = row._replace(identity=plain)
-                if plain in (".", "..") or "/" in plain:
+            identity = row.identity
+            if identity is not None:
+                plain = identity if identity in location.split("/")[:-1] else identity.strip()
+                padded += plain != identity
+                identity = identities.setdefault(plain, plain)
+                if identity in (".", "..") or "/" in identity:
                     raise TableError(
-                        f"line {row.line}: {shown(plain)} is not the name of an identity (a path with a comma in it "
+                        f"line {row.line}: {shown(identity)} is not the name of an identity (a path with a comma in it "
                         "stands in quotes)"
                     )
-            before = listed.setdefault(location, row)
-            if before is not row:
-                if before.identity != row.identity and not wanted.flat:
-                    now, then = (shown(one.identity) for one in (row, before))
-                    raise TableError(
-                        f"line {row.line}: {shown(location)} is listed for {now} and, before, for {then}: a sample has "
-                        "one identity"
-                    )
-                repeated += 1
+            if location not in listed:
+                listed[location] = identity
+                if row.sample:
+                    stated[location] = row.sample
+                continue
+            if listed[location] != identity and not wanted.flat:
+                now, then = shown(identity), shown(listed[location])
+                raise TableError(
+                    f"line {row.line}: {shown(location)} is listed for {now} and, before, for {then}: a sample has one "
+                    "identity"
+                )
+            repeated += 1
         if columns is None or not listed:
             raise TableError(f"names no image in its {lines} lines: check --image-path")
         if repeated:
@@ -126,7 +137,7 @@ class ListedFiles(Dataset):
             log.warning("%d lines of %s have blanks around the identity: taken off", padded, shown(self.place))
         marked = "" if table.encoding.startswith("utf-8") else f", in {table.encoding.upper()}"
         self.said = f"list of {len(listed):,} images: {columns}{marked}"
-        return listed
+        return listed, stated
 
     def _refuse_unlike(self, row: Row, location: str) -> None:
         """Raise TableError for a path that is not called as an image is, as those of the first lines, and not there."""

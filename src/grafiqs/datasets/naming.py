@@ -8,25 +8,26 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from grafiqs.datasets.columns import Row
 from grafiqs.disk.names import key, shown, without_extension
 from grafiqs.errors import RequestError
 
 
-def named(listed: Mapping[str, Row], place: Path) -> dict[str, dict[str, str]]:
+def named(listed: Mapping[str, str | None], stated: Mapping[str, str], place: Path) -> dict[str, dict[str, str]]:
     """The locations of the list at `place`, by identity and path inside it.
+
+    `listed` has the identity of each, or None, and `stated` the names that some samples have.
 
     A path counts from the folder of its identity on, if it leads through one, and else from the folder on that all
     paths of the identity lie in: neither where a list's paths begin nor its other identities change a name. If an
     identity has folders in several places, those above stand before, as `layout.arranged` has it. Names that are one in
-    NFC are one identity. In tables of this package, samples have the names that stand there.
+    NFC are one identity.
     Raises RequestError when two paths would be one sample.
     """
     spelt: dict[str, str] = {}
     own: defaultdict[str, list[str]] = defaultdict(list)
     depths: Counter[int] = Counter()
-    for location, row in listed.items():
-        identity = spelt.setdefault(key(row.identity or ""), row.identity or "")
+    for location, name in listed.items():
+        identity = spelt.setdefault(key(name or ""), name or "")
         own[identity].append(location)
         depths.update(depth for depth, folder in enumerate(location.split("/")[:-1]) if folder == identity)
     usual = min(depths, key=lambda depth: (-depths[depth], depth), default=0)
@@ -34,11 +35,11 @@ def named(listed: Mapping[str, Row], place: Path) -> dict[str, dict[str, str]]:
     for identity, locations in own.items():
         names = found[identity] = {}
         for location, inside in zip(locations, _inside(identity, locations, usual), strict=True):
-            name = _stated(listed[location].sample, location) or inside
-            if names.setdefault(name, location) != location:
+            path = _path_of(stated[location], location) if location in stated else inside
+            if names.setdefault(path, location) != location:
                 raise RequestError(
                     f"{shown(place)} lists {shown(location)}, which would be the same sample of {shown(identity)} as "
-                    f"{shown(names[name])}: leave one of them out"
+                    f"{shown(names[path])}: leave one of them out"
                 )
     return found
 
@@ -70,9 +71,7 @@ def _common(paths: Iterable[str]) -> str:
     return f"{common}/" if common else ""
 
 
-def _stated(sample: str | None, location: str) -> str | None:
-    """The path that gives a sample the name that a table states."""
-    if not sample:
-        return None
+def _path_of(sample: str, location: str) -> str:
+    """The path that gives a sample this name."""
     ending = location[len(without_extension(location)) :]
     return sample if sample.endswith(ending) else sample + ending

@@ -12,6 +12,7 @@ from typing import Any
 from grafiqs.datasets import pickled
 from grafiqs.datasets.dataset import MAX_BYTES, Dataset, Pair, too_large
 from grafiqs.disk.names import in_order, shown
+from grafiqs.disk.unfetched import is_page, pointer
 from grafiqs.errors import RequestError, UnreadableSampleError
 
 _AS_INSIGHTFACE = (
@@ -101,9 +102,9 @@ def _content(place: Path) -> tuple[Sequence[Any], list[bool]]:
 
 def _what_else(data: bytes, reason: str) -> str | None:
     """What a file is that cannot be read as a set, with what to do about it; None if it may be a damaged one."""
-    if data.startswith(b"version https://git-lfs.github.com/spec/"):
-        return ", but a pointer to a file that Git LFS has not fetched: fetch the file itself (git lfs pull)"
-    if data[:100].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    if instead := pointer(data):
+        return f", but {instead}"
+    if is_page(data):
         return ", but a web page: download the file itself, not the page about it"
     if data.startswith(b"PK\x03\x04") and b"/data.pkl" in data[:_BEGINNING]:
         return ", but a PyTorch file: a network is given by --weights"

@@ -121,9 +121,8 @@ class Detector:
         for group in self._groups(pixels, usual):
             if all(overlap(group[turn], other) <= SAME for turn in group for other in known):
                 turn, sure = self._turn_of(pixels, group, usual)
-                if (
-                    turn == usual or sure
-                ):  # what is found in another turn alone, and is not clear, is most often no face
+                # What is found in another turn alone, and is not clear, is most often no face.
+                if turn == usual or sure:
                     known.append(group[turn])
                     faces.append(_face(group[turn], not sure))
         return [_face(first, unsure), *sorted(faces, key=_by_size)]

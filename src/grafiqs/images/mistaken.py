@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from grafiqs.disk.unfetched import is_page, pointer
+
 _HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
 """The brands of HEIF files whose pictures are HEVC: those of phones."""
 
 _BEGINNINGS = {
-    b"version https://git-lfs.github.com/": "a Git LFS pointer instead of the image: git lfs pull gets it",
     b"\xff\x0a": "JPEG XL, which is not read here: convert it",
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL, which is not read here: convert it",
     b"8BPS": "Photoshop's, which is not read here: convert it",
@@ -22,7 +23,7 @@ def taken_for_image(data: bytes) -> str:
     """What it is, with what to do; empty if that is not known."""
     if data[4:8] == b"ftyp" and not _HEIF.isdisjoint(data[place : place + 4] for place in (8, *range(16, 64, 4))):
         return "HEIC, which is not read here: convert it"
-    text = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html")):
+    if is_page(data):
         return "a web page instead of the image: download it again"
-    return next((what for beginning, what in _BEGINNINGS.items() if data.startswith(beginning)), "")
+    known = (what for beginning, what in _BEGINNINGS.items() if data.startswith(beginning))
+    return pointer(data) or next(known, "")
