@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import combinations
 from typing import Any
@@ -18,6 +17,7 @@ from grafiqs.errors import RequestError
 from grafiqs.evaluation.bootstrap import Bootstrap
 from grafiqs.evaluation.edc import SHARES, Comparisons, Curve, edc, operating_points
 from grafiqs.evaluation.pairs import Pairs, every_pair, of_dataset, read_pairs
+from grafiqs.evaluation.result import Evaluation
 from grafiqs.evaluation.scores import Method, Samples, gathered
 from grafiqs.options.evaluate import EvaluateOptions
 from grafiqs.progress import progress_bar
@@ -34,27 +34,6 @@ _FEWEST = 10
 
 _STEPS = 1000
 """The most points of a curve that are written, and drawn."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All that was computed, as the rows of edc.json (docs/evaluation.md)."""
-
-    results: list[dict[str, Any]]
-    curves: list[dict[str, Any]]
-    operating_points: list[dict[str, Any]]
-    differences: list[dict[str, Any]]
-    about: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it, as JSON values: NaN is None."""
-        parts = {
-            "results": self.results,
-            "curves": self.curves,
-            "operating_points": self.operating_points,
-            "differences": self.differences,
-        }
-        return {"format": 1, **self.about, **{name: [_plain(row) for row in rows] for name, rows in parts.items()}}
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
@@ -306,9 +285,3 @@ def _warn_of_rate(curve: Curve, rate: float, compared: Comparisons, starting: bo
         log.warning(
             "warning: no genuine comparison fails at the threshold of %g: there is nothing to gain by discarding", rate
         )
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }

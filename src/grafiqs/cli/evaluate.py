@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from importlib.util import find_spec
 
 from grafiqs.cli.arguments import CODES, Parser, Work, options_of
 from grafiqs.disk.names import shown
-from grafiqs.errors import RequestError
 from grafiqs.options.evaluate import EvaluateOptions
+from grafiqs.plotting import need_plots
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +39,8 @@ def fill(parser: Parser) -> None:
 def prepare(command: Namespace) -> Work:
     """Load what the verb needs; what is returned does its work, and says the exit code."""
     options = options_of(EvaluateOptions, command)
-    if options.plots and find_spec("matplotlib") is None:
-        raise RequestError("curves are drawn by matplotlib: pip install 'grafiqs[plots]', or give --no-plots")
+    if options.plots:
+        need_plots()
     from grafiqs.evaluate import evaluate
     from grafiqs.evaluation.written import lines, write
 

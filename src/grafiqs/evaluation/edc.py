@@ -13,14 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from grafiqs.options.evaluate import DIRECTIONS, PROTOCOLS
+
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
-
-DIRECTIONS = ("lower", "higher")
-"""Which scores mean higher quality."""
-
-PROTOCOLS = ("fixed", "rethreshold")
-"""Whether the threshold stays, or is found anew among the comparisons that are left."""
 
 RATIOS = tuple(step / 20 for step in range(20))
 """The shares of the comparisons that the protocol `rethreshold` discards."""

@@ -5,19 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from grafiqs.disk.files import whole
 from grafiqs.disk.names import shown
+from grafiqs.plotting import COLOURS, DASHES, save
 
 if TYPE_CHECKING:
-    from grafiqs.evaluate import Evaluation
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-"""Okabe and Ito's, which the colour-blind can tell apart (https://jfly.uni-koeln.de/color/)."""
-
-_DASHES = ("solid", "dashed", "dashdot", "dotted")
+    from grafiqs.evaluation.result import Evaluation
 
 
 def draw(found: Evaluation, folder: Path) -> None:
@@ -40,11 +34,7 @@ def draw(found: Evaluation, folder: Path) -> None:
         axes.set_title(f"{'FMR' if rate == 'fmr' else 'starting error'} {value:g}", fontsize=10)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7, title="area to no gain", title_fontsize=7)
-    with mpl.rc_context({"svg.hashsalt": "grafiqs", "svg.fonttype": "path"}):
-        for kind in ("svg", "png"):
-            with whole(folder / f"edc.{kind}") as file:
-                metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-                figure.savefig(file, format=kind, dpi=150, metadata=metadata)
+    save(figure, folder, "edc")
 
 
 def _line(axes: Any, steps: list[dict[str, Any]], furthest: float, number: int, label: str, protocol: str) -> None:
@@ -54,8 +44,8 @@ def _line(axes: Any, steps: list[dict[str, Any]], furthest: float, number: int, 
         [*x, furthest],
         [*y, y[-1]],
         drawstyle="steps-post" if protocol == "fixed" else "default",
-        color=_COLOURS[number % len(_COLOURS)],
-        linestyle=_DASHES[number // len(_COLOURS) % len(_DASHES)],
+        color=COLOURS[number % len(COLOURS)],
+        linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
         linewidth=1.4,
         label=label,
     )

@@ -6,16 +6,17 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grafiqs.disk.files import whole
 from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
+from grafiqs.printed import table
 
 if TYPE_CHECKING:
-    from grafiqs.evaluate import Evaluation
+    from grafiqs.evaluation.result import Evaluation
 
 JSON, CSV = "edc.json", "edc.csv"
 
@@ -61,15 +62,6 @@ def lines(found: Evaluation) -> Iterator[str]:
         yield "FNMR left when this share of the comparisons is discarded, and the score at which to discard:"
         body = [[shown(name), *(_point(row) for row in points if row["quality"] == name)] for name in by_name]
         yield from table(["", *(f"{share:.0%}" for share in shares)], body)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table in columns: names at the left, figures at the right."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        first, *others = row
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
-        yield "  " + "  ".join(cells).rstrip()
 
 
 def _area(row: dict[str, Any]) -> str:

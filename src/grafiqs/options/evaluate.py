@@ -7,8 +7,13 @@ from pathlib import Path
 
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.evaluation.edc import DIRECTIONS, PROTOCOLS
 from grafiqs.options.field import SEED, flag, option, settle, written
+
+DIRECTIONS = ("lower", "higher")
+"""Which scores mean higher quality."""
+
+PROTOCOLS = ("fixed", "rethreshold")
+"""Whether the threshold stays, or is found anew among the comparisons that are left."""
 
 
 @dataclass(frozen=True, kw_only=True)
