@@ -13,10 +13,10 @@ import grafiqs.gradients
 from grafiqs.backbones.backbone import observed
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS, WIDTHS
 from grafiqs.backbones.iresnet import IResNet
-from grafiqs.gradients import gradient_scores, image_gradients, statistics_loss
+from grafiqs.gradients import gradient_scores, image_gradients, image_losses, measured, statistics_loss
 from grafiqs.images.tensors import normalise, resized
 from support.making import picture, random_network
-from support.oracle import largest_difference, oracle_gradients, recorded_branches
+from support.oracle import largest_difference, oracle_gradients, oracle_losses, recorded_branches
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 """Largest relative L2 difference of any image's gradient at any layer."""
@@ -102,6 +102,32 @@ def test_a_layer_needs_only_what_comes_after_it(
     image_gradients(network, faces(1).float(), (layer,))
     assert len(taken) == norms
     assert all(u.requires_grad for u in taken)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("layers", [(), ("image",), ("block2", "block3"), ("block4",), LAYERS])
+def test_the_loss_is_that_of_the_oracle_whatever_gradients_are_taken(
+    network: IResNet, layers: tuple[str, ...], dtype: torch.dtype
+) -> None:
+    typed, batch = copy.deepcopy(network).to(dtype), faces(3).to(dtype)
+    found = measured(typed, batch, layers, losses=True)
+    assert found.losses is not None
+    assert found.losses.dtype == torch.float64
+    torch.testing.assert_close(
+        found.losses, oracle_losses(network, faces(3)), rtol={torch.float64: 1e-12, torch.float32: 1e-6}[dtype], atol=0
+    )
+    without = image_gradients(typed, batch, layers) if layers else {}
+    assert all(torch.equal(found.gradients[layer], without[layer]) for layer in layers)
+
+
+def test_the_loss_alone_is_a_forward_pass(network: IResNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("a backward pass")
+
+    monkeypatch.setattr(torch.autograd, "grad", refused)
+    one, eight = faces(1).float(), torch.cat([faces(1).float(), torch.randn(7, 3, 112, 112)])
+    assert not image_losses(network.float(), one).requires_grad
+    torch.testing.assert_close(image_losses(network, eight)[:1], image_losses(network, one), rtol=1e-6, atol=0)
 
 
 def test_what_follows_the_last_statistics_does_not_run() -> None:

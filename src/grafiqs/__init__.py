@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from grafiqs.extract import extract_gradients as extract_gradients
     from grafiqs.gradients import gradient_scores as gradient_scores
     from grafiqs.gradients import image_gradients as image_gradients
+    from grafiqs.gradients import image_losses as image_losses
     from grafiqs.guide import create_dataset_with_subset as create_dataset_with_subset
     from grafiqs.inspect import inspect_dataset as inspect_dataset
     from grafiqs.options.align import AlignOptions as AlignOptions
@@ -43,6 +44,7 @@ _HOMES = {
     "extract_gradients": "extract",
     "gradient_scores": "gradients",
     "image_gradients": "gradients",
+    "image_losses": "gradients",
     "inspect_dataset": "inspect",
     "load_checkpoint": "backbones.checkpoint",
     "open_dataset": "select",

@@ -15,7 +15,7 @@ import torch
 
 from grafiqs.backbones.weights import check_file
 from grafiqs.compute import devices
-from grafiqs.compute.network import layers_of, load_network
+from grafiqs.compute.network import load_network, scores_of
 from grafiqs.compute.preparation import Ready, Task, build, choose, prove
 from grafiqs.compute.seeds import set_seeds
 from grafiqs.datasets.dataset import Dataset
@@ -36,7 +36,7 @@ from grafiqs.run.aligned import unfinished
 from grafiqs.run.finished import SCORES
 from grafiqs.run.folder import RunFolder, output_of
 from grafiqs.run.journal import Failed, Scored
-from grafiqs.run.manifest import METHOD, Manifest
+from grafiqs.run.manifest import METHOD, Manifest, directions
 from grafiqs.run.tables import FAILURES
 from grafiqs.select import Subset, open_dataset, select_subset
 
@@ -90,11 +90,11 @@ def extract_gradients(options: Options) -> Summary | None:
             refuse_futile(reader.failure, locations)
 
     # Compute: from pixels to gradients and scores.
-    layers = layers_of(options, checkpoint)
+    scores = scores_of(options, checkpoint)
     if options.embeddings:
         log.info("Embeddings: %d numbers an image%s", checkpoint.embedding_size, ", mirrored added" * options.flip)
     _warn_of_photos(subset, reader, dataset)
-    task = Task(checkpoint, device, layers, reader, locations, options)
+    task = Task(checkpoint, device, scores, reader, locations, options)
     resumes = not options.overwrite and manifests.is_run(options.output_dir)
     ready = choose(task, manifests.read(options.output_dir).computation if resumes else {})
     log.info("Computing on %s, %d images at once", device, ready.computer.batch_size)
@@ -112,7 +112,7 @@ def extract_gradients(options: Options) -> Summary | None:
             run.begin(environment)
         counts = _worked_off(run, task, ready, pending)
     log.info("%d of %d images have scores: %s", counts[Scored], len(locations), shown(run.root / SCORES))
-    log.info("A lower score means higher quality.")
+    log.info("A lower score means higher quality%s.", ", and a higher embedding_norm" * options.embeddings)
     if counts[Failed]:
         log.warning("%d images have no score; %s says why", counts[Failed], shown(run.root / FAILURES.name))
     return Summary(run.root, counts[Scored], counts[Failed])
@@ -198,7 +198,8 @@ def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, re
         weights="" if checkpoint.path is None else os.path.realpath(checkpoint.path),
         weights_sha256=checkpoint.sha256,
         backbone=checkpoint.source(),
-        layers={layer: list(checkpoint.shapes[layer]) for layer in task.layers},
+        layers={name: list(checkpoint.shapes.get(name, ())) for name in task.scores},
+        directions=directions(task.scores, options.embeddings),
         preprocessing={
             **checkpoint.preprocessing.source(),
             "alignment": None if task.reader.faces is None else task.reader.faces.source(),

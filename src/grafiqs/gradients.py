@@ -1,4 +1,4 @@
-"""The science: per-image gradients of the batch-normalisation-statistics loss, and their scores.
+"""The science: the batch-normalisation-statistics loss of each image, its gradients, and their scores.
 
 Source: Kolf, Damer, Boutros, "GraFIQs: Face Image Quality Assessment Using Gradient Magnitudes",
 CVPRW 2024, arXiv 2404.12203. docs/method.md sets formula and code side by side.
@@ -7,7 +7,7 @@ CVPRW 2024, arXiv 2404.12203. docs/method.md sets formula and code side by side.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,29 +28,39 @@ def statistics_loss(u: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 
 
 class _Pass:
-    """One forward pass: the activations at the layers from `first` on, and the loss of all that comes after it."""
+    """One forward pass: the activations at the layers from `first` on, if any, and the loss of all that comes after it.
 
-    def __init__(self, first: str, norms: str, copies: bool = False) -> None:
+    With `losses`, the whole loss of each image is kept, too.
+    """
+
+    def __init__(self, first: str | None, norms: str, losses: bool = False, copies: bool = False) -> None:
         self._all = norms == "all"
+        self._whole = losses
         self._copies = copies
-        self._layers = LAYERS[LAYERS.index(first) :]
+        self._layers = () if first is None else LAYERS[LAYERS.index(first) :]
         self.activations: dict[str, Tensor] = {}
         self.reached: tuple[str, ...] = ()
         """The layers that a BatchNorm2d which counts comes after: the others have no gradient."""
         self.features = torch.empty(0)
         """What the trunk gives."""
+        self.losses: Tensor | None = None
+        """The whole loss of each image (B,) float64."""
         self._terms: list[Tensor] = []
         self._norms = 0
 
     def run(self, backbone: Backbone, images: Tensor) -> Tensor:
-        """Returns the losses of all images, summed, without what comes before the first layer and cannot depend on it.
+        """Returns the losses of all images, summed, of which gradients are taken.
 
-        What lies before the first layer runs without a graph and without statistics.
+        What lies before the first layer runs without a graph, and cannot depend on it: its statistics are taken for
+        `losses` alone.
         """
         with watched(backbone, self._keep, self._measure), torch.no_grad():
             image = self._keep("image", images)
             self.features = backbone.trunk(images.clone() if image is None else image)
-            return torch.stack(self._terms or [self.features.new_zeros(1)]).sum() / max(1, self._norms)
+            terms = torch.stack(self._terms or [images.new_zeros(len(images))])
+            if self._whole:
+                self.losses = terms.detach().sum(0, dtype=torch.float64) / max(1, self._norms)
+            return terms.sum() / max(1, self._norms)
 
     def _measure(self, norm: nn.Module, u: Tensor) -> Tensor | None:
         """Returns a copy for the norm if the network may modify its input in place."""
@@ -58,11 +68,11 @@ class _Pass:
             return None
         self._norms += 1
         self.reached = tuple(self.activations)
-        if not torch.is_grad_enabled():
-            return None
-        u = u.clone() if self._copies else u
-        self._terms.append(statistics_loss(u, cast(nn.BatchNorm2d, norm)))
-        return u if self._copies else None
+        is_after = torch.is_grad_enabled()
+        u = u.clone() if self._copies and is_after else u
+        if is_after or self._whole:
+            self._terms.append(statistics_loss(u, cast(nn.BatchNorm2d, norm)))
+        return u if self._copies and is_after else None
 
     def _keep(self, layer: str, activation: Tensor) -> Tensor | None:
         """Keep an activation to differentiate by; returns a copy for the network, which may modify it in place."""
@@ -97,22 +107,54 @@ def image_gradients(
     >>> {layer: tuple(gradient.shape) for layer, gradient in gradients.items()}
     {'image': (2, 3, 112, 112), 'block4': (2, 64, 7, 7)}
     """
-    found, _ = gradients_and_features(backbone, images, layers, norms)
-    return found
+    return measured(backbone, images, layers, norms).gradients
 
 
-def gradients_and_features(
-    backbone: Backbone, images: Tensor, layers: Sequence[str] | None = None, norms: str = "maps"
-) -> tuple[dict[str, Tensor], Tensor]:
-    """`image_gradients`, and what the backbone's trunk gave in the same forward pass, which its head embeds."""
-    one_pass = _Pass(min(layers or LAYERS, key=LAYERS.index), norms, copies=not backbone.known)
+def image_losses(backbone: Backbone, images: Tensor, norms: str = "maps") -> Tensor:
+    """The loss L of each image, before any gradient, as a score: (B,) float64, lower is higher quality.
+
+    `images`, backbone and `norms` are those of `image_gradients`. It costs a forward pass.
+
+    >>> from pathlib import Path
+    >>> from grafiqs import load_checkpoint
+    >>> network = load_checkpoint(Path("weights.pth")).network
+    >>> losses = image_losses(network, torch.zeros(2, 3, 112, 112))
+    >>> losses.shape, losses.dtype, bool((losses > 0).all())
+    (torch.Size([2]), torch.float64, True)
+    """
+    losses = measured(backbone, images, (), norms, losses=True).losses
+    assert losses is not None  # noqa: S101 - asked for
+    return losses
+
+
+class Measured(NamedTuple):
+    """What one pass gives: gradients (B, C, H, W) by layer, the losses (B,) float64 if asked for, and the features.
+
+    The features are what the backbone's trunk gave, which its head embeds.
+    """
+
+    gradients: dict[str, Tensor]
+    losses: Tensor | None
+    features: Tensor
+
+
+def measured(
+    backbone: Backbone,
+    images: Tensor,
+    layers: Sequence[str] | None = None,
+    norms: str = "maps",
+    losses: bool = False,
+) -> Measured:
+    """`image_gradients`, and what else the same pass gives; forward alone if `layers` are none."""
+    first = min(LAYERS if layers is None else layers, key=LAYERS.index, default=None)
+    one_pass = _Pass(first, norms, losses, copies=not backbone.known)
     loss = one_pass.run(backbone, images)
     layers = one_pass.reached if layers is None else layers
     without = [layer for layer in layers if layer not in one_pass.reached]
     if without:
         raise ValueError(f"no BatchNorm2d that counts comes after {', '.join(without)}: there is no gradient")
-    found = torch.autograd.grad(loss, [one_pass.activations[layer] for layer in layers])
-    return dict(zip(layers, found, strict=True)), one_pass.features.detach()
+    found = torch.autograd.grad(loss, [one_pass.activations[layer] for layer in layers]) if layers else ()
+    return Measured(dict(zip(layers, found, strict=True)), one_pass.losses, one_pass.features.detach())
 
 
 def gradient_scores(gradient: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.compute.computer import Computed, Computer
 from grafiqs.compute.preparation import Batch
 from grafiqs.disk import inside
@@ -158,9 +159,10 @@ def _written(run: RunFolder, image: _Image | Failed) -> Outcome:
     """Write the gradient files of one image; may run on any thread."""
     if isinstance(image, Failed):
         return image
-    for layer, score in zip(run.manifest.layers, image.scores, strict=True):
+    for name, score in zip(run.manifest.layers, image.scores, strict=True):
         if not math.isfinite(score):
-            return Failed(image.index, f"its gradient at {layer} is not finite")
+            what = f"gradient at {name}" if name in LAYERS else name
+            return Failed(image.index, f"its {what} is not finite")
     if image.embedding is not None and not np.isfinite(image.embedding).all():
         return Failed(image.index, "its embedding is not finite")
     dumped: dict[str, NDArray[Any]] = image.gradients

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import filecmp
 import hashlib
 import logging
@@ -210,7 +209,7 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
 def _file_problems(manifest: Manifest, tree: GradientTree, scored: Scored) -> Iterator[str]:
     """Check the gradient files of one sample, and its embedding."""
     sample = manifest.subset.samples[scored.index]
-    if not np.isfinite(np.frombuffer(base64.b64decode(scored.embedding), "<f4")).all():
+    if not np.isfinite(finished.vector(scored.embedding)).all():
         yield f"{finished.EMBEDDINGS} holds values that are not finite for {shown(sample.location)}"
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):

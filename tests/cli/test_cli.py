@@ -19,7 +19,7 @@ import torch
 import grafiqs as grafiqs_package
 from grafiqs.cli import main
 from grafiqs.compute import computer
-from grafiqs.gradients import gradients_and_features
+from grafiqs.gradients import measured
 from grafiqs.options.extract import Options
 from grafiqs.options.field import flag
 from support.making import grafiqs, tree
@@ -334,14 +334,14 @@ def test_a_device_that_fails_on_the_way_stops_the_run_and_keeps_what_is_done(
 ) -> None:
     options = ["--image-path", faces, "--weights", weights, "--layers", "block4", "--batch-size", 4, "--quiet"]
     batches = iter(range(100))
-    compute = gradients_and_features
+    compute = measured
 
     def failing(*arguments: Any) -> Any:
         if next(batches) == 3:
             raise torch.OutOfMemoryError("out of memory")
         return compute(*arguments)
 
-    monkeypatch.setattr(computer, "gradients_and_features", failing)
+    monkeypatch.setattr(computer, "measured", failing)
     assert extract(*options, "--output-dir", tmp_path / "run") == 3
     said = capsys.readouterr().err
     assert re.search(r"cpu is out of memory\. [1-9]\d* of 19 images are done .* a --batch-size below 4 resumes", said)

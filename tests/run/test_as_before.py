@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from grafiqs import open_run
+from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.cli import main
 from support.making import NARROW, sums_of
@@ -90,5 +91,5 @@ def test_a_small_run_is_what_it_was(tmp_path: Path) -> None:
         lines = "".join(f"{checksum}  {path}\n" for path, checksum in sorted(sums.items()) if path.startswith(name))
         data = lines.encode() if name.endswith("/") else (tmp_path / "run" / name).read_bytes()
         assert hashlib.sha256(data).hexdigest() == expected, name
-    found = np.array([[row[layer] for layer in run.manifest.layers] for row in run.scores])
+    found = np.array([[row[layer] for layer in LAYERS] for row in run.scores])
     np.testing.assert_allclose(found, SCORES, rtol=1e-9, atol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import pickle
@@ -16,12 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
-from grafiqs import RequestError, open_run
+from grafiqs import RequestError, load_checkpoint, open_run
 from grafiqs.cli import main
 from grafiqs.errors import UnreadableSampleError
+from grafiqs.images.tensors import normalise
 from grafiqs.run import manifest as manifests
+from support.oracle import oracle_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -301,3 +305,62 @@ def test_whatever_the_bytes_nothing_else_is_raised(bare: Path, name: str) -> Non
             said.append(str(error))
     assert len(said) > 50
     assert all(map(str.isprintable, said))
+
+
+def test_the_loss_is_a_score_without_gradients_and_embeddings_have_a_length(
+    faces: Path, weights: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    common = ["--embeddings", "--num-identities", "2", "--samples-per-identity", "3"]
+    assert extracted(faces, weights, run, *common, "--layers", "loss,block4") == 0
+    opened = open_run(run)
+    assert opened.directions == {"block4": "lower", "loss": "lower", "embedding_norm": "higher"}
+    assert opened.scores.dtype.names == ("identity", "sample", "path", "block4", "loss", "embedding_norm")
+    assert sorted(path.name for path in run.iterdir() if path.is_dir()) == ["block4"]
+    lines = (run / "GraFIQs_loss.txt").read_text().splitlines()
+    assert [float(line.split()[-1]) for line in lines] == opened.scores["loss"].tolist()
+    assert not (run / "GraFIQs_embedding_norm.txt").exists()
+    expected = np.linalg.norm(opened.embeddings.astype(np.float64), axis=1)
+    np.testing.assert_allclose(opened.scores["embedding_norm"], expected, rtol=1e-14)
+    network = load_checkpoint(weights).network
+    pixels = np.stack([np.array(Image.open(faces / path).convert("RGB")) for path in opened.scores["path"]])
+    batch = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(opened.scores["loss"], oracle_losses(network, batch), rtol=1e-5)
+    assert main(["verify", str(run), "--quiet"]) == 0
+    with pytest.raises(RequestError, match="no gradients of loss"):
+        opened.gradients("loss")
+
+    assert extracted(faces, weights, tmp_path / "alone", *common, "--layers", "loss") == 0
+    alone = open_run(tmp_path / "alone")
+    np.testing.assert_array_equal(alone.scores["loss"], opened.scores["loss"])
+    assert alone.manifest.dumps == ()
+
+    table = run / "scores.csv"
+    table.write_text(table.read_text().replace(str(opened.scores["embedding_norm"][1]), "9.5"))
+    assert main(["verify", str(run), "--quiet"]) == 1
+
+
+def test_a_run_of_the_version_before_is_read_verified_and_resumed(faces: Path, weights: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    common = ["--embeddings", "--num-identities", "2", "--samples-per-identity", "3"]
+    assert extracted(faces, weights, run, *common) == 0
+    document = json.loads((run / "manifest.json").read_bytes())
+    del document["directions"]
+    (run / "manifest.json").write_text(json.dumps({**document, "format": 6}))
+    scores = [line.rpartition(",")[0] for line in (run / "scores.csv").read_text().splitlines()]
+    (run / "scores.csv").write_text("\n".join([*scores, ""]))
+    sums = (run / "SHA256SUMS").read_text().splitlines()
+    for name in ("manifest.json", "scores.csv"):
+        digest = hashlib.sha256((run / name).read_bytes()).hexdigest()
+        sums = [f"{digest}  {name}" if line.endswith(f"  {name}") else line for line in sums]
+    (run / "SHA256SUMS").write_text("\n".join([*sums, ""]))
+
+    assert open_run(run).directions == dict.fromkeys(LAYERS, "lower")
+    assert main(["verify", str(run), "--quiet"]) == 0
+    gradient = next((run / "block4").rglob("*.npy"))
+    before = gradient.read_bytes()
+    gradient.unlink()
+    assert extracted(faces, weights, run, *common) == 0
+    assert gradient.read_bytes() == before
+    assert open_run(run).scores.dtype.names == ("identity", "sample", "path", *LAYERS)
+    assert main(["verify", str(run), "--quiet"]) == 0

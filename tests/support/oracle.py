@@ -57,6 +57,13 @@ def oracle_gradients(
     return {layer: torch.cat(gradients) for layer, gradients in found.items()}
 
 
+def oracle_losses(network: Backbone, images: Tensor, norms: str = "maps") -> Tensor:
+    """The loss of each image (B,), in float64."""
+    network = copy.deepcopy(network).double().eval()
+    with torch.no_grad():
+        return torch.stack([_loss_of_one(network, image[None], norms)[0] for image in images.double()])
+
+
 def _take(network: nn.Module, branches: Branches) -> None:
     for name, module in network.named_modules():
         if isinstance(module, nn.PReLU):
@@ -67,7 +74,8 @@ def _prelu(side: Tensor, slope: Tensor, x: Tensor) -> Tensor:
     return torch.where(side, x, slope * x)
 
 
-def _of_one(network: Backbone, image: Tensor, norms: str) -> dict[str, Tensor]:
+def _loss_of_one(network: Backbone, image: Tensor, norms: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one image, and the outputs of the four stages, which keep their gradients."""
     seen: list[tuple[nn.BatchNorm2d, Tensor]] = []
     stages: dict[str, Tensor] = {}
 
@@ -78,7 +86,8 @@ def _of_one(network: Backbone, image: Tensor, norms: str) -> dict[str, Tensor]:
 
     def keep(layer: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, _arguments: tuple[Tensor, ...], output: Tensor) -> None:
-            output.retain_grad()
+            if output.requires_grad:
+                output.retain_grad()
             stages[layer] = output
 
         return hook
@@ -88,7 +97,6 @@ def _of_one(network: Backbone, image: Tensor, norms: str) -> dict[str, Tensor]:
         network.get_submodule(name).register_forward_hook(keep(f"block{number}"))
         for number, name in enumerate(network.blocks, start=1)
     ]
-    image = image.clone().requires_grad_()
     network(image)
     loss = torch.zeros((), dtype=torch.float64)
     for norm, u in seen:
@@ -98,9 +106,15 @@ def _of_one(network: Backbone, image: Tensor, norms: str) -> dict[str, Tensor]:
         mu = channels.sum(1) / channels.shape[1]
         v = ((channels - mu[:, None]) ** 2).sum(1) / channels.shape[1]
         loss = loss + ((mu - norm.running_mean) ** 2).mean() + ((v - norm.running_var) ** 2).mean()
-    (loss / len(seen)).backward()  # type: ignore[no-untyped-call]
     for handle in handles:
         handle.remove()
+    return loss / len(seen), stages
+
+
+def _of_one(network: Backbone, image: Tensor, norms: str) -> dict[str, Tensor]:
+    image = image.clone().requires_grad_()
+    loss, stages = _loss_of_one(network, image, norms)
+    loss.backward()  # type: ignore[no-untyped-call]
     gradients = {"image": image.grad} | {layer: stages[layer].grad for layer in sorted(stages)}
     return {layer: gradient.detach() for layer, gradient in gradients.items() if gradient is not None}
 

@@ -10,6 +10,16 @@ from grafiqs.images.preprocessing import IMAGENET, USUAL, Preprocessing
 LAYERS = ("image", "block1", "block2", "block3", "block4")
 """Where gradients are taken: the preprocessed input and the output activations of the four stages."""
 
+LOSS = "loss"
+SCORES = (*LAYERS, LOSS)
+"""What an image is scored by: its gradient at each layer, and the loss itself, which has no gradient."""
+
+EMBEDDING_NORM = "embedding_norm"
+"""The score that an embedding gives."""
+
+DIRECTIONS = {**dict.fromkeys(SCORES, "lower"), EMBEDDING_NORM: "higher"}
+"""Whether the lower or the higher score means higher quality."""
+
 NORMS = ("maps", "all")
 """Which BatchNorm2d count: those that see maps of more than one pixel, or all."""
 

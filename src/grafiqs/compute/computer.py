@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from grafiqs.backbones.backbone import Backbone
+from grafiqs.backbones.catalogue import LAYERS, LOSS
 from grafiqs.compute import compiled, cuda, devices, tuning
 from grafiqs.errors import RequestError, first_line
-from grafiqs.gradients import gradient_scores, gradients_and_features
+from grafiqs.gradients import gradient_scores, measured
 from grafiqs.images.preprocessing import USUAL, Preprocessing
 from grafiqs.images.tensors import normalise
 
@@ -22,12 +23,12 @@ Embeddings = Literal["none", "plain", "flip"]
 
 
 class Step(nn.Module):
-    """What is computed for one batch, whether it runs as it is or is compiled."""
+    """What is computed for one batch, whether it runs as it is or is compiled: `scores` names some of SCORES."""
 
     def __init__(
         self,
         network: Backbone,
-        layers: tuple[str, ...],
+        scores: tuple[str, ...],
         preprocessing: Preprocessing,
         memory_format: torch.memory_format,
         embeddings: Embeddings = "none",
@@ -37,22 +38,25 @@ class Step(nn.Module):
         super().__init__()
         self.embeddings = embeddings
         self.network = network
-        self.layers = layers
+        self.scores = scores
+        self.layers = tuple(name for name in scores if name in LAYERS)
         self.preprocessing = preprocessing
         self.memory_format = memory_format
         self.norms = norms
         self.precision = precision
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """uint8 (B, 3, H, W) -> the gradient at each layer (B, C, H', W'), the scores (B, layers) float64, embeddings.
+        """uint8 (B, 3, H, W) -> the gradient at each layer (B, C, H', W'), the scores (B, scores) float64, embeddings.
 
         The embeddings (B, embedding_size) are those that were asked for, or left out.
         """
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         x = normalise(pixels, self.preprocessing, dtype).contiguous(memory_format=self.memory_format)
-        found, features = gradients_and_features(self.network, x, self.layers, self.norms)
-        scores = torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
-        results = (*(gradient.float().contiguous() for gradient in found.values()), scores)
+        found, losses, features = measured(self.network, x, self.layers, self.norms, LOSS in self.scores)
+        columns = [gradient_scores(gradient) for gradient in found.values()]
+        if losses is not None:
+            columns.append(losses)
+        results = (*(gradient.float().contiguous() for gradient in found.values()), torch.stack(columns, dim=1))
         if self.embeddings == "none":
             return results
         embedding = self.network.head(features)
@@ -63,7 +67,7 @@ class Step(nn.Module):
     def extra_repr(self) -> str:
         """What makes this step besides its network, for the name of its compiled form."""
         return (
-            f"{self.layers}, {self.preprocessing}, {self.memory_format}, embeddings: {self.embeddings}, "
+            f"{self.scores}, {self.preprocessing}, {self.memory_format}, embeddings: {self.embeddings}, "
             f"norms: {self.norms}, {self.precision}"
         )
 
@@ -72,7 +76,7 @@ class Step(nn.Module):
 class Computed:
     """The results of one batch, in the CPU's memory; a GPU may still be copying until `wait` returns.
 
-    `gradients` (B, C, H, W) float32 by layer, none if they were not asked for; `scores` (B, layers) float64;
+    `gradients` (B, C, H, W) float32 by layer, none if they were not asked for; `scores` (B, scores) float64;
     `embeddings` (B, embedding_size) float32, if the computer is made for them.
     """
 
@@ -95,7 +99,7 @@ class Computer:
         network: Backbone,
         device: torch.device,
         batch_size: int,
-        layers: tuple[str, ...],
+        scores: tuple[str, ...],
         preprocessing: Preprocessing = USUAL,
         precision: str = "float32",
         embeddings: Embeddings = "none",
@@ -104,10 +108,10 @@ class Computer:
         self.device = device
         self.batch_size = batch_size
         self.precision = precision
-        self._names = (*layers, "scores") if embeddings == "none" else (*layers, "scores", "embeddings")
         placed = devices.placed(network, device, precision, network.known)
         plain = tuning.plain_layout(device, precision) if network.known else torch.contiguous_format
-        self._step = Step(placed, layers, preprocessing, plain, embeddings, norms, precision)
+        self._step = Step(placed, scores, preprocessing, plain, embeddings, norms, precision)
+        self._names = (*self._step.layers, "scores", *(["embeddings"] if embeddings != "none" else []))
         self._run: compiled.Program = self._step
         self._copying = cuda.stream(device) if device.type == "cuda" else None
         self.in_flight = 0 if self._copying is None else 1

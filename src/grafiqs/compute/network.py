@@ -1,11 +1,11 @@
-"""The network that options ask for, the input that it is given, and the layers at which it has gradients."""
+"""The network that options ask for, the input that it is given, and what it is scored by."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
 
-from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.backbones.catalogue import LAYERS, LOSS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
 from grafiqs.backbones.weights import check_file
 from grafiqs.compute.probe import load_factory
@@ -61,15 +61,15 @@ def _asks(options: Options) -> bool:
     return bool(options.channel_order or options.bgr2rgb or options.mean or options.std)
 
 
-def layers_of(options: Options, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The layers of a run: those that were asked for, or all that have a gradient; logs which have none.
+def scores_of(options: Options, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The scores of a run: those that were asked for, or all that there are; logs which layers have no gradient.
 
-    Raises RequestError when one that was asked for has none.
+    Raises RequestError when a layer that was asked for has none.
     """
     log.info("Statistics: %s", checkpoint.norms.said(options.norms))
-    reached = checkpoint.norms.layers[options.norms]
+    reached = (*checkpoint.norms.layers[options.norms], LOSS)
     asked = options.layers or reached
-    more = " (--norms all takes more of them)" if reached != checkpoint.norms.layers["all"] else ""
+    more = " (--norms all takes more of them)" if reached[:-1] != checkpoint.norms.layers["all"] else ""
     without = ", ".join(layer for layer in options.layers or LAYERS if layer not in reached)
     if without and options.layers:
         raise RequestError(

@@ -37,11 +37,11 @@ _LOOKED_AT = 256
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be computed: the gradients of which network at which layers, of which samples, on which device."""
+    """What is to be computed: which scores by which network, of which samples, on which device."""
 
     checkpoint: Checkpoint
     device: torch.device
-    layers: tuple[str, ...]
+    scores: tuple[str, ...]
     reader: Reader
     locations: Sequence[str]
     options: Options
@@ -57,7 +57,7 @@ class Task:
             copy.deepcopy(network) if control else network,
             torch.device("cpu") if control else self.device,
             batch_size,
-            self.layers,
+            self.scores,
             self.checkpoint.preprocessing,
             precision,
             embeddings,
@@ -262,14 +262,14 @@ def _compared(task: Task, ready: Ready) -> Differences | None:
         references.append((ready.control, tuning.CONTROLLED))
     if not references:
         return None
-    seen = Differences.none(task.layers)
+    seen = Differences.none(task.scores)
     if ready.first is not None:
         read = {place: each for place, each in enumerate(ready.first.reads.values()) if isinstance(each, Read)}
         places, pixels = list(read), torch.stack([torch.from_numpy(each.pixels) for each in read.values()])
         for reference, most in references:
             row = torch.linspace(0, len(places) - 1, min(most, len(places))).round().long()
             some = [places[number] for number in row.tolist()]
-            seen = seen.and_those(differences(ready.first.computed, some, pixels[row], reference, task.layers))
+            seen = seen.and_those(differences(ready.first.computed, some, pixels[row], reference, task.scores))
     return seen
 
 

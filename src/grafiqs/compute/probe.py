@@ -17,7 +17,7 @@ from grafiqs.backbones.factory import ForeignBackbone, make, reason, state_of, w
 from grafiqs.backbones.weights import faults, first
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
-from grafiqs.gradients import gradient_scores, image_gradients
+from grafiqs.gradients import gradient_scores, measured
 from grafiqs.images.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,9 @@ def load_factory(
     norms: str = "maps",
     key: str | None = None,
 ) -> Checkpoint:
-    """The network that `factory` makes (`grafiqs.backbones.factory.make`), ready for gradients at `layers`.
+    """The network that `factory` makes (`grafiqs.backbones.factory.make`), ready for the scores `layers`.
 
-    Without `layers`, for those at all layers that have one; `norms` says which BatchNorm2d count, `key` which of
+    Without `layers`, for all that there are; `norms` says which BatchNorm2d count, `key` which of
     several networks in the file of weights is meant.
     Raises RequestError when it cannot be made, and when it cannot give these gradients: a probe runs it once.
     """
@@ -58,6 +58,7 @@ def load_factory(
             f"{what} does not run on images of {height}x{width} (--input-size): {reason(error)}"
         ) from error
     backbone.embedding_size = together.shape[1]
+    layers = None if layers is None else [layer for layer in layers if layer in LAYERS]
     counted = seen.check(layers, what, norms)
     layers = counted.layers[norms] if layers is None else layers
     coupled = "embedding" if _relative(together[1:], alone) > _COUPLED else None
@@ -184,5 +185,6 @@ def _relative(found: Tensor, expected: Tensor) -> float:
 
 
 def _scores(backbone: ForeignBackbone, images: Tensor, layers: Sequence[str], norms: str) -> Tensor:
-    found = image_gradients(backbone, images, layers, norms)
-    return torch.stack([gradient_scores(gradient) for gradient in found.values()], dim=1)
+    found = measured(backbone, images, layers, norms, losses=True)
+    losses = [] if found.losses is None else [found.losses]
+    return torch.stack([*map(gradient_scores, found.gradients.values()), *losses], dim=1)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.compute.computer import Computed, Computer
 
 GRADIENTS = {"float64": (2e-2, 1e-4), "float32": (2e-2, 1e-4), "tf32": (0.2, 2e-2), "bfloat16": (0.3, 5e-2)}
@@ -37,9 +38,9 @@ class Differences:
     embeddings: float | None = None
 
     @classmethod
-    def none(cls, layers: Sequence[str]) -> Differences:
+    def none(cls, scores: Sequence[str]) -> Differences:
         """No images, and no differences."""
-        return cls(0, dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0))
+        return cls(0, {name: 0.0 for name in scores if name in LAYERS}, dict.fromkeys(scores, 0.0))
 
     def and_those(self, others: Differences) -> Differences:
         """The same of these images and others; what is not a number is larger than all."""
@@ -57,14 +58,14 @@ class Differences:
         gradients = ((layer, value, last if layer == "block4" else before) for layer, value in self.gradients.items())
         limits = [
             *((f"the gradient at {layer}", value, limit) for layer, value, limit in gradients),
-            *((f"the score at {layer}", value, SCORES[precision]) for layer, value in self.scores.items()),
+            *((f"the score {name}", value, SCORES[precision]) for name, value in self.scores.items()),
             ("the embedding", self.embeddings or 0.0, EMBEDDINGS[precision]),
         ]
         return [f"{what} by {value:.2g}" for what, value, limit in limits if not value <= limit]
 
 
 def differences(
-    found: Computed, places: Sequence[int], pixels: Tensor, reference: Computer, layers: Sequence[str]
+    found: Computed, places: Sequence[int], pixels: Tensor, reference: Computer, scores: Sequence[str]
 ) -> Differences:
     """How far the images at these places of a computed batch lie from what `reference` computes of them.
 
@@ -72,7 +73,7 @@ def differences(
     as the reference computes at once. A gradient's difference is relative to its L2 norm. An image whose score is not
     finite by the reference is left out.
     """
-    seen = Differences.none(layers)
+    seen = Differences.none(scores)
     for start in range(0, len(places), reference.batch_size):
         some = torch.tensor(places[start : start + reference.batch_size])
         batch = reference.blank()
@@ -80,24 +81,25 @@ def differences(
         expected = reference(batch)
         expected.wait()
         row = expected.scores[: len(some)].isfinite().all(dim=1).nonzero().flatten()
-        seen = seen.and_those(_compared(found, some[row], expected, row, layers))
+        seen = seen.and_those(_compared(found, some[row], expected, row, scores))
     return seen
 
 
-def _compared(found: Computed, place: Tensor, expected: Computed, row: Tensor, layers: Sequence[str]) -> Differences:
+def _compared(found: Computed, place: Tensor, expected: Computed, row: Tensor, scores: Sequence[str]) -> Differences:
     """How far the images at these places lie from the rows of what is expected."""
     gradients = {
         layer: _largest(found.gradients[layer][place].flatten(1), expected.gradients[layer][row].flatten(1))
-        for layer in layers
+        for layer in scores
+        if layer in LAYERS
     }
-    scores = {
-        layer: _largest(found.scores[place, column, None], expected.scores[row, column, None])
-        for column, layer in enumerate(layers)
+    of_scores = {
+        name: _largest(found.scores[place, column, None], expected.scores[row, column, None])
+        for column, name in enumerate(scores)
     }
     embeddings = None
     if found.embeddings is not None and expected.embeddings is not None:
         embeddings = _largest(found.embeddings[place], expected.embeddings[row])
-    return Differences(len(row), gradients, scores, embeddings)
+    return Differences(len(row), gradients, of_scores, embeddings)
 
 
 def _largest(found: Tensor, expected: Tensor) -> float:

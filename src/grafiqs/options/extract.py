@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from grafiqs.backbones.catalogue import BACKBONES, LAYERS, NORMS
+from grafiqs.backbones.catalogue import BACKBONES, LAYERS, NORMS, SCORES
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.options.field import SIZE, flag, option, plain, written
@@ -74,8 +74,9 @@ class Options(SubsetOptions):
         "without it, images count as aligned crops", default=None, metavar="ONNX", decides=False)
 
     layers: tuple[str, ...] | None = option(
-        "gradients", f"where to take gradients, comma-separated, any of {','.join(LAYERS)}; "
-        "only what they need is computed (default: all that have one)", default=None, metavar="LAYERS")
+        "gradients", f"what to score by, comma-separated: the gradients at any of {','.join(LAYERS)}, and the loss "
+        "itself, which has no gradient; only what they need is computed, for the loss alone a forward pass (default: "
+        "all that there are)", default=None, metavar="LAYERS")
     norms: str = option(
         "gradients", "which BatchNorm2d count: those that see maps, or all, with those that see a single pixel",
         default="maps", choices=NORMS)
@@ -132,17 +133,17 @@ class Options(SubsetOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_backbone()
-        unknown = [layer for layer in self.layers or () if layer not in LAYERS]
+        unknown = [layer for layer in self.layers or () if layer not in SCORES]
         if unknown or self.layers == ():
             raise RequestError(
-                f"--layers names {shown(', '.join(unknown)) or 'no layer'}: it takes any of {', '.join(LAYERS)}"
+                f"--layers names {shown(', '.join(unknown)) or 'no layer'}: it takes any of {', '.join(SCORES)}"
             )
         if self.precision == "float64" and self.compile == "on":
             raise RequestError(
                 "--precision float64 is the reference itself, which is not compiled: leave --compile out"
             )
         if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(layer for layer in LAYERS if layer in self.layers))
+            object.__setattr__(self, "layers", tuple(name for name in SCORES if name in self.layers))
         object.__setattr__(self, "path_replace", self.path_replace or None)
 
     def _check_backbone(self) -> None:

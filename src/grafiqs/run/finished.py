@@ -7,11 +7,15 @@ a row for each of scores.csv.
 from __future__ import annotations
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files, npy
@@ -38,13 +42,31 @@ EMBEDDINGS = "embeddings.npy"
 
 
 def scores_of(manifest: Manifest) -> CsvTable[list[float]]:
-    """scores.csv: a column for each layer."""
+    """scores.csv: a column for each score; what is read are those that were computed, without the embedding's norm."""
+
+    def row(scored: Scored) -> list[float]:
+        return [*scored.scores, *([embedding_norm(scored.embedding)] if manifest.has_embedding_norm else [])]
+
     return CsvTable(
         SCORES,
-        tuple(manifest.layers),
-        lambda outcome: [outcome.scores] if isinstance(outcome, Scored) else [],
-        lambda row: [float(text) for text in row],
+        tuple(manifest.directions),
+        lambda outcome: [row(outcome)] if isinstance(outcome, Scored) else [],
+        lambda row: [float(text) for text in row[: len(manifest.layers)]],
     )
+
+
+def embedding_norm(embedding: str) -> float:
+    """The length of an embedding that the journal holds: the same digits on every machine, as no sum is rounded twice.
+
+    >>> embedding_norm(base64.b64encode(np.float32([3, 4]).tobytes()).decode())
+    5.0
+    """
+    return math.sqrt(math.fsum(number * number for number in vector(embedding).tolist()))
+
+
+def vector(embedding: str) -> NDArray[np.float32]:
+    """The numbers of an embedding that the journal holds."""
+    return np.frombuffer(base64.b64decode(embedding), "<f4")
 
 
 def sums_of(manifest: Manifest) -> Table:

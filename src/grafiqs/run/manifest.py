@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, get_origin, get_type_hints
 
-from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, SCORES
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files
 from grafiqs.disk.names import encoded, shown
@@ -20,8 +20,11 @@ from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 
 NAME = "manifest.json"
-FORMAT = 6
+FORMAT = 7
 """Version of the run folder's layout."""
+
+_BEFORE = 6
+"""The version before, which is read, too: it had no directions, as its scores were those at layers alone."""
 
 _LARGEST = 2**16
 """The most channels, rows or columns of a layer."""
@@ -45,10 +48,12 @@ class Manifest:
     """One run. Every section is plain JSON; `subset` is kept whole, with its hash.
 
     `pairs` are the comparisons that a verification set asks for, as [location, location, same identity], if the
-    subset has both. `data_set` says what the data set was (`form`), where it lay (`place`), what locations are relative
-    to (`root`), and how that was given (`path_prefix`). `environments` names the versions and machines that the run was
-    computed on, in order; one, unless a stopped run was resumed elsewhere. `computation` says how it was asked to
-    compute, and each environment which engine and precision computed there, and how far they lay from the reference.
+    subset has both. `layers` are the scores that were computed, with the shapes of their gradients (the loss has none);
+    `directions` says of every score of the run whether `lower` or `higher` ones mean higher quality. `data_set` says
+    what the data set was (`form`), where it lay (`place`), what locations are relative to (`root`), and how that was
+    given (`path_prefix`). `environments` names the versions and machines that the run was computed on, in order; one,
+    unless a stopped run was resumed elsewhere. `computation` says how it was asked to compute, and each environment
+    which engine and precision computed there, and how far they lay from the reference.
     """
 
     method: dict[str, str]
@@ -59,6 +64,7 @@ class Manifest:
     weights_sha256: str
     backbone: dict[str, Any]
     layers: dict[str, list[int]]
+    directions: dict[str, str]
     preprocessing: dict[str, Any]
     computation: dict[str, Any]
     subset: Subset
@@ -68,7 +74,8 @@ class Manifest:
     @property
     def dumps(self) -> tuple[str, ...]:
         """The layers whose gradients are written to files."""
-        return tuple(self.layers) if self.options["dump_gradients"] else ()
+        dumped = self.layers if self.options["dump_gradients"] else ()
+        return tuple(layer for layer in dumped if layer in LAYERS)
 
     @property
     def aligns(self) -> bool:
@@ -79,6 +86,11 @@ class Manifest:
     def embeds(self) -> bool:
         """Whether embeddings are written, too."""
         return bool(self.options["embeddings"])
+
+    @property
+    def has_embedding_norm(self) -> bool:
+        """Whether the lengths of the embeddings are among the scores; in runs of the version before, they are not."""
+        return EMBEDDING_NORM in self.directions
 
     @property
     def embedding_size(self) -> int:
@@ -117,6 +129,11 @@ class Manifest:
         document = {"format": FORMAT, **plain, "subset": subset_document(self.subset)}
         yield from json.JSONEncoder(indent=1).iterencode(document)
         yield "\n"
+
+
+def directions(layers: Iterable[str], embeddings: bool) -> dict[str, str]:
+    """The directions of the scores of a run, in the order of its table."""
+    return {name: DIRECTIONS[name] for name in (*layers, *([EMBEDDING_NORM] if embeddings else []))}
 
 
 def subset_document(subset: Subset) -> dict[str, Any]:
@@ -184,8 +201,10 @@ def read(folder: Path) -> Manifest:
         found = document["format"]
         if type(found) is not int:
             raise ValueError("its format is not a number")
-        if found == FORMAT:
+        if found in (FORMAT, _BEFORE):
             del document["format"]
+            if found == _BEFORE:
+                document["directions"] = directions(document["layers"], embeddings=False)
             return _parsed(document)
     except FileNotFoundError as error:
         raise RequestError(f"{shown(folder)} is not a run folder: it has no {NAME}") from error
@@ -211,12 +230,15 @@ def _parsed(document: dict[str, Any]) -> Manifest:
         if not isinstance(getattr(manifest, name), get_origin(kind) or kind):
             raise ValueError(f"its {name} is not of type {kind}")
     asked = manifest.to_options().layers if manifest.options.keys() == DECIDING else ()
-    if tuple(manifest.layers) != (tuple(filter(manifest.layers.__contains__, LAYERS)) if asked is None else asked):
+    if tuple(manifest.layers) != (tuple(filter(manifest.layers.__contains__, SCORES)) if asked is None else asked):
         raise ValueError("its options are not those of a run")
     if "alignment" not in manifest.preprocessing or not _count(manifest.backbone["embedding_size"]):
         raise ValueError("it does not say what the network was given, or gives")
-    if any(len(shape) != 3 or not all(1 <= _count(n) <= _LARGEST for n in shape) for shape in manifest.layers.values()):
-        raise ValueError("its layers have no shapes")
+    for layer, shape in manifest.layers.items():
+        if len(shape) != (3 if layer in LAYERS else 0) or not all(1 <= _count(n) <= _LARGEST for n in shape):
+            raise ValueError("its layers have other shapes than gradients have")
+    if manifest.directions not in (directions(manifest.layers, embeds) for embeds in {False, manifest.embeds}):
+        raise ValueError("its directions are not those of its scores")
     encoded(json.dumps([manifest.data_set, manifest.options], ensure_ascii=False))  # lone surrogates cannot be written
     if manifest.data_set.keys() != _DATA_SET or not all(isinstance(text, str) for text in manifest.data_set.values()):
         raise ValueError("it does not say where its data set was")

@@ -71,13 +71,15 @@ class Run:
     """A finished run. `open_run` makes it.
 
     `scores` is a NumPy structured array, a row a scored sample, in the order of the subset: `identity`, `sample` and
-    `path` (text), and a float64 column a layer; a lower score means higher quality. pandas makes a DataFrame of it.
+    `path` (text), and a float64 column a score. pandas makes a DataFrame of it. `directions` says of each score
+    whether `lower` or `higher` ones mean higher quality.
     `failures` gives the reason for each path that has no score.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.directions = dict(manifest.directions)
         self.failures: dict[str, str] = {}
         samples: list[Sample] = []
         rows: list[tuple[Any, ...]] = []
@@ -87,8 +89,9 @@ class Run:
                 self.failures[sample.location] = outcome.reason
             else:
                 samples.append(sample)
-                rows.append((*tables.columns_of(sample), *outcome.scores))
-        columns = [*((name, object) for name in tables.SAMPLE), *((layer, np.float64) for layer in manifest.layers)]
+                norm = [finished.embedding_norm(outcome.embedding)] if manifest.has_embedding_norm else []
+                rows.append((*tables.columns_of(sample), *outcome.scores, *norm))
+        columns = [*((name, object) for name in tables.SAMPLE), *((name, np.float64) for name in manifest.directions)]
         self.scores = np.array(rows, dtype=columns)
         self._samples = tuple(samples)
 
