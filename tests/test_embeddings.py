@@ -59,7 +59,9 @@ def test_rows_are_those_of_the_scores_and_embed_their_images(run: Path, flawed: 
 def test_scores_are_what_they_are_without_embeddings(run: Path, flawed: Path, weights: Path, tmp_path: Path) -> None:
     options = [option for option in command(flawed, weights, tmp_path / "run") if option != "--embeddings"]
     assert main(options) == 1
-    assert (tmp_path / "run" / "scores.csv").read_bytes() == (run / "scores.csv").read_bytes()
+    with_norms = (run / "scores.csv").read_text().splitlines()
+    without = [line.rpartition(",")[0] for line in with_norms]
+    assert (tmp_path / "run" / "scores.csv").read_text().splitlines() == without
     with pytest.raises(RequestError, match="has no embeddings: it was made without --embeddings"):
         _ = open_run(tmp_path / "run").embeddings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import combinations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.bootstrap import Bootstrap
@@ -26,8 +28,8 @@ __all__ = ["EvaluateOptions", "Evaluation", "edc", "evaluate", "operating_points
 
 log = logging.getLogger(__name__)
 
-NORM, RANDOM = "embedding_norm", "random"
-"""The baselines that cost nothing: the length of the embedding (the higher the better), and no order at all."""
+RANDOM = "random"
+"""The baseline of no order at all."""
 
 _FEWEST = 10
 """Fewer impostors set no threshold."""
@@ -38,10 +40,10 @@ _STEPS = 1000
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
     """Evaluate what `options` name. Raises RequestError when it cannot be read, or there is too little to compare."""
-    samples, said = gathered(options.named(), options.direction, options.embeddings)
+    samples, said = gathered(options.named(), options.directions(), options.embeddings)
     for line in said:
         log.info("%s", line)
-    methods = (*samples.methods, *_baselines(samples, options.seed))
+    methods = _chosen(options, (*samples.methods, *_baselines(samples, options.seed)))
     pairs = _pairs(options, samples)
     log.info("Comparisons: %s", pairs.said)
     compared, places = _compared(pairs, samples, methods)
@@ -68,10 +70,32 @@ def _pairs(options: EvaluateOptions, samples: Samples) -> Pairs:
     return every_pair(samples.names, samples.identities, options.seed)
 
 
+def _chosen(options: EvaluateOptions, methods: Sequence[Method]) -> tuple[Method, ...]:
+    """The methods that are asked for, in the order of the scores."""
+    wanted = options.methods or [method.name for method in methods]
+    found = tuple(method for method in methods if {method.name, method.name.rpartition("/")[2]} & set(wanted))
+    known = {name for method in methods for name in (method.name, method.name.rpartition("/")[2])}
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        names = ", ".join(shown(method.name) for method in methods)
+        raise RequestError(f"--methods names {shown(unknown[0])}, and there are {names}")
+    names = Counter(method.name for method in found)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise RequestError(
+            f"two methods are called {shown(twice[0])}: give the SCORES names, as in one=path other=path"
+        )
+    return found
+
+
 def _baselines(samples: Samples, seed: int) -> Iterator[Method]:
-    if samples.embeddings is not None:
+    if samples.embeddings is not None and not any(method.name.endswith(EMBEDDING_NORM) for method in samples.methods):
         with np.errstate(invalid="ignore"):
-            yield Method(NORM, np.linalg.norm(samples.embeddings.astype(np.float64), axis=1), "higher")
+            yield Method(
+                EMBEDDING_NORM,
+                np.linalg.norm(samples.embeddings.astype(np.float64), axis=1),
+                DIRECTIONS[EMBEDDING_NORM],
+            )
     yield Method(RANDOM, np.random.default_rng(seed).random(len(samples.names)), "higher")
 
 
@@ -165,7 +189,7 @@ def _evaluated(
         numbers, whose = _people(places, compared.genuine, samples)
         _, dense = np.unique(numbers, return_inverse=True)
         bootstrap = Bootstrap(compared, dense.reshape(numbers.shape))
-        with progress_bar(options.bootstrap, 0, options.quiet) as bar:
+        with progress_bar(options.bootstrap, 0, options.quiet, "rounds") as bar:
             drawn = bootstrap.rounds(
                 options.bootstrap, options.seed, rates, limits, options.protocol, starting, bar.update
             )

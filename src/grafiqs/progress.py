@@ -10,12 +10,12 @@ from tqdm import tqdm
 from grafiqs.signals import check
 
 
-def progress_bar(total: int, done: int, quiet: bool) -> tqdm[Any]:
-    """A bar of images with the time left; if standard error is not a terminal, a line every half minute."""
+def progress_bar(total: int, done: int, quiet: bool, unit: str = "images") -> tqdm[Any]:
+    """A bar of images, or another `unit`, with the time left; if standard error is not a terminal, a line every half minute."""
     return _Bar(
         total=total,
         initial=done,
-        unit=" images",
+        unit=f" {unit}",
         disable=quiet or done == total or sys.stderr is None,
         mininterval=0.2 if sys.stderr is not None and sys.stderr.isatty() else 30,
         dynamic_ncols=True,

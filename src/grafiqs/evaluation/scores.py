@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.backbones.catalogue import DIRECTIONS
 from grafiqs.datasets.readings import PATHS, plain
 from grafiqs.disk import files
 from grafiqs.disk.delimited import TableError, TextTable
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.names import Names
+from grafiqs.run.finished import SCORES
 from grafiqs.run.manifest import is_run
 from grafiqs.run.results import Run, open_run
+from grafiqs.run.tables import SAMPLE
 
 _SPLITS = (",", ";", "\t", " ")
 _COLUMNS = (*PATHS, "sample", "identity")
@@ -49,69 +52,104 @@ class Samples:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of paths and scores: columns of numbers by name."""
+    """A table of paths and scores: columns of numbers by name, and the directions of those that are known."""
 
     paths: list[str]
     columns: dict[str, NDArray[np.float64]]
     identities: list[str] | None = None
+    directions: Mapping[str, str] = field(default_factory=dict)
 
 
 def gathered(
-    given: Mapping[str, Path], direction: str | None, embeddings: Path | None = None
+    given: Mapping[str, Path], directions: Mapping[str, str], embeddings: Path | None = None
 ) -> tuple[Samples, list[str]]:
     """The samples of all tables and runs that are given by name, and how each was read, a line each.
 
-    The samples are those of the first, in its order. `direction` is that of tables, which do not say it themselves.
-    `embeddings` (.npy) have a row for each score of the first, instead of the embeddings of its run.
+    The samples are those of the first, in its order. `directions` are those of scores that do not say it themselves: by
+    name, and under "" of the others. `embeddings` (.npy) have a row for each score of the first, and take the place of
+    those of its run.
     Raises RequestError for what cannot be read, and for tables without a direction.
     """
     said: list[str] = []
     methods: list[Method] = []
-    names: Names | None = None
-    identities: list[str] | None = None
-    own: NDArray[np.float32] | None = None
-    pairs: tuple[tuple[str, str, bool], ...] = ()
+    first: Samples | None = None
     for name, place in given.items():
-        run = open_run(place) if is_run(place) else None
-        table = _of_run(run) if run is not None else _read(place)
-        if names is None:
-            names, identities = Names(table.paths), table.identities
-            if run is not None:
-                pairs = tuple((str(a), str(b), bool(same)) for a, b, same in run.manifest.pairs)
-            own = _embeddings(run, embeddings, len(names))
-        before = names.before(table.paths, shown(place))
-        places = [names.place(path, before) for path in table.paths]
-        known = [row for row, found in enumerate(places) if found is not None]
-        if run is None and direction is None:
-            raise RequestError(
-                f"{shown(place)} does not say whether a lower or a higher score is better: give --direction"
-            )
-        for column, values in table.columns.items():
-            scores = np.full(len(names), np.nan)
-            scores[[place for place in places if place is not None]] = values[known]
-            alone = len(table.columns) == 1 and run is None
-            methods.append(
-                Method(
-                    name if alone else column if len(given) == 1 else f"{name}/{column}",
-                    scores,
-                    str(direction) if run is None else "lower",
-                )
-            )
-        what = f"{len(table.paths):,} samples, {', '.join(map(shown, table.columns))}"
-        others = len(places) - len(known)
+        run = _run_of(place)
+        table = _read(place) if run is None else _of_run(run)
+        if first is None:
+            pairs = () if run is None else tuple((str(a), str(b), bool(same)) for a, b, same in run.manifest.pairs)
+            own = _embeddings(run, embeddings, len(table.paths))
+            first = Samples(Names(table.paths), table.identities, (), own, pairs)
+        places, others = _places(first.names, table, place)
+        own_methods = list(_methods(name, table, places, len(first.names), directions, place, is_alone=len(given) == 1))
         beside = f"; {others:,} of them are not of {shown(next(iter(given)))}" if others else ""
-        said.append(f"{shown(name)}: {what}{beside}")
-    assert names is not None  # noqa: S101 - the options have one
-    return Samples(names, identities, tuple(methods), own, pairs), said
+        better = ", ".join(f"{shown(method.name)} ({method.direction} is better)" for method in own_methods)
+        said.append(f"Scores of {shown(name)}: {len(table.paths):,} samples{beside}; {better}")
+        methods += own_methods
+    assert first is not None  # noqa: S101 - the options have one
+    return replace(first, methods=tuple(methods)), said
+
+
+def _run_of(place: Path) -> Run | None:
+    """The run that a folder, or the scores.csv in it, is of."""
+    folder = place.parent if place.name == SCORES else place
+    return open_run(folder) if is_run(folder) else None
+
+
+def _places(names: Names, table: Table, place: Path) -> tuple[NDArray[np.int64], int]:
+    """The place of each sample of a table among those of the evaluation, -1 if it is none; and how many are none.
+
+    Raises RequestError when two rows are of one sample.
+    """
+    before = names.before(table.paths, shown(place))
+    found = np.array([-1 if (at := names.place(path, before)) is None else at for path in table.paths], np.int64)
+    known = found[found >= 0]
+    once, counts = np.unique(known, return_counts=True)
+    if len(once) < len(known):
+        twice = names.paths[once[counts > 1][0]]
+        raise RequestError(f"{shown(place)} has two scores of {shown(twice)}: one is to be left")
+    return found, len(found) - len(known)
+
+
+def _methods(
+    name: str,
+    table: Table,
+    places: NDArray[np.int64],
+    samples: int,
+    directions: Mapping[str, str],
+    place: Path,
+    *,
+    is_alone: bool,
+) -> Iterator[Method]:
+    """The columns of a table as methods, their scores in the order of the samples."""
+    for column, values in table.columns.items():
+        known, asked = table.directions.get(column), directions.get(name)
+        if known is not None and asked not in (None, known):
+            raise RequestError(
+                f"--direction says that of {shown(name)} the {asked} score is better, and {shown(column)} is known to "
+                f"be better the {known} it is: leave that out"
+            )
+        direction = known or asked or directions.get("")
+        if direction is None:
+            raise RequestError(
+                f"{shown(place)} does not say whether a lower or a higher score is better: give --direction lower or "
+                f"higher, or {shown(name)}=higher if others differ"
+            )
+        scores = np.full(samples, np.nan)
+        scores[places[places >= 0]] = values[places >= 0]
+        called = column if is_alone else f"{name}/{column}"
+        if len(table.columns) == 1 and not table.directions:
+            called = name
+        yield Method(called, scores, direction)
 
 
 def _of_run(run: Run) -> Table:
     failed = list(run.failures)
     paths = [*map(str, run.scores["path"]), *failed]
     nothing = np.full(len(failed), np.nan)
-    columns = {layer: np.concatenate([run.scores[layer], nothing]) for layer in run.manifest.layers}
+    columns = {name: np.concatenate([run.scores[name], nothing]) for name in run.directions}
     by_path = {sample.location: sample.identity for sample in run.manifest.subset.samples}
-    return Table(paths, columns, [by_path[path] for path in paths])
+    return Table(paths, columns, [by_path[path] for path in paths], run.directions)
 
 
 def _embeddings(run: Run | None, path: Path | None, samples: int) -> NDArray[np.float32] | None:
@@ -163,7 +201,8 @@ def _read(place: Path) -> Table:
         values[header[column] if header else "score"] = np.array(numbers, np.float64)
     lower = [plain(name) for name in header]
     identities = [cells[lower.index("identity")] for _, cells in rows] if "identity" in lower else None
-    return Table([cells[path] for _, cells in rows], values, identities)
+    is_ours = tuple(header[: len(SAMPLE)]) == SAMPLE and set(values) <= set(DIRECTIONS)
+    return Table([cells[path] for _, cells in rows], values, identities, DIRECTIONS if is_ours else {})
 
 
 def _fitting(table: TextTable, split: str) -> int:

@@ -29,9 +29,12 @@ class EvaluateOptions:
         "scores", "run folders, and any other method's tables: lines 'path score', or CSV with a path and columns of "
         "scores; each may be given a name, as in magface=scores.txt (default: what the file or folder is called)",
         metavar="SCORES")
-    direction: str | None = option(
-        "scores", "which scores of tables are better, lower or higher ones; a run knows it", default=None,
-        choices=DIRECTIONS)
+    direction: tuple[str, ...] = option(
+        "scores", "which scores of tables are better, lower or higher ones; by name where they differ, as in "
+        "magface=higher,own=lower; a run knows it", default=(), metavar="DIRECTION")
+    methods: tuple[str, ...] = option(
+        "scores", "evaluate these alone, by name or column, such as image,loss (default: all)", default=(),
+        metavar="NAMES")
     embeddings: Path | None = option(
         "scores", "embeddings (.npy) with a row for each score of the first SCORES (default: those of its run)",
         default=None, metavar="NPY")
@@ -76,7 +79,7 @@ class EvaluateOptions:
                 raise RequestError(f"{flag(name)} is {written(values)}: one of them is there twice")
         if not self.fmr and not self.starting_error:
             raise RequestError("--fmr names no rate, and there is no --starting-error")
-        self.named()
+        self.directions()
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -97,4 +100,21 @@ class EvaluateOptions:
                     f"two SCORES are called {shown(name)}: give one of them a name, as in other={shown(path)}"
                 )
             found[name] = Path(path)
+        return found
+
+    def directions(self) -> dict[str, str]:
+        """Which scores are better: of those of SCORES that are named, and under "" of all that do not say it.
+
+        Raises RequestError for anything else.
+        """
+        names = list(self.named())
+        found: dict[str, str] = {}
+        for text in self.direction:
+            name, equals, direction = text.rpartition("=")
+            if direction not in DIRECTIONS or (equals and name not in names) or name in found:
+                raise RequestError(
+                    f"--direction is {shown(written(self.direction))!r}: it is lower or higher, or, by name, such as "
+                    f"{shown(names[-1])}=higher; the names are {shown(', '.join(names))}"
+                )
+            found[name] = direction
         return found
