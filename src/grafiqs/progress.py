@@ -11,7 +11,7 @@ from grafiqs.signals import check
 
 
 def progress_bar(total: int, done: int, quiet: bool, unit: str = "images") -> tqdm[Any]:
-    """A bar of images, or another `unit`, with the time left; if standard error is not a terminal, a line every half minute."""
+    """A bar of images, or another unit, with the time left; where no terminal shows it, a line every half minute."""
     return _Bar(
         total=total,
         initial=done,

@@ -42,7 +42,9 @@ def prepare(command: Namespace) -> Work:
     if options.plots:
         need_plots()
     from grafiqs.evaluate import evaluate
-    from grafiqs.evaluation.written import lines, write
+    from grafiqs.evaluation.written import lines, need_folder, write
+
+    need_folder(options.output_dir)
 
     def work() -> int:
         found = evaluate(options)

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,8 @@ _Row = tuple[str, str, bool | None, float | None]
 
 def _lfw(table: TextTable) -> Iterator[_Row]:
     """The pairs of LFW's pairs.txt: names and numbers; nothing if it is another table."""
-    rows = table.rows("\t")
+    split = max("\t ", key=lambda split: sum(len(cells) for _, cells in islice(table.rows(split), 3)))
+    rows = table.rows(split)
     first = next(rows, None)
     if first is None or not all(re.fullmatch(r"\d+", cell.strip()) for cell in first[1]) or len(first[1]) > 2:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,37 +16,43 @@ if TYPE_CHECKING:
 
 
 def draw(found: Evaluation, folder: Path) -> None:
-    """Write edc.svg and edc.png: a panel for each rate, a line for each method. Raises OSError when that fails."""
-    rate = "fmr" if "fmr" in found.results[0] else "starting_error"
-    values = list(dict.fromkeys(row[rate] for row in found.results))
+    """Write edc.svg and edc.png: a column for each target, FNMR above FMR, a line for each method.
+
+    Raises OSError when that fails.
+    """
+    targets = found.targets()
+    errors = list(dict.fromkeys(row["error"] for row in found.results))
     furthest = max(row["x_max"] for row in found.results)
-    figure = Figure(figsize=(1.5 + 4.5 * len(values), 4.2), layout="constrained")
-    for place, value in enumerate(values, start=1):
-        axes = figure.add_subplot(1, len(values), place)
-        results = {row["quality"]: row for row in found.results if row[rate] == value and row["x_max"] == furthest}
-        for number, (name, row) in enumerate(results.items()):
-            steps = [
-                one for one in found.curves if one["quality"] == name and one[rate] == value and one["error"] == "fnmr"
-            ]
-            _line(axes, steps, furthest, number, f"{shown(name)} ({row['pauc_normalised']:.3f})", row["protocol"])
-        first = next(iter(results.values()))
+    names = list(dict.fromkeys(row["quality"] for row in found.results))
+    figure = Figure(figsize=(2.6 + 4.2 * len(targets), 0.6 + 3.4 * len(errors)), layout="constrained")
+    panels = figure.subplots(len(errors), len(targets), squeeze=False, sharex=True)
+    for (row, error), (column, target) in product(enumerate(errors), enumerate(targets)):
+        axes = panels[row][column]
+        for number, name in enumerate(names):
+            for curve in found.of(found.curves, target, error=error, quality=name):
+                _line(axes, curve, furthest, number)
+        first = found.of(found.results, target, error=error)[0]
         axes.plot([0, first["e0"]], [first["e0"], 0], color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
-        axes.set(xlim=(0, furthest), ylim=(0, None), xlabel="share of comparisons discarded", ylabel="FNMR")
-        axes.set_title(f"{'FMR' if rate == 'fmr' else 'starting error'} {value:g}", fontsize=10)
+        axes.set(xlim=(0, furthest), ylim=(0, None), ylabel=error.upper() if column == 0 else None)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, title="area to no gain", title_fontsize=7)
+        if row == 0:
+            axes.set_title(found.said(target), fontsize=10)
+        if row == len(errors) - 1:
+            axes.set_xlabel("share of comparisons discarded")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     save(figure, folder, "edc")
 
 
-def _line(axes: Any, steps: list[dict[str, Any]], furthest: float, number: int, label: str, protocol: str) -> None:
-    x = [one["discarded"] for one in steps if one["discarded"] <= furthest]
-    y = [one["error_rate"] for one in steps if one["discarded"] <= furthest]
+def _line(axes: Any, curve: dict[str, Any], furthest: float, number: int) -> None:
+    inside = sum(x <= furthest for x in curve["discarded"])
+    x, y = curve["discarded"][:inside], curve["error_rate"][:inside]
     axes.plot(
         [*x, furthest],
         [*y, y[-1]],
-        drawstyle="steps-post" if protocol == "fixed" else "default",
+        drawstyle="steps-post" if curve["protocol"] == "fixed" else "default",
         color=COLOURS[number % len(COLOURS)],
         linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
         linewidth=1.4,
-        label=label,
+        label=shown(curve["quality"]),
     )

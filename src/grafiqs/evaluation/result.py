@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
+
+
+class Target(TypedDict):
+    """What sets the threshold of similarity: a false match rate, or the FNMR before anything is discarded."""
+
+    fmr: float | None
+    starting_error: float | None
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,22 @@ class Evaluation:
     operating_points: list[dict[str, Any]]
     differences: list[dict[str, Any]]
     about: dict[str, Any]
+
+    def targets(self) -> list[Target]:
+        """What set the thresholds, in order."""
+        pairs = dict.fromkeys((row["fmr"], row["starting_error"]) for row in self.results)
+        return [Target(fmr=fmr, starting_error=starting) for fmr, starting in pairs]
+
+    def of(self, rows: list[dict[str, Any]], target: Target, **values: Any) -> list[dict[str, Any]]:
+        """Those of the rows that are of a target, and have these values."""
+        wanted = {**target, **values}.items()
+        return [row for row in rows if wanted <= row.items()]
+
+    @staticmethod
+    def said(target: Target) -> str:
+        """A target in words."""
+        fmr, starting = target["fmr"], target["starting_error"]
+        return f"FMR {fmr:g}" if fmr is not None else f"Starting error {starting:g}"
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as JSON values: NaN is None."""

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from grafiqs.disk.files import whole
 from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
+from grafiqs.evaluation.compared import RANDOM
 from grafiqs.printed import table
+from grafiqs.run.manifest import is_run
 
 if TYPE_CHECKING:
     from grafiqs.evaluation.result import Evaluation
@@ -21,17 +24,26 @@ if TYPE_CHECKING:
 JSON, CSV = "edc.json", "edc.csv"
 
 
+def need_folder(folder: Path) -> None:
+    """Raise RequestError when files cannot be written to `folder`, or should not be, as it is a run's."""
+    if is_run(folder):
+        raise RequestError(f"{shown(folder)} is a run folder, which takes nothing else: give another --output-dir")
+    place = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise RequestError(f"cannot write to {shown(folder)}: give another --output-dir")
+
+
 def write(found: Evaluation, folder: Path) -> None:
     """Write edc.json, with all of it, and edc.csv, with a row for each area. Raises RequestError when that fails."""
     text = io.StringIO(newline="")
-    if found.results:
-        rows = csv.DictWriter(text, list(found.results[0]), lineterminator="\n")
-        rows.writeheader()
-        rows.writerows(found.results)
+    document = found.to_json()
+    rows = csv.DictWriter(text, list(document["results"][0]), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(document["results"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole(folder / JSON) as file:
-            file.write(encoded(json.dumps(found.to_json(), indent=1) + "\n"))
+            file.write(encoded(json.dumps(document, indent=1) + "\n"))
         with whole(folder / CSV) as file:
             file.write(encoded(text.getvalue()))
     except OSError as error:
@@ -39,29 +51,47 @@ def write(found: Evaluation, folder: Path) -> None:
 
 
 def lines(found: Evaluation) -> Iterator[str]:
-    """The areas and the operating points, as tables."""
-    rate = "fmr" if found.results and "fmr" in found.results[0] else "starting_error"
-    what = {"fmr": "FMR", "starting_error": "starting error"}[rate]
-    for value in dict.fromkeys(row[rate] for row in found.results):
-        rows = [row for row in found.results if row[rate] == value]
-        first = rows[0]
-        limits = list(dict.fromkeys(row["x_max"] for row in rows))
+    """Areas, differences to the best method, and operating points, as tables: for each target one of each."""
+    for target in found.targets():
+        rows = found.of(found.results, target, error="fnmr")
+        first, furthest = rows[0], rows[-1]["x_max"]
+        names = list(dict.fromkeys(row["quality"] for row in rows))
         yield ""
         yield (
-            f"{what} {value:g}: threshold {first['threshold']:.4f}, FMR reached {_share(first['fmr_reached'])}, FNMR "
-            f"{_share(first['e0'])} of {first['n_genuine']:,} genuine comparisons ({first['protocol']})"
+            f"{found.said(target)}: threshold {first['threshold']:.4f}, FMR reached {_share(first['fmr_reached'])}, "
+            f"FNMR {_share(first['e0'])} of {first['n_genuine']:,} genuine comparisons ({first['protocol']})"
         )
         yield "Area under the curve relative to no gain (1), smaller is better:"
-        head = ["", *(f"up to {limit:g}" for limit in limits)]
-        names = dict.fromkeys(row["quality"] for row in rows)
-        by_name = {name: [row for row in rows if row["quality"] == name] for name in names}
-        body = [[shown(name), *(_area(row) for row in own)] for name, own in by_name.items()]
-        yield from table(head, body)
-        points = [row for row in found.operating_points if row[rate] == value]
+        head = ["", *(f"up to {limit:g}" for limit in dict.fromkeys(row["x_max"] for row in rows))]
+        areas = {name: [row for row in rows if row["quality"] == name] for name in names}
+        yield from table(head, [[shown(name), *map(_area, own)] for name, own in areas.items()])
+        best = min(names, key=lambda name: _last(areas[name][-1]["pauc_normalised"]))
+        against = list(_against(found.of(found.differences, target, x_max=furthest), best))
+        if against:
+            yield f"Difference to {shown(best)} up to {furthest:g}, * if its interval of 95 % leaves out 0:"
+            yield from table(["", "area more"], against)
+        points = found.of(found.operating_points, target)
         shares = list(dict.fromkeys(row["discard"] for row in points))
-        yield "FNMR left when this share of the comparisons is discarded, and the score at which to discard:"
-        body = [[shown(name), *(_point(row) for row in points if row["quality"] == name)] for name in by_name]
+        yield "FNMR left when this share of the genuine comparisons is discarded, and the score that discards it:"
+        body = [[shown(name), *(_point(row) for row in points if row["quality"] == name)] for name in names]
         yield from table(["", *(f"{share:.0%}" for share in shares)], body)
+
+
+def _against(differences: list[dict[str, Any]], best: str) -> Iterator[list[str]]:
+    """How much more the area of each other method is than that of the best."""
+    for row in differences:
+        if best in (row["first"], row["second"]) and not math.isnan(row["difference"]):
+            is_first = row["second"] == best
+            sign = 1 if is_first else -1
+            low, high = sorted((sign * row["ci_low"], sign * row["ci_high"]))
+            other = row["first"] if is_first else row["second"]
+            mark = " *" if low > 0 or high < 0 else "  "
+            yield [shown(other), f"{sign * row['difference']:.3f} [{low:.3f}, {high:.3f}]{mark}"]
+
+
+def _last(value: float) -> float:
+    """What sorts behind all numbers if it is none."""
+    return math.inf if math.isnan(value) else value
 
 
 def _area(row: dict[str, Any]) -> str:
@@ -71,6 +101,8 @@ def _area(row: dict[str, Any]) -> str:
 
 def _point(row: dict[str, Any]) -> str:
     limit = row["score_threshold"]
+    if row["quality"] == RANDOM:
+        return _share(row["fnmr"])
     return f"{_share(row['fnmr'])} at {'-' if limit is None else f'{limit:.4g}'}"
 
 
