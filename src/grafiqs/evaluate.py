@@ -6,7 +6,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import combinations, product
 from typing import Any
@@ -18,7 +18,7 @@ from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.bootstrap import Bootstrap
 from grafiqs.evaluation.compared import baselines, doubts, pair_qualities, people, similarities
-from grafiqs.evaluation.edc import SHARES, Comparisons, Curve, edc, operating_points
+from grafiqs.evaluation.edc import Comparisons, Curve, Ranking, curve_of, edc, operating_points, points_of
 from grafiqs.evaluation.pairs import Pairs, every_pair, of_dataset, read_pairs
 from grafiqs.evaluation.result import Evaluation, Target
 from grafiqs.evaluation.scores import Method, Samples, gathered
@@ -124,18 +124,16 @@ def _evaluated(
     steps: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
     normalised = np.full((len(methods), len(targets), len(options.x_max)), math.nan)
-    for (column, method), (place, target) in product(enumerate(methods), enumerate(targets)):
-        for error in ("fnmr", "fmr") if counts["n_impostor"] else ("fnmr",):
-            curve = edc(
-                compared.similarity,
-                compared.genuine,
-                compared.quality[:, column],
-                protocol=options.protocol,
-                error=error,
-                **target,
-            )
-            if column == 0 and error == "fnmr":
-                _warn_of_target(curve, target, counts["n_impostor"])
+    errors = (
+        {"fnmr": compared.genuine, "fmr": ~compared.genuine} if counts["n_impostor"] else {"fnmr": compared.genuine}
+    )
+    for column, method in enumerate(methods):
+        quality = compared.quality[:, column]
+        own = {error: Ranking.of(quality[kind]) for error, kind in errors.items()}
+        rankings = own if options.protocol == "fixed" else dict.fromkeys(errors, Ranking.of(quality))
+        one = replace(compared, quality=quality[:, None])
+        for (place, target), error in product(enumerate(targets), errors):
+            curve = curve_of(one, rankings[error], options.protocol, error, **target)
             named = {"quality": method.name, "error": error, **target, "protocol": options.protocol}
             for number, limit in enumerate(options.x_max):
                 found = {
@@ -152,7 +150,12 @@ def _evaluated(
                         found["ci_low"], found["ci_high"] = _interval(areas[:, column, place, number])
                 results.append({**named, "x_max": limit, **found, **counts, "n_without_score": curve.without_score})
             steps.append({**named, **_steps_of(curve)})
-        points += ({"quality": method.name, **target, **point} for point in _points(compared, column, method, target))
+            if error == "fnmr":
+                if column == 0:
+                    _warn_of_target(curve, target, counts["n_impostor"])
+                fixed = curve if options.protocol == "fixed" else curve_of(one, own[error], **target)
+                found_points = points_of(fixed, own[error], method.direction)
+                points += ({"quality": method.name, **target, **asdict(point)} for point in found_points)
     about = {
         "grafiqs": version("grafiqs"),
         "scores": {name: str(path) for name, path in options.named().items()},
@@ -217,19 +220,6 @@ def _steps_of(curve: Curve) -> dict[str, list[float]]:
     kept = np.append(ranges[1:] != ranges[:-1], True)
     kept[0] = True
     return {"discarded": curve.discarded[kept].tolist(), "error_rate": curve.error_rate[kept].tolist()}
-
-
-def _points(compared: Comparisons, column: int, method: Method, target: Target) -> Iterator[dict[str, Any]]:
-    sign = 1.0 if method.direction == "higher" else -1.0
-    found = operating_points(
-        compared.similarity,
-        compared.genuine,
-        sign * compared.quality[:, column],
-        direction=method.direction,
-        shares=SHARES,
-        **target,
-    )
-    return map(asdict, found)
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -58,7 +58,8 @@ def doubts(pairs: Pairs, identities: Sequence[str] | None) -> Iterator[str]:
     itself = int((known[:, 0] == known[:, 1]).sum())
     if itself:
         yield f"{itself:,} comparisons are of a sample with itself"
-    again = len(known) - len(np.unique(np.sort(known, axis=1), axis=0))
+    both = known.min(axis=1) * (known.max(initial=0) + 1) + known.max(axis=1)
+    again = len(known) - len(np.unique(both))
     if again:
         yield f"{again:,} comparisons are there before, and count again"
     if identities is None or len(set(identities)) < 2:

@@ -152,7 +152,6 @@ def edc(
     ([0.0, 0.25, 0.5, 0.75], [0.25, 0.0, 0.0, 0.0])
     """
     compared = comparisons(similarity, genuine, quality, direction)
-    own = compared.quality[:, 0]
     if sum(value is not None for value in (fmr, starting_error, threshold)) != 1:
         raise ValueError("give one of fmr, starting_error and threshold")
     if protocol not in PROTOCOLS or error not in ("fnmr", "fmr"):
@@ -160,16 +159,8 @@ def edc(
     counted = compared.genuine if error == "fnmr" else ~compared.genuine
     if not counted.any():
         raise ValueError(f"there is no {'genuine' if error == 'fnmr' else 'impostor'} comparison")
-    limit = matching_from(compared, fmr=fmr, starting_error=starting_error, threshold=threshold)
-    impostors = compared.similarity[~compared.genuine]
-    reached = float((impostors >= limit).mean()) if len(impostors) else math.nan
-    without = int(np.isnan(own[counted]).sum())
-    if protocol == "fixed":
-        wrong = (compared.similarity < limit) if error == "fnmr" else (compared.similarity >= limit)
-        x, rate = _steps(own[counted], wrong[counted])
-    else:
-        x, rate = _found_anew(compared, own, error, fmr, starting_error, threshold)
-    return Curve(x, rate, limit, reached, protocol, without)
+    ranking = Ranking.of(compared.quality[counted if protocol == "fixed" else slice(None), 0])
+    return curve_of(compared, ranking, protocol, error, fmr=fmr, starting_error=starting_error, threshold=threshold)
 
 
 def operating_points(
@@ -192,19 +183,12 @@ def operating_points(
     >>> point.score_threshold, point.fnmr  # discard what is below 5
     (5.0, 0.0)
     """
-    given = {"fmr": fmr, "starting_error": starting_error, "threshold": threshold, "direction": direction}
-    curve = edc(similarity, genuine, quality, **given)  # type: ignore[arg-type]
     compared = comparisons(similarity, genuine, quality, direction)
-    kept = np.unique(compared.quality[compared.genuine, 0])  # NaN, discarded first, stands last
-    scores = kept[~np.isnan(kept)] * (1.0 if direction == "higher" else -1.0)
-    first = 1 if curve.without_score else 0  # the step from which on every comparison has scores
-    points = []
-    for share in shares:
-        step = int(np.searchsorted(curve.discarded, share + 1e-12, side="right")) - 1
-        place = step - first
-        limit = float(scores[place]) if 0 <= place < len(scores) and step else None
-        points.append(OperatingPoint(share, float(curve.discarded[step]), limit, float(curve.error_rate[step])))
-    return points
+    if not compared.genuine.any():
+        raise ValueError("there is no genuine comparison")
+    ranking = Ranking.of(compared.quality[compared.genuine, 0])
+    curve = curve_of(compared, ranking, fmr=fmr, starting_error=starting_error, threshold=threshold)
+    return points_of(curve, ranking, direction, shares)
 
 
 def comparisons(similarity: ArrayLike, genuine: ArrayLike, quality: ArrayLike, direction: str) -> Comparisons:
@@ -271,19 +255,83 @@ def starts(ranked: Floats) -> NDArray[np.int64]:
     return np.concatenate([[0], np.flatnonzero(ranked[1:] != ranked[:-1]) + 1])
 
 
-def _steps(quality: Floats, wrong: Booleans) -> tuple[Floats, Floats]:
+@dataclass(frozen=True)
+class Ranking:
+    """Comparisons from the worst quality to the best, and where each group of equal qualities begins.
+
+    `quality` are those of the groups; what has none stands before all, with minus infinity.
+    """
+
+    order: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    quality: Floats
+
+    @staticmethod
+    def of(quality: Floats) -> Ranking:
+        """Rank comparisons by their qualities (N,), NaN if a sample has none."""
+        ranked = np.where(np.isnan(quality), -np.inf, quality)
+        order = np.argsort(ranked, kind="stable")
+        groups = starts(ranked[order])
+        return Ranking(order, groups, ranked[order][groups])
+
+    @property
+    def without_score(self) -> int:
+        """How many comparisons have no quality."""
+        if self.quality[0] != -np.inf:
+            return 0
+        return int(self.groups[1]) if len(self.groups) > 1 else len(self.order)
+
+
+def curve_of(
+    compared: Comparisons,
+    ranking: Ranking,
+    protocol: str = "fixed",
+    error: str = "fnmr",
+    *,
+    fmr: float | None = None,
+    starting_error: float | None = None,
+    threshold: float | None = None,
+) -> Curve:
+    """The curve of `edc`, of comparisons that are ranked already.
+
+    Ranked are those that `error` counts; for the protocol `rethreshold`, all.
+    """
+    limit = matching_from(compared, fmr=fmr, starting_error=starting_error, threshold=threshold)
+    impostors = compared.similarity[~compared.genuine]
+    reached = float((impostors >= limit).mean()) if len(impostors) else math.nan
+    counted = compared.genuine if error == "fnmr" else ~compared.genuine
+    if protocol == "fixed":
+        alike = compared.similarity[counted]
+        x, rate = _steps(ranking, (alike < limit) if error == "fnmr" else (alike >= limit))
+        without = ranking.without_score
+    else:
+        x, rate = _found_anew(compared, ranking, error, fmr, starting_error, threshold)
+        without = int(counted[ranking.order[: ranking.without_score]].sum())
+    return Curve(x, rate, limit, reached, protocol, without)
+
+
+def points_of(curve: Curve, ranking: Ranking, direction: str, shares: Sequence[float] = SHARES) -> list[OperatingPoint]:
+    """The operating points of a curve with a fixed threshold, of genuine comparisons that are ranked so."""
+    points = []
+    for share in shares:
+        step = int(np.searchsorted(curve.discarded, share + 1e-12, side="right")) - 1
+        limit = None
+        if step:
+            limit = float(ranking.quality[step]) * (1.0 if direction == "higher" else -1.0)
+        points.append(OperatingPoint(share, float(curve.discarded[step]), limit, float(curve.error_rate[step])))
+    return points
+
+
+def _steps(ranking: Ranking, wrong: Booleans) -> tuple[Floats, Floats]:
     """Shares discarded and error rates when comparisons are discarded, the lowest quality first, equal ones at once."""
-    ranked = np.where(np.isnan(quality), -np.inf, quality)
-    order = np.argsort(ranked, kind="stable")
-    ranked, count = ranked[order], len(quality)
-    gone = starts(ranked)
-    left = np.concatenate([np.cumsum(wrong[order][::-1])[::-1], [0]])
-    return gone / count, left[gone] / (count - gone)
+    count = len(wrong)
+    left = np.concatenate([np.cumsum(wrong[ranking.order][::-1])[::-1], [0]])
+    return ranking.groups / count, left[ranking.groups] / (count - ranking.groups)
 
 
 def _found_anew(
     compared: Comparisons,
-    quality: Floats,
+    ranking: Ranking,
     error: str,
     fmr: float | None,
     starting_error: float | None,
@@ -294,14 +342,12 @@ def _found_anew(
     Where a ratio would cut a group of equal qualities, the group stays. The curve ends before no comparison is left
     that it needs.
     """
-    ranked = np.where(np.isnan(quality), -np.inf, quality)
-    order = np.argsort(ranked, kind="stable")
-    groups = starts(ranked[order])
+    order, groups = ranking.order, ranking.groups
     x, rates = [], []
     for ratio in RATIOS:
         wanted = math.floor(ratio * len(order) + 1e-9)
         kept = order[groups[np.searchsorted(groups, wanted, side="right") - 1] :]
-        left = Comparisons(compared.similarity[kept], compared.genuine[kept], quality[kept, None])
+        left = Comparisons(compared.similarity[kept], compared.genuine[kept], compared.quality[kept])
         own = left.genuine if error == "fnmr" else ~left.genuine
         if not own.any():
             break

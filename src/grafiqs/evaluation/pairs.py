@@ -6,9 +6,9 @@ import hashlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -53,32 +53,27 @@ def read_pairs(path: Path, names: Names, identities: Sequence[str] | None) -> Pa
         return of_dataset([(*pair[:2], pair[2]) for pair in VerificationSet(path).pairs], names, shown(path.name))
     try:
         table = TextTable(lambda: files.opened(path))
-        lfw = list(_lfw(table))
-        found = lfw or list(_rows(table, identities is not None))
+        lfw = _lfw(table)
+        found = lfw or _read(table, identities is not None)
     except (TableError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RequestError(f"cannot read the pairs {shown(path)}: {reason}") from error
-    before = names.before([first for first, *_ in found], shown(path))
-    memory: dict[str, int] = {}
-
-    def place(name: str) -> int:
-        if name not in memory:
-            known = names.place(name, before)
-            memory[name] = -1 if known is None else known
-        return memory[name]
-
-    places = np.array([(place(first), place(second)) for first, second, *_ in found], np.int64).reshape(-1, 2)
-    known = (places >= 0).all(axis=1)
-    genuine = np.array([bool(same) for _, _, same, _ in found])
-    if found[0][2] is None:
-        assert identities is not None  # noqa: S101 - else a line without it is refused
+    before = names.before(found.first, shown(path))
+    known = {name: names.place(name, before) for name in dict.fromkeys(chain(found.first, found.second))}
+    memory = {name: -1 if place is None else place for name, place in known.items()}
+    count = len(found.first)
+    places = np.empty((count, 2), np.int64)
+    for column, own in enumerate((found.first, found.second)):
+        places[:, column] = np.fromiter(map(memory.__getitem__, own), np.int64, count)
+    if found.genuine:
+        genuine = np.array(found.genuine)
+    else:
+        assert identities is not None  # noqa: S101 - else a table without it is refused
         whose = np.array([*identities, ""], object)
-        genuine = (whose[places[:, 0]] == whose[places[:, 1]]) & known
-    alike = None
-    if found[0][3] is not None:
-        alike = np.array([math.nan if number is None else number for *_, number in found], np.float64)
+        genuine = (whose[places[:, 0]] == whose[places[:, 1]]) & (places >= 0).all(axis=1)
+    alike = np.array(found.similarity, np.float64) if found.similarity else None
     form = "LFW's pairs" if lfw else "pairs"
-    said = f"{shown(path.name)}: {len(found):,} {form}, {int(genuine.sum()):,} genuine"
+    said = f"{shown(path.name)}: {count:,} {form}, {int(genuine.sum()):,} genuine"
     if alike is not None:
         said += ", with similarities"
     return Pairs(places, genuine, alike, said)
@@ -135,67 +130,87 @@ def _ring(paths: Sequence[str], identities: Sequence[str], seed: int, count: int
     return np.concatenate(found)[:count]
 
 
-_Row = tuple[str, str, bool | None, float | None]
+@dataclass
+class _Table:
+    """The columns of a table of pairs; genuine and similarity are empty if it does not have them."""
+
+    first: list[str] = field(default_factory=list)
+    second: list[str] = field(default_factory=list)
+    genuine: list[bool] = field(default_factory=list)
+    similarity: list[float] = field(default_factory=list)
 
 
-def _lfw(table: TextTable) -> Iterator[_Row]:
-    """The pairs of LFW's pairs.txt: names and numbers; nothing if it is another table."""
+def _lfw(table: TextTable) -> _Table | None:
+    """The pairs of LFW's pairs.txt: names and numbers; None if it is another table."""
     split = max("\t ", key=lambda split: sum(len(cells) for _, cells in islice(table.rows(split), 3)))
     rows = table.rows(split)
-    first = next(rows, None)
-    if first is None or not all(re.fullmatch(r"\d+", cell.strip()) for cell in first[1]) or len(first[1]) > 2:
-        return
+    _, first = next(rows, (0, []))
+    if not 1 <= len(first) <= 2 or not all(re.fullmatch(r"\d+", cell.strip()) for cell in first):
+        return None
+    found = _Table()
     for line, cells in rows:
-        name, number, *rest = (cell.strip() for cell in cells)
+        name, number, *rest = (cell.strip() for cell in (*cells, ""))
+        rest = rest[:-1]
         if len(rest) not in (1, 2) or not number.isdecimal() or not rest[-1].isdecimal():
             raise TableError(f"line {line} is not a pair of LFW: name, number, number, or name, number, name, number")
         other = rest[0] if len(rest) == 2 else name
-        yield _of_lfw(name, number), _of_lfw(other, rest[-1]), len(rest) == 1, None
+        found.first.append(f"{name}/{name}_{int(number):04d}")
+        found.second.append(f"{other}/{other}_{int(rest[-1]):04d}")
+        found.genuine.append(len(rest) == 1)
+    return found if found.first else None
 
 
-def _of_lfw(name: str, number: str) -> str:
-    return f"{name}/{name}_{int(number):04d}"
-
-
-def _rows(table: TextTable, identified: bool) -> Iterator[_Row]:
+def _read(table: TextTable, identified: bool) -> _Table:
     """The pairs of any other table."""
     split = max(_SPLITS, key=lambda split: len(next(table.rows(split), (0, []))[1]))
     rows = table.rows(split)
-    line, first = next(rows, (0, []))
-    names = [plain(cell) for cell in first]
+    line, head = next(rows, (0, []))
+    names = [plain(cell) for cell in head]
     known = (_FIRST, _SECOND, _GENUINE, _SIMILARITY)
-    columns = [next((names.index(name) for name in some if name in names), None) for some in known]
-    if columns[0] is None or columns[1] is None:
-        if len(first) not in (3, 4) or _truth(first[2]) is None:
+    first, second, genuine, similarity = (
+        next((names.index(name) for name in some if name in names), None) for some in known
+    )
+    if first is None or second is None:
+        if len(head) not in (3, 4) or _truth(head[2]) is None:
             raise TableError(
                 f"line {line} is neither a pair, such as 'ann/0.jpg ann/1.jpg 1', nor names of columns, such as "
                 "a,b,genuine,similarity"
+                if head
+                else "it is empty"
             )
-        columns = [0, 1, 2, 3 if len(first) == 4 else None]
-        yield _row(first, columns, line)
-    elif columns[2] is None and not identified:
-        raise TableError(f"has no column that says which pairs are genuine ({', '.join(_GENUINE)})")
+        first, second, genuine, similarity = 0, 1, 2, 3 if len(head) == 4 else None
+        rows = table.rows(split)
+    elif genuine is None and not identified:
+        raise TableError(f"it has no column that says which pairs are genuine ({', '.join(_GENUINE)})")
+    found, width, truths = _Table(), len(head), dict.fromkeys((*_TRUE, *_FALSE), False) | dict.fromkeys(_TRUE, True)
     for line, cells in rows:
-        if len(cells) != len(first):
-            raise TableError(f"line {line} has {len(cells)} columns instead of {len(first)}")
-        yield _row(cells, columns, line)
+        if len(cells) != width:
+            raise TableError(f"line {line} has {len(cells)} columns instead of {width}")
+        found.first.append(cells[first])
+        found.second.append(cells[second])
+        if genuine is not None:
+            same = truths.get(cells[genuine])
+            if same is None:
+                same = _truth(cells[genuine])
+            if same is None:
+                wrong = shown(repr(cells[genuine]))
+                raise TableError(f"line {line} says {wrong} where 1 (genuine) or 0 belongs")
+            found.genuine.append(same)
+        if similarity is not None:
+            found.similarity.append(_similarity(cells[similarity], line))
+    if not found.first:
+        raise TableError("it has no pair")
+    return found
 
 
-def _row(cells: Sequence[str], columns: Sequence[int | None], line: int) -> _Row:
-    first, second, genuine, similarity = columns
-    assert first is not None  # noqa: S101
-    assert second is not None  # noqa: S101 - looked for before
-    same = None if genuine is None else _truth(cells[genuine])
-    if genuine is not None and same is None:
-        raise TableError(f"line {line} says {shown(repr(cells[genuine]))} where 1 (genuine) or 0 belongs")
+def _similarity(text: str, line: int) -> float:
     try:
-        alike = None if similarity is None else float(cells[similarity])
+        number = float(text)
     except ValueError as error:
-        wrong = shown(repr(cells[similarity or 0]))
-        raise TableError(f"line {line} has no number for the similarity: {wrong}") from error
-    if alike is not None and math.isnan(alike):
+        raise TableError(f"line {line} has no number for the similarity: {shown(repr(text))}") from error
+    if math.isnan(number):
         raise TableError(f"line {line} has a similarity that is not a number")
-    return cells[first], cells[second], same, alike
+    return number
 
 
 def _truth(text: str) -> bool | None:
