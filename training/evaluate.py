@@ -1,17 +1,18 @@
-"""Measure a backbone on drawn people whom its training never saw, and print Markdown tables for its model card.
+"""Measure a backbone on drawn people whom its training never saw, and print what its model card says.
 
     .venv/bin/python training/evaluate.py --weights demo_backbone.safetensors --json evaluation.json
     .venv/bin/python training/evaluate.py --weights demo_backbone.safetensors --check    (exit code 1 if it misses)
 
-Three tables: how well it verifies undegraded faces; how well the scores follow each degradation; and what
-discarding by score does to verification, half of the faces being degraded. Deterministic on one machine.
+Verification of undegraded faces, and what discarding by score does when half of them are degraded, are what `grafiqs
+draw-faces`, `extract` and `evaluate` print of them. Then a table of how well the scores follow each degradation.
+Deterministic on one machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,14 +25,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drawing import EVALUATION_SEED, Request, draw, positive
-from grafiqs import RequestError
+from grafiqs import Options, RequestError, draw_faces, extract_gradients
 from grafiqs.backbones.backbone import Backbone
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import Checkpoint, load_checkpoint
 from grafiqs.compute import devices
 from grafiqs.demo.degrade import KINDS, Degradation
+from grafiqs.evaluate import EvaluateOptions, Evaluation, evaluate
+from grafiqs.evaluation.written import lines
 from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.images.tensors import normalise
+from grafiqs.options.draw import DrawOptions
 from grafiqs.workers import processors
 
 BATCH_SIZE = 32
@@ -39,22 +43,12 @@ LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """The strengths of each degradation in the table of the scores."""
 STRONG = 0.6
 """From this strength on, a degraded face should score above its clean version."""
-DISCARD_FMR = 1e-2
-"""The false match rate at which the threshold of the discard test is fixed."""
-RESAMPLES = 200
-"""Draws of the bootstrap."""
+FMRS = (1e-2, 1e-3)
+"""The false match rates at which thresholds are fixed."""
+X_MAX = (0.2, 0.3, 0.5)
+"""Up to which share discarded areas are taken."""
 
 Floats = NDArray[np.floating]
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure, and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -66,22 +60,12 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Discard:
-    """The share of genuine pairs that do not match, before and after half of the pairs are discarded."""
-
-    undiscarded: float
-    random: float
-    ideal: float
-    layers: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Results:
     """All that is measured."""
 
-    verification: dict[str, Estimate]
+    verification: Evaluation
+    discard: Evaluation
     quality: dict[str, dict[str, Response]]
-    discard: Discard
 
 
 def main() -> None:
@@ -89,13 +73,14 @@ def main() -> None:
     options = parsed()
     torch.set_num_threads(options.threads)
     checkpoint = unseen_by_training(options.weights, options.seed)
-    with devices.arithmetic():
-        results = measured(devices.placed(checkpoint.network, torch.device("cpu")), options)
+    results = measured(checkpoint.network, options)
     print_tables(results, options, checkpoint)
     if options.json is not None:
         origin = {"weights": options.weights.name, "sha256": checkpoint.sha256, "seed": options.seed}
         sizes = {name: getattr(options, name) for name in ("identities", "faces", "quality_faces")}
-        figures = {**origin, **sizes, **devices.environment(torch.device("cpu")), **asdict(results)}
+        parts = {"verification": results.verification.to_json(), "discard": results.discard.to_json()}
+        quality = {kind: {layer: asdict(found) for layer, found in by.items()} for kind, by in results.quality.items()}
+        figures = {**origin, **sizes, **devices.environment(torch.device("cpu")), **parts, "quality": quality}
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if options.check and (found := misses(results)):
         raise SystemExit("\n".join(found))
@@ -143,23 +128,42 @@ def unseen_by_training(path: Path, seed: int) -> Checkpoint:
 
 
 def measured(network: Backbone, options: argparse.Namespace) -> Results:
-    """The figures of all three tables."""
-    identities, count = options.identities, options.faces
-    faces = draw(options.seed, [[(sample, None) for sample in range(count)]] * identities, options.processes)
-    clean = embeddings(network, faces)
-    verification = with_intervals(Comparisons.of(clean, count), identities, options.seed)
-
-    requests = [quality_requests(options.quality_faces)] * identities
+    """The figures of all three parts."""
+    with tempfile.TemporaryDirectory() as folder:
+        verification, discard = (evaluated(options, Path(folder) / f"{share}", share) for share in (0.0, 0.5))
+    requests = [quality_requests(options.quality_faces)] * options.identities
     versions = draw(options.seed, requests, options.processes)
-    per_face = quality_scores(network, versions).reshape(identities * options.quality_faces, -1, len(LAYERS))
-    quality = responses(per_face)
+    with devices.arithmetic():
+        scores = quality_scores(devices.placed(network, torch.device("cpu")), versions)
+    per_face = scores.reshape(options.identities * options.quality_faces, -1, len(LAYERS))
+    return Results(verification, discard, responses(per_face))
 
-    spoiled = half_degraded(identities, count, options.seed)
-    rows = [number * count + sample for number, wanted in enumerate(spoiled) for sample, _ in wanted]
-    faces[rows] = draw(options.seed, spoiled, options.processes)
-    clean[rows] = embeddings(network, faces[rows])  # from here on half of the faces are degraded
-    discard = discarded(clean, quality_scores(network, faces), count, options.seed)
-    return Results(verification, quality, discard)
+
+def evaluated(options: argparse.Namespace, folder: Path, degraded: float) -> Evaluation:
+    """What the commands make of drawn faces, of which a share is degraded."""
+    faces, run = folder / "faces", folder / "run"
+    draw_faces(
+        DrawOptions(
+            output=faces,
+            identities=options.identities,
+            samples_per_identity=options.faces,
+            degraded=degraded,
+            seed=options.seed,
+            quiet=True,
+        )
+    )
+    extract_gradients(
+        Options(
+            image_path=faces,
+            weights=options.weights,
+            embeddings=True,
+            dump_gradients=False,
+            output_dir=run,
+            device="cpu",
+            quiet=True,
+        )
+    )
+    return evaluate(EvaluateOptions(scores=(str(run),), fmr=FMRS, x_max=X_MAX, quiet=True))
 
 
 # The network
@@ -171,13 +175,6 @@ def batches(faces: NDArray[np.uint8], what: str) -> Iterator[Tensor]:
         yield normalise(torch.from_numpy(faces[start : start + BATCH_SIZE]).permute(0, 3, 1, 2))
 
 
-def embeddings(network: Backbone, faces: NDArray[np.uint8]) -> Floats:
-    """(N, 112, 112, 3) -> (N, embedding size), each of length 1."""
-    with torch.inference_mode():
-        found = torch.cat([network(batch) for batch in batches(faces, "embed")])
-        return torch.nn.functional.normalize(found).numpy()
-
-
 def quality_scores(network: Backbone, faces: NDArray[np.uint8]) -> Floats:
     """(N, 112, 112, 3) -> (N, layers), lower is higher quality."""
     found = [
@@ -185,97 +182,6 @@ def quality_scores(network: Backbone, faces: NDArray[np.uint8]) -> Floats:
         for batch in batches(faces, "score")
     ]
     return torch.cat(found).numpy()
-
-
-# Verification
-
-
-@dataclass(frozen=True)
-class Comparisons:
-    """The similarities of all pairs of faces.
-
-    `genuine` rises, and `identity` tells whose each pair is; `impostor` falls, and `two_identities` (2, impostors)
-    tells whose. `tied` is the last genuine pair that is as similar as each, `above` how many impostors are more so.
-    """
-
-    genuine: Floats
-    identity: Integers
-    impostor: Floats
-    two_identities: Integers
-    tied: Integers
-    above: Integers
-
-    @classmethod
-    def of(cls, faces: Floats, per_identity: int) -> Comparisons:
-        """Compare every two of the embeddings, which stand identity after identity."""
-        similarity, pairs = compared(faces)
-        first, second = pairs // per_identity
-        same = first == second
-        genuine, impostor = similarity[same], similarity[~same]
-        rising, falling = np.argsort(genuine, kind="stable"), np.argsort(-impostor, kind="stable")
-        genuine, impostor = genuine[rising], impostor[falling]
-        return cls(
-            genuine,
-            first[same][rising],
-            impostor,
-            np.stack([first[~same][falling], second[~same][falling]]),
-            np.searchsorted(genuine, genuine, side="right") - 1,
-            np.searchsorted(-impostor, -genuine, side="left"),
-        )
-
-
-def compared(faces: Floats) -> tuple[Floats, Integers]:
-    """The cosine of every two embeddings, and (2, pairs) the rows of the two."""
-    pairs = np.stack(np.triu_indices(len(faces), 1))
-    return (faces @ faces.T)[pairs[0], pairs[1]], pairs
-
-
-def threshold(impostor: Floats, fmr: float, counts: Integers | None = None) -> float:
-    """T at a false match rate: more similar than T is a match.
-
-    T is the (floor(fmr x impostors) + 1)-th highest impostor. `impostor` falls; `counts` (impostors + 1) are how many
-    stand before each, if a pair counts several times or not at all.
-    """
-    if counts is None:
-        counts = np.arange(len(impostor) + 1)
-    place = math.floor(fmr * int(counts[-1])) + 1
-    return float(impostor[np.searchsorted(counts, place) - 1])
-
-
-def error_rates(comparisons: Comparisons, weights: Integers) -> dict[str, float]:
-    """EER and FNMR when each identity is there `weights` times.
-
-    FMR falls and FNMR rises in steps with the threshold; the EER is where the two lines of steps cross: at the
-    first genuine similarity where FNMR >= FMR, the FMR there, or the FNMR before it if that is higher.
-    """
-    first, second = comparisons.two_identities
-    genuine = np.cumsum(weights[comparisons.identity])
-    impostor = np.concatenate([[0], np.cumsum(weights[first] * weights[second])])
-    missed = genuine[comparisons.tied] / genuine[-1]
-    accepted = impostor[comparisons.above] / impostor[-1]
-    crossing = int(np.argmax(missed >= accepted))
-    before = missed[crossing - 1] if crossing else 0.0
-    rates = {"EER": float(max(before, accepted[crossing]))}
-    for fmr in (1e-3, 1e-2):
-        limit = threshold(comparisons.impostor, fmr, impostor)
-        misses = np.searchsorted(comparisons.genuine, limit, side="right")
-        rates[f"FNMR at FMR {fmr:g}"] = float(genuine[misses - 1] / genuine[-1]) if misses else 0.0
-    return rates
-
-
-def with_intervals(comparisons: Comparisons, identities: int, seed: int) -> dict[str, Estimate]:
-    """The error rates with percentile intervals of a bootstrap over identities, from all pairs.
-
-    An identity that is drawn twice brings its genuine pairs twice, and no impostor pairs with itself.
-    """
-    random = np.random.default_rng(seed)
-    everyone = error_rates(comparisons, np.ones(identities, np.int64))
-    draws = [
-        error_rates(comparisons, np.bincount(random.integers(0, identities, identities), minlength=identities))
-        for _ in tqdm(range(RESAMPLES), unit="resample", desc="bootstrap")
-    ]
-    intervals = {name: np.percentile([rates[name] for rates in draws], (2.5, 97.5)) for name in everyone}
-    return {name: Estimate(value, *map(float, intervals[name])) for name, value in everyone.items()}
 
 
 # Quality
@@ -318,65 +224,19 @@ def ranks(values: Floats) -> Floats:
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
-# Discarding
-
-
-def half_degraded(identities: int, faces: int, seed: int) -> list[list[Request]]:
-    """For each identity, the half of its samples that are degraded: every kind equally often, strengths 0.2 to 1."""
-    random = np.random.default_rng(seed)
-    half = faces // 2
-    kinds = random.permutation(np.arange(identities * half) % len(KINDS)).reshape(identities, half)
-    strengths = random.uniform(LEVELS[0], LEVELS[-1], (identities, half))
-    samples = [random.permutation(faces)[:half] for _ in range(identities)]
-    names = tuple(KINDS)
-    return [
-        [
-            (int(sample), Degradation(names[kind], float(strength)))
-            for sample, kind, strength in zip(samples[number], kinds[number], strengths[number], strict=True)
-        ]
-        for number in range(identities)
-    ]
-
-
-def discarded(faces: Floats, scores: Floats, per_identity: int, seed: int) -> Discard:
-    """FNMR of the better half of the genuine pairs, by layer; a pair is as bad as the worse of its two faces."""
-    similarity, pairs = compared(faces)
-    first, second = pairs // per_identity
-    same = first == second
-    limit = threshold(np.sort(similarity[~same])[::-1], DISCARD_FMR)
-    missed = similarity[same] <= limit
-    worse = np.maximum(scores[pairs[0, same]], scores[pairs[1, same]])
-    kept = len(missed) - len(missed) // 2
-
-    def rate(order: Integers) -> float:
-        return float(missed[order[:kept]].mean())
-
-    return Discard(
-        undiscarded=float(missed.mean()),
-        random=rate(np.random.default_rng(seed).permutation(len(missed))),
-        ideal=rate(np.argsort(missed, kind="stable")),
-        layers={layer: rate(np.argsort(worse[:, place], kind="stable")) for place, layer in enumerate(LAYERS)},
-    )
-
-
 # What is printed
 
 
 def print_tables(results: Results, options: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """The figures as Markdown."""
-    people, faces = options.identities, options.faces
-    genuine = people * faces * (faces - 1) // 2
-    impostors = people * (people - 1) // 2 * faces**2
-    print(f"{options.weights.name}, SHA-256 {checkpoint.sha256}; drawn faces, seed {options.seed}.\n")
+    print(f"{options.weights.name}, SHA-256 {checkpoint.sha256}; drawn faces, seed {options.seed}.")
+    for name, found in (("Verification, undegraded", results.verification), ("Half degraded", results.discard)):
+        print(f"\n### {name}\n\n{found.about['comparisons']}\n\n```")
+        print(*lines(found), sep="\n")
+        print("```")
+    shown = options.identities * options.quality_faces
     print(
-        f"**Verification** of undegraded faces: {people} identities, {faces} faces each, {genuine:,} genuine and "
-        f"{impostors:,} impostor pairs; intervals: {RESAMPLES} bootstrap draws of identities.\n"
-    )
-    rows = [[name, *(f"{x:.2%}" for x in (e.value, e.low, e.high))] for name, e in results.verification.items()]
-    print(table(["", "value", "95 % from", "to"], rows))
-    shown = people * options.quality_faces
-    print(
-        f"**Scores and strength** of {shown} faces ({options.quality_faces} of each identity): Spearman correlation "
+        f"\n**Scores and strength** of {shown} faces ({options.quality_faces} of each identity): Spearman correlation "
         f"over the strengths 0 (clean) and {', '.join(map(str, LEVELS))}; in brackets the share that scores above its "
         f"own clean version at {STRONG} and stronger.\n"
     )
@@ -385,14 +245,6 @@ def print_tables(results: Results, options: argparse.Namespace, checkpoint: Chec
         for kind, layers in results.quality.items()
     ]
     print(table(["", *LAYERS], quality))
-    discard = results.discard
-    print(
-        f"**Discarding** half of the genuine pairs, {faces // 2} of {faces} faces of each identity being degraded "
-        f"(all kinds equally, strengths {LEVELS[0]} to {LEVELS[-1]}): FNMR at the threshold of FMR {DISCARD_FMR:g}, "
-        "fixed before; a pair is as bad as its worse face.\n"
-    )
-    rates = {"none discarded": discard.undiscarded, "at random": discard.random, **discard.layers}
-    print(table(["by", "FNMR"], [[name, f"{rate:.2%}"] for name, rate in {**rates, "ideal": discard.ideal}.items()]))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -403,11 +255,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def misses(results: Results) -> list[str]:
     """What of the promised figures is not reached."""
-    verification, block4 = results.verification, {kind: layers["block4"] for kind, layers in results.quality.items()}
+    block4 = {kind: layers["block4"] for kind, layers in results.quality.items()}
+    verified, half = results.verification, results.discard
+    (strict,) = verified.of(verified.results, verified.targets()[1], quality="block4", error="fnmr", x_max=X_MAX[0])
+    (last,) = half.of(half.results, half.targets()[0], quality="block4", error="fnmr", x_max=X_MAX[-1])
     at_most = [
-        ("EER", verification["EER"].value, 0.005),
-        ("FNMR at FMR 0.001", verification["FNMR at FMR 0.001"].value, 0.01),
-        ("FNMR after discarding by block4", results.discard.layers["block4"], results.discard.undiscarded / 2),
+        ("EER", verified.about["eer"], 0.005),
+        ("FNMR at FMR 0.001", strict["e0"], 0.01),
+        ("area of block4 up to half, its interval's upper end", last["ci_high"], 0.8),
     ]
     at_least = [
         *(

@@ -18,14 +18,23 @@ from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.bootstrap import Bootstrap
 from grafiqs.evaluation.compared import baselines, doubts, pair_qualities, people, similarities
-from grafiqs.evaluation.edc import Comparisons, Curve, Ranking, curve_of, edc, operating_points, points_of
+from grafiqs.evaluation.edc import (
+    Comparisons,
+    Curve,
+    Ranking,
+    curve_of,
+    edc,
+    equal_error_rate,
+    operating_points,
+    points_of,
+)
 from grafiqs.evaluation.pairs import Pairs, every_pair, of_dataset, read_pairs
 from grafiqs.evaluation.result import Evaluation, Target
 from grafiqs.evaluation.scores import Method, Samples, gathered
 from grafiqs.options.evaluate import EvaluateOptions
 from grafiqs.progress import progress_bar
 
-__all__ = ["EvaluateOptions", "Evaluation", "edc", "evaluate", "operating_points"]
+__all__ = ["EvaluateOptions", "Evaluation", "edc", "equal_error_rate", "evaluate", "operating_points"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +46,17 @@ _STEPS = 1000
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
-    """Evaluate what `options` name. Raises RequestError when it cannot be read, or there is too little to compare."""
+    """Evaluate what `options` name; nothing is written. What was read is logged.
+
+    Raises RequestError when it cannot be read, or there is too little to compare.
+
+    >>> from grafiqs import Options, extract_gradients
+    >>> made = Options(image_path="faces", weights="weights.pth", embeddings=True, output_dir="run", quiet=True)
+    >>> _ = extract_gradients(made)
+    >>> found = evaluate(EvaluateOptions(scores=["run"], starting_error=[0.2], bootstrap=0, quiet=True))
+    >>> [row["quality"] for row in found.of(found.results, found.targets()[0], error="fnmr", x_max=0.2)]
+    ['image', 'block1', 'block2', 'block3', 'block4', 'loss', 'embedding_norm', 'random']
+    """
     samples, said = gathered(options.named(), options.directions(), options.embeddings)
     for line in said:
         log.info("%s", line)
@@ -119,7 +138,7 @@ def _evaluated(
         {"fmr": None if starting else rate, "starting_error": rate if starting else None} for rate in options.rates
     ]
     counts = {"n_genuine": int(compared.genuine.sum()), "n_impostor": int((~compared.genuine).sum())}
-    areas, whose = _bootstrapped(options, samples, compared, places)
+    areas, e0, whose = _bootstrapped(options, samples, compared, places)
     results: list[dict[str, Any]] = []
     steps: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
@@ -143,11 +162,13 @@ def _evaluated(
                     **curve.areas(limit),
                     "ci_low": math.nan,
                     "ci_high": math.nan,
+                    "e0_low": math.nan,
+                    "e0_high": math.nan,
                 }
                 if error == "fnmr":
                     normalised[column, place, number] = found["pauc_normalised"]
-                    if areas is not None:
-                        found["ci_low"], found["ci_high"] = _interval(areas[:, column, place, number])
+                    found["ci_low"], found["ci_high"] = _interval(areas[:, column, place, number])
+                    found["e0_low"], found["e0_high"] = _interval(e0[:, place])
                 results.append({**named, "x_max": limit, **found, **counts, "n_without_score": curve.without_score})
             steps.append({**named, **_steps_of(curve)})
             if error == "fnmr":
@@ -161,19 +182,24 @@ def _evaluated(
         "scores": {name: str(path) for name, path in options.named().items()},
         "methods": [{"quality": method.name, "direction": method.direction} for method in methods],
         "comparisons": pairs.said,
+        "eer": equal_error_rate(compared.similarity, compared.genuine),
         "seed": options.seed,
         "bootstrap": {"rounds": options.bootstrap, "level": 0.95, "of": "pauc_normalised", "identities": whose},
     }
-    differences = [] if areas is None else list(_differences(options, methods, targets, normalised, areas))
+    differences = list(_differences(options, methods, targets, normalised, areas)) if options.bootstrap else []
     return Evaluation(results, steps, points, differences, about)
 
 
 def _bootstrapped(
     options: EvaluateOptions, samples: Samples, compared: Comparisons, places: NDArray[np.int64]
-) -> tuple[NDArray[np.float64] | None, str]:
-    """The normalised areas (rounds, methods, targets, limits) with other people, and where those are known from."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """What other people would have given, round by round, and where it is known who they are.
+
+    Normalised areas (rounds, methods, targets, limits), and FNMR before anything is discarded (rounds, targets).
+    """
     if not options.bootstrap:
-        return None, ""
+        shape = (0, compared.quality.shape[1], len(options.rates), len(options.x_max))
+        return np.empty(shape), np.empty((0, shape[2])), ""
     numbers, whose = people(places, compared.genuine, samples)
     _, dense = np.unique(numbers, return_inverse=True)
     bootstrap = Bootstrap(compared, dense.reshape(numbers.shape))
@@ -189,7 +215,7 @@ def _bootstrapped(
         )
     log.info("Intervals: %d rounds, identities %s (%d)", options.bootstrap, whose, bootstrap.people)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return drawn.pauc / (drawn.e0[:, None, :, None] * np.array(options.x_max)), whose
+        return drawn.pauc / (drawn.e0[:, None, :, None] * np.array(options.x_max)), drawn.e0, whose
 
 
 def _differences(
@@ -237,9 +263,4 @@ def _warn_of_target(curve: Curve, target: Target, impostors: int) -> None:
             "warning: %d impostors cannot resolve an FMR of %g: the threshold lies above all of them, and the FMR "
             "reached is %g",
             *(impostors, rate, curve.fmr),
-        )
-    if not curve.e0:
-        log.warning(
-            "warning: no genuine comparison fails at the threshold of %g: there is nothing to gain by discarding",
-            curve.threshold,
         )

@@ -191,6 +191,22 @@ def operating_points(
     return points_of(curve, ranking, direction, shares)
 
 
+def equal_error_rate(similarity: ArrayLike, genuine: ArrayLike) -> float:
+    """The EER: the least rate that FNMR and FMR both stay within, at one threshold of similarity; NaN without a kind.
+
+    >>> equal_error_rate([0.9, 0.8, 0.3, 0.7, 0.4, 0.1, 0.2, 0.0], [1, 1, 1, 1, 0, 0, 0, 0])
+    0.25
+    """
+    alike, same = np.asarray(similarity, np.float64), np.asarray(genuine, bool)
+    rising, impostors = np.sort(alike[same]), np.sort(alike[~same])
+    if not len(rising) or not len(impostors):
+        return math.nan
+    limits = np.append(rising, np.nextafter(impostors[-1], np.inf))
+    missed = np.searchsorted(rising, limits, side="left") / len(rising)
+    matched = 1 - np.searchsorted(impostors, limits, side="left") / len(impostors)
+    return float(np.maximum(missed, matched).min())
+
+
 def comparisons(similarity: ArrayLike, genuine: ArrayLike, quality: ArrayLike, direction: str) -> Comparisons:
     """The comparisons as arrays, with pair qualities of which higher ones are better.
 

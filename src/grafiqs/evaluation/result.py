@@ -48,7 +48,11 @@ class Evaluation:
             "operating_points": self.operating_points,
             "differences": self.differences,
         }
-        return {"format": 1, **self.about, **{name: [_plain(row) for row in rows] for name, rows in parts.items()}}
+        return {
+            "format": 1,
+            **_plain(self.about),
+            **{name: [_plain(row) for row in rows] for name, rows in parts.items()},
+        }
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

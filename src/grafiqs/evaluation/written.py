@@ -52,6 +52,8 @@ def write(found: Evaluation, folder: Path) -> None:
 
 def lines(found: Evaluation) -> Iterator[str]:
     """Areas, differences to the best method, and operating points, as tables: for each target one of each."""
+    eer = found.about["eer"]
+    yield f"Equal error rate: {_share(eer)}"
     for target in found.targets():
         rows = found.of(found.results, target, error="fnmr")
         first, furthest = rows[0], rows[-1]["x_max"]
@@ -59,8 +61,12 @@ def lines(found: Evaluation) -> Iterator[str]:
         yield ""
         yield (
             f"{found.said(target)}: threshold {first['threshold']:.4f}, FMR reached {_share(first['fmr_reached'])}, "
-            f"FNMR {_share(first['e0'])} of {first['n_genuine']:,} genuine comparisons ({first['protocol']})"
+            f"FNMR {_share(first['e0'])}{_interval(first['e0_low'], first['e0_high'])} of {first['n_genuine']:,} "
+            f"genuine comparisons ({first['protocol']})"
         )
+        if not first["e0"]:
+            yield "No genuine comparison fails: there is nothing to gain by discarding."
+            continue
         yield "Area under the curve relative to no gain (1), smaller is better:"
         head = ["", *(f"up to {limit:g}" for limit in dict.fromkeys(row["x_max"] for row in rows))]
         areas = {name: [row for row in rows if row["quality"] == name] for name in names}
@@ -75,6 +81,10 @@ def lines(found: Evaluation) -> Iterator[str]:
         yield "FNMR left when this share of the genuine comparisons is discarded, and the score that discards it:"
         body = [[shown(name), *(_point(row) for row in points if row["quality"] == name)] for name in names]
         yield from table(["", *(f"{share:.0%}" for share in shares)], body)
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f" [{100 * low:.3g}, {100 * high:.3g}]"
 
 
 def _against(differences: list[dict[str, Any]], best: str) -> Iterator[list[str]]:
