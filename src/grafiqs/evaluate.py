@@ -107,7 +107,11 @@ def _pairs(options: EvaluateOptions, samples: Samples) -> Pairs:
         raise RequestError(
             "which samples are of one identity is not known: give --pairs, or a run or scores.csv as the first SCORES"
         )
-    return every_pair(samples.names, samples.identities, options.seed)
+    if samples.embeddings is None:
+        made = np.ones(len(samples.names), bool)
+    else:
+        made = ~np.isnan(samples.embeddings).any(axis=1)
+    return every_pair(samples.names, samples.identities, options.seed, made)
 
 
 def _chosen(options: EvaluateOptions, methods: Sequence[Method]) -> tuple[Method, ...]:

@@ -88,26 +88,30 @@ def of_dataset(pairs: Sequence[tuple[str, str, bool]], names: Names, what: str) 
     return Pairs(np.array(places, np.int64).reshape(-1, 2), genuine, None, said)
 
 
-def every_pair(names: Names, identities: Sequence[str], seed: int) -> Pairs:
-    """All genuine comparisons there are, and as many impostors, drawn by `seed`.
+def every_pair(names: Names, identities: Sequence[str], seed: int, made: NDArray[np.bool_]) -> Pairs:
+    """All genuine comparisons there are among the samples that can be compared (`made`), and as many impostors.
 
-    The draw is by keyed hash, so that it depends on names and seed alone: samples stand in a ring, in the order of
+    The draw by `seed` is by keyed hash, so that it depends on names and seed alone: samples stand in a ring, in the order of
     sha256("impostor", seed, identity, path); each is compared with the next, then with the one after, and so on, as
     far as it takes. So fewer impostors are the first of more.
     Raises RequestError when no identity has two samples, or there is one identity.
     """
     own: defaultdict[str, list[int]] = defaultdict(list)
-    for place, identity in enumerate(identities):
-        own[identity].append(place)
+    known = np.flatnonzero(made).tolist()
+    for place in known:
+        own[identities[place]].append(place)
     genuine = [np.stack(np.triu_indices(len(places), 1), axis=1) for places in own.values()]
     pairs = np.concatenate([np.array(places)[pair] for places, pair in zip(own.values(), genuine, strict=True)])
     if not len(pairs):
         raise RequestError("no identity has two samples with scores, so that nothing is genuine: give --pairs")
     if len(own) < 2:
         raise RequestError("there is one identity, so that nothing is an impostor: give --pairs")
-    impostors = _ring(names.paths, identities, seed, len(pairs))
+    ring = _ring([names.paths[place] for place in known], [identities[place] for place in known], seed, len(pairs))
+    impostors = np.array(known)[ring]
     places = np.concatenate([pairs, impostors]).astype(np.int64)
     said = f"all {len(pairs):,} genuine pairs, and {len(impostors):,} impostors drawn by seed {seed}"
+    if len(known) < len(names):
+        said += f"; {len(names) - len(known):,} samples without an embedding are not compared"
     return Pairs(places, np.arange(len(places)) < len(pairs), None, said)
 
 

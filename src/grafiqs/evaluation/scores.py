@@ -22,8 +22,6 @@ from grafiqs.run.results import Run, open_run
 from grafiqs.run.tables import SAMPLE
 
 _SPLITS = (",", ";", "\t", " ")
-_COLUMNS = (*PATHS, "sample", "identity")
-"""What no score is called."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +158,9 @@ def _embeddings(run: Run | None, path: Path | None, samples: int) -> NDArray[np.
         found = np.asarray(run.embeddings, np.float32)
     else:
         try:
-            found = np.asarray(np.load(files.opened(path), allow_pickle=False), np.float32)
-        except (OSError, ValueError) as error:
+            with files.opened(path) as file:
+                found = np.asarray(np.load(file, allow_pickle=False), np.float32)
+        except (OSError, ValueError, EOFError) as error:
             raise RequestError(f"{shown(path)} is not an array of embeddings (.npy): {shown(error)}") from error
         rows = samples if run is None else len(run.scores)
         if found.ndim != 2 or len(found) != rows:
@@ -229,13 +228,10 @@ def _columns_of(header: Sequence[str], first: Sequence[str], place: Path) -> tup
             )
         return words[0], numbers
     names = [plain(name) for name in header]
-    paths = [column for column, name in enumerate(names) if name in PATHS]
+    numeric = [column for column in range(min(len(names), len(first))) if _number(first[column]) is not None]
+    paths = [column for column, name in enumerate(names) if name in PATHS and column not in numeric]
     exact = [column for column in paths if names[column] == PATHS[0]] or paths
-    scores = [
-        column
-        for column, name in enumerate(names)
-        if name not in _COLUMNS and column < len(first) and _number(first[column]) is not None
-    ]
+    scores = [column for column in numeric if names[column] not in ("identity", "sample")]
     if len(exact) != 1 or not scores:
         raise RequestError(
             f"{shown(place)} has the columns {', '.join(map(shown, header))}: it needs a path and scores"

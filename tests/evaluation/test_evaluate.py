@@ -1,0 +1,361 @@
+"""The verb: what it reads, in every form; what it finds, against a plain computation; and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grafiqs import open_run
+from grafiqs.cli import main
+from grafiqs.evaluation.edc import edc
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Evaluated = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def run(faces: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of all faces, one of which cannot be read, with embeddings."""
+    root = tmp_path_factory.mktemp("flawed") / "faces"
+    shutil.copytree(faces, root)
+    (root / "bob" / "9.png").write_bytes(b"no image")
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    paths = ["--image-path", str(root), "--weights", str(weights), "--output-dir", str(folder)]
+    options = ["--layers", "image,block4,loss", "--embeddings", "--no-dump-gradients", "--device", "cpu", "--quiet"]
+    assert main(["extract", *paths, *options]) == 1
+    return folder
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path) -> Evaluated:
+    """What edc.json holds after the command."""
+
+    def command(*arguments: object, code: int = 0) -> dict[str, Any]:
+        out = tmp_path / "out"
+        words = ["evaluate", *map(str, arguments), "--output-dir", str(out), "--no-plots", "--bootstrap", "20"]
+        assert main(words) == code
+        return json.loads((out / "edc.json").read_bytes()) if code == 0 else {}
+
+    return command
+
+
+def names(document: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["quality"] for row in document["results"]))
+
+
+def all_pairs(run: Path) -> list[tuple[str, str, bool]]:
+    scores = open_run(run).scores
+    return [(a["path"], b["path"], a["identity"] == b["identity"]) for a, b in combinations(scores, 2)]
+
+
+def cosines(run: Path, pairs: Sequence[tuple[str, str, bool]]) -> list[float]:
+    opened = open_run(run)
+    unit = opened.embeddings / np.linalg.norm(opened.embeddings.astype(float), axis=1, keepdims=True)
+    rows = {path: row for row, path in enumerate(opened.scores["path"])}
+    return [float(unit[rows[a]] @ unit[rows[b]]) for a, b, _ in pairs]
+
+
+def written(path: Path, rows: Sequence[Sequence[object]], delimiter: str = ",") -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return path
+
+
+def test_a_run_is_evaluated_by_its_own_embeddings_on_given_pairs(
+    run: Path, evaluated: Evaluated, tmp_path: Path
+) -> None:
+    pairs = all_pairs(run)
+    table = written(tmp_path / "pairs.csv", [("a", "b", "genuine"), *((a, b, int(same)) for a, b, same in pairs)])
+    found = evaluated(run, "--pairs", table, "--fmr", "0.1,0.3")
+    assert names(found) == ["image", "block4", "loss", "embedding_norm", "random"]
+    opened = open_run(run)
+    rows = {path: row for row, path in enumerate(opened.scores["path"])}
+    alike, same = cosines(run, pairs), [genuine for _, _, genuine in pairs]
+    for row in found["results"]:
+        if row["quality"] == "random":
+            continue
+        both = [[opened.scores[row["quality"]][rows[path]] for path in pair[:2]] for pair in pairs]
+        curve = edc(alike, same, both, fmr=row["fmr"], error=row["error"], direction=opened.directions[row["quality"]])
+        assert row["pauc"] == pytest.approx(curve.area(row["x_max"]), rel=1e-9)
+        assert row["threshold"] == pytest.approx(curve.threshold, abs=1e-6)
+        assert (row["n_genuine"], row["n_impostor"]) == (sum(same), len(same) - sum(same))
+    twice = evaluated(run, "--pairs", table, "--fmr", "0.1,0.3")
+    assert twice == found
+
+
+@pytest.mark.parametrize("form", ["csv with similarity", "lines", "swapped", "full paths", "no extension", "tsv"])
+def test_pairs_in_other_forms_give_the_same(run: Path, evaluated: Evaluated, tmp_path: Path, form: str) -> None:
+    pairs = all_pairs(run)
+    plain = written(tmp_path / "plain.csv", [("a", "b", "genuine"), *((a, b, int(same)) for a, b, same in pairs)])
+    rows: list[Sequence[object]]
+    delimiter = ","
+    if form == "csv with similarity":
+        alike = cosines(run, pairs)
+        rows = [("b", "similarity", "a", "same")]
+        rows += [(b, f"{s:.17g}", a, same) for (a, b, same), s in zip(pairs, alike, strict=True)]
+    elif form == "lines":
+        rows, delimiter = [(a, b, int(same)) for a, b, same in pairs], " "
+    elif form == "swapped":
+        rows = [("a", "b", "genuine"), *((b, a, int(same)) for a, b, same in pairs)]
+    elif form == "full paths":
+        rows = [("a", "b", "genuine"), *((f"/data/faces/{a}", f"/data/faces/{b}", int(s)) for a, b, s in pairs)]
+    elif form == "no extension":
+        rows = [("path1", "path2", "label"), *((a[:-4], b[:-4], int(same)) for a, b, same in pairs)]
+    else:
+        rows, delimiter = [("A", "B", "Genuine"), *((a, b, same) for a, b, same in pairs)], "\t"
+    other = written(tmp_path / "other.txt", rows, delimiter)
+    expected = evaluated(run, "--pairs", plain, "--fmr", "0.2")
+    found = evaluated(run, "--pairs", other, "--fmr", "0.2")
+    for one, two in zip(found["results"], expected["results"], strict=True):
+        assert one["pauc"] == pytest.approx(two["pauc"], rel=1e-9, nan_ok=True)
+        assert one["n_genuine"] == two["n_genuine"]
+
+
+@pytest.mark.parametrize("separator", ["\t", " "])
+def test_the_pairs_of_lfw_in_both_line_forms(
+    separator: str, evaluated: Evaluated, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ten folds of one genuine and two impostor pairs: the header says 10 and how many."""
+    people = [f"Person_{number}" for number in range(12)]
+    scores = [
+        (f"{name}/{name}_{sample:04d}.jpg", number + sample) for number, name in enumerate(people) for sample in (1, 2)
+    ]
+    table = written(tmp_path / "scores.txt", scores, " ")
+    lines: list[tuple[str, ...]] = [("10", "1")]
+    for name, other in pairwise(people[:11]):
+        lines += [(name, "1", "2"), (name, "1", other, "2"), (name, "2", other, "1")]
+    pairs = written(tmp_path / "pairs.txt", lines, separator)
+    embeddings = tmp_path / "embeddings.npy"
+    np.save(embeddings, np.random.default_rng(1).normal(size=(24, 8)).astype(np.float32))
+    options = ["--direction", "higher", "--embeddings", embeddings, "--fmr", "0.1"]
+    found = evaluated(table, "--pairs", pairs, *options)
+    assert (found["results"][0]["n_genuine"], found["results"][0]["n_impostor"]) == (10, 20)
+    assert "30 LFW's pairs, 10 genuine" in capfd.readouterr().out
+
+
+def test_without_pairs_all_genuine_ones_and_as_many_impostors(run: Path, evaluated: Evaluated) -> None:
+    found = evaluated(run, "--starting-error", "0.2")
+    genuine = sum(same for _, _, same in all_pairs(run))
+    assert {(row["n_genuine"], row["n_impostor"]) for row in found["results"]} == {(genuine, genuine)}
+    assert {(row["fmr"], row["starting_error"]) for row in found["results"]} == {(None, 0.2)}
+    assert evaluated(run, "--starting-error", "0.2", "--seed", "7")["eer"] != found["eer"]
+
+
+def test_the_impostors_nest_and_do_not_depend_on_order() -> None:
+    from grafiqs.evaluation.names import Names
+    from grafiqs.evaluation.pairs import _ring
+
+    paths = [f"p{person}/{sample}.png" for person in range(9) for sample in range(4)]
+    whose = [path.split("/")[0] for path in paths]
+    full = _ring(paths, whose, 3, 200)
+    assert len(full) == 200
+    assert len({frozenset(pair) for pair in full.tolist()}) == 200
+    assert all(whose[a] != whose[b] for a, b in full)
+    assert _ring(paths, whose, 3, 50).tolist() == full[:50].tolist()
+    order = np.random.default_rng(0).permutation(len(paths))
+    mixed = _ring([paths[n] for n in order], [whose[n] for n in order], 3, 200)
+    assert [[paths[order[a]], paths[order[b]]] for a, b in mixed] == [[paths[a], paths[b]] for a, b in full]
+    assert Names(paths).place("elsewhere/p0/0.png", 1) == 0
+
+
+def test_several_methods_stand_beside_each_other(run: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    """A peer's text file in another order, with a sample too few, and a CSV with two columns of scores."""
+    scores = open_run(run).scores
+    rows = [(f"faces/{path}", value) for path, value in zip(scores["path"], scores["image"], strict=True)]
+    peer = written(tmp_path / "peer.txt", rows[:0:-1], " ")
+    both = [("filename", "q", "confidence"), *((path, -value, value) for path, value in rows)]
+    table = written(tmp_path / "two.csv", both)
+    directions = "peer.txt=lower,t=higher"
+    found = evaluated(
+        run, peer, f"t={table}", "--direction", directions, "--fmr", "0.2", "--methods", "image,peer.txt,q"
+    )
+    assert names(found) == ["run/image", "peer.txt", "t/q"]
+    by_name = {row["quality"]: row for row in found["results"] if row["error"] == "fnmr" and row["x_max"] == 0.3}
+    assert by_name["t/q"]["pauc"] == by_name["run/image"]["pauc"]  # the same order, said the other way round
+    assert by_name["t/q"]["n_without_score"] == 0
+    genuine = sum(same and scores["path"][0] in (a, b) for a, b, same in all_pairs(run))
+    assert by_name["peer.txt"]["n_without_score"] == genuine
+    pair = [row for row in found["differences"] if {row["first"], row["second"]} == {"run/image", "t/q"}]
+    assert {(row["difference"], row["ci_low"], row["ci_high"]) for row in pair} == {(0, 0, 0)}
+
+
+def test_a_scores_csv_is_that_of_its_run_or_knows_its_directions(
+    run: Path, evaluated: Evaluated, tmp_path: Path
+) -> None:
+    expected = evaluated(run, "--fmr", "0.2")["results"]
+    assert evaluated(run / "scores.csv", "--fmr", "0.2")["results"] == expected
+    alone = shutil.copy(run / "scores.csv", tmp_path / "alone.csv")
+    found = evaluated(alone, "--embeddings", run / "embeddings.npy", "--fmr", "0.2")
+    assert {row["quality"]: row["direction"] for row in found["methods"]} == {
+        "image": "lower",
+        "block4": "lower",
+        "loss": "lower",
+        "embedding_norm": "higher",
+        "random": "higher",
+    }
+    assert [row["pauc"] for row in found["results"]] == [row["pauc"] for row in expected]
+
+
+def test_a_monotone_change_of_scores_changes_nothing_but_thresholds(
+    run: Path, evaluated: Evaluated, tmp_path: Path
+) -> None:
+    scores = open_run(run).scores
+    plain = written(
+        tmp_path / "s.txt", [(path, value) for path, value in zip(scores["path"], scores["loss"], strict=True)], " "
+    )
+    other = written(
+        tmp_path / "t.txt",
+        [(path, -math.exp(value / 100)) for path, value in zip(scores["path"], scores["loss"], strict=True)],
+        " ",
+    )
+    options = ["--embeddings", run / "embeddings.npy", "--starting-error", "0.3", "--pairs"]
+    pairs = written(tmp_path / "p.csv", [("a", "b", "genuine"), *((a, b, int(c)) for a, b, c in all_pairs(run))])
+    one = evaluated(f"m={plain}", "--direction", "lower", *options, pairs)
+    two = evaluated(f"m={other}", "--direction", "higher", *options, pairs)
+    assert one["results"] == two["results"]
+    assert one["curves"] == two["curves"]
+    for first, second in zip(one["operating_points"], two["operating_points"], strict=True):
+        assert first["fnmr"] == second["fnmr"]
+        if first["quality"] == "m" and first["score_threshold"] is not None:
+            assert second["score_threshold"] == pytest.approx(-math.exp(first["score_threshold"] / 100))
+
+
+def test_an_operating_point_is_what_discarding_at_it_leaves(run: Path, evaluated: Evaluated) -> None:
+    found = evaluated(run, "--starting-error", "0.3")
+    opened = open_run(run)
+    rows = {path: row for row, path in enumerate(opened.scores["path"])}
+    pairs = [pair for pair in all_pairs(run) if pair[2]]
+    alike = np.array(cosines(run, pairs))
+    limit = np.quantile(alike, 0.3)
+    for point in found["operating_points"]:
+        if point["quality"] == "loss" and point["score_threshold"] is not None:
+            worst = np.array([max(opened.scores["loss"][rows[path]] for path in pair[:2]) for pair in pairs])
+            kept = worst <= point["score_threshold"]
+            assert 1 - kept.mean() == pytest.approx(point["discarded"])
+            assert (alike[kept] < limit).mean() == pytest.approx(point["fnmr"])
+
+
+def test_what_is_printed_and_written(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="the curves are drawn by matplotlib")
+    out = tmp_path / "figures"
+    command = ["evaluate", str(run), "--output-dir", str(out), "--fmr", "0.2", "--bootstrap", "20"]
+    assert main(command) == 0
+    said = capfd.readouterr().out
+    for line in ("Area under the curve", "FNMR left when this share", "Equal error rate", "image (lower is better)"):
+        assert line in said
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert sorted(first) == ["edc.csv", "edc.json", "edc.png", "edc.svg"]
+    assert first["edc.png"].startswith(b"\x89PNG")
+    assert b"<svg" in first["edc.svg"]
+    rows = list(csv.DictReader(first["edc.csv"].decode().splitlines()))
+    assert [float(row["pauc"]) for row in rows] == [row["pauc"] for row in json.loads(first["edc.json"])["results"]]
+    assert main([*command, "--quiet"]) == 0
+    assert capfd.readouterr().out == ""
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+
+
+def test_doubtful_comparisons_are_said(
+    run: Path, evaluated: Evaluated, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pairs = all_pairs(run)
+    (a, b, same), *_ = pairs
+    rows = [
+        ("a", "b", "genuine"),
+        *((x, y, int(z)) for x, y, z in pairs),
+        (b, a, int(same)),
+        (a, a, 1),
+        (a, b, int(not same)),
+    ]
+    rows += [("nobody/1.png", a, 0), ("bob/9.png", a, 0)]
+    evaluated(run, "--pairs", written(tmp_path / "p.csv", rows), "--fmr", "0.001")
+    said = capfd.readouterr().err
+    assert "1 comparisons are of a sample with itself" in said
+    assert "2 comparisons are there before" in said
+    assert "1 comparisons are genuine or not against" in said
+    assert "2 of 176 comparisons have a sample without an embedding, and are left out" in said
+    assert "impostors cannot resolve an FMR of 0.001" in said
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "no direction": (["peer.txt"], "does not say whether a lower or a higher score is better"),
+    "another direction": (["{run}", "--direction", "run=higher"], "is known to be better the lower it is"),
+    "a name that is not there": (["{run}", "--direction", "peer=higher"], "the names are run"),
+    "an unknown file": (["nothing.txt", "--direction", "lower"], "nothing.txt"),
+    "unknown pairs": (["{run}", "--pairs", "nothing.csv"], "cannot read the pairs nothing.csv: No such file"),
+    "pairs of others": (["{run}", "--pairs", "others.csv"], "names none of the samples that have scores"),
+    "no pairs": (["{run}", "--pairs", "empty.csv"], "it is empty"),
+    "names of columns alone": (["{run}", "--pairs", "head.csv"], "it has no pair"),
+    "similarity that is no number": (["{run}", "--pairs", "nan.csv"], "line 3 has a similarity that is not a number"),
+    "similarity in words": (["{run}", "--pairs", "words.csv"], "line 2 has no number for the similarity: 'high'"),
+    "another truth": (["{run}", "--pairs", "maybe.csv"], "line 2 says 'maybe' where 1 (genuine) or 0 belongs"),
+    "a column too few": (["{run}", "--pairs", "short.csv"], "line 3 has 2 columns instead of 3"),
+    "genuine alone": (["{run}", "--pairs", "genuine.csv"], "there are 0 impostor comparisons"),
+    "impostors alone": (["{run}", "--pairs", "impostors.csv"], "there is no genuine comparison"),
+    "few impostors": (["{run}", "--pairs", "few.csv"], "there are 9 impostor comparisons"),
+    "no embeddings": (["peer.txt", "--direction", "lower", "--pairs", "few.csv"], "there are no similarities"),
+    "other embeddings": (["{run}", "--embeddings", "three.npy"], "it is to have a row for each of the"),
+    "no array": (["{run}", "--embeddings", "few.csv"], "is not an array of embeddings"),
+    "pickled embeddings": (["{run}", "--embeddings", "pickled.npy"], "is not an array of embeddings"),
+    "two of one name": (["{run}", "{run}"], "two SCORES are called run"),
+    "a method that is not there": (["{run}", "--methods", "block9"], "--methods names block9"),
+    "a rate beyond": (["{run}", "--fmr", "0.9"], "--fmr"),
+    "a rate twice": (["{run}", "--fmr", "0.1,0.1"], "one of them is there twice"),
+    "a share of nothing": (["{run}", "--x-max", "0"], "--x-max"),
+    "the run as output": (["{run}", "--output-dir", "{run}"], "is a run folder, which takes nothing else"),
+    "a file as output": (["{run}", "--output-dir", "few.csv"], "cannot write to few.csv"),
+    "two scores of one": (["twice.txt", "--direction", "lower"], "has two scores of"),
+    "a score in words": (["words.txt", "--direction", "lower"], "no number where the score stands"),
+    "a binary file": (["{run}", "--pairs", "three.npy"], "cannot read the pairs three.npy"),
+    "a picture as scores": (["face.png", "--direction", "lower"], "face.png"),
+    "whose are they": (["peer.txt", "--direction", "lower"], "which samples are of one identity is not known"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_evaluated_is_refused(
+    case: str,
+    run: Path,
+    faces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pairs = all_pairs(run)
+    genuine, impostors = ([pair for pair in pairs if pair[2] is same] for same in (True, False))
+    (a, b, _), *_ = pairs
+    head = ("a", "b", "genuine")
+    written(Path("peer.txt"), [(path, 1) for path in open_run(run).scores["path"]], " ")
+    written(Path("others.csv"), [head, ("x/1.png", "y/1.png", 1)])
+    written(Path("empty.csv"), [])
+    written(Path("head.csv"), [head])
+    written(Path("nan.csv"), [(*head, "similarity"), (a, b, 1, 0.5), (a, b, 1, "nan")])
+    written(Path("words.csv"), [(*head, "similarity"), (a, b, 1, "high")])
+    written(Path("maybe.csv"), [head, (a, b, "maybe")])
+    written(Path("short.csv"), [head, (a, b, 1), (a, b)])
+    written(Path("genuine.csv"), [head, *((x, y, 1) for x, y, _ in genuine)])
+    written(Path("impostors.csv"), [head, *((x, y, 0) for x, y, _ in impostors)])
+    written(Path("few.csv"), [head, *((x, y, 1) for x, y, _ in genuine), *((x, y, 0) for x, y, _ in impostors[:9])])
+    written(Path("twice.txt"), [(a, 1), (b, 2), (a, 3)], " ")
+    written(Path("words.txt"), [(a, 1), (b, "good"), (pairs[-1][0], 3)], " ")
+    np.save("three.npy", np.zeros((3, 4), np.float32))
+    np.save("pickled.npy", np.array([{}], object), allow_pickle=True)
+    shutil.copy(next(faces.rglob("*.png")), "face.png")
+    words, reason = REFUSED[case]
+    command = ["evaluate", *(word.format(run=run) for word in words), "--bootstrap", "0", "--no-plots", "--quiet"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"), *run.rglob("*"))}
+    assert main(command) == 2
+    said = capfd.readouterr().err
+    assert reason in said, said
+    assert "Traceback" not in said
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"), *run.rglob("*"))} == before
