@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.options.field import SEED, flag, option, settle, written
+from grafiqs.options.named import named
 
 DIRECTIONS = ("lower", "higher")
 """Which scores mean higher quality."""
@@ -85,16 +85,4 @@ class EvaluateOptions:
 
     def named(self) -> dict[str, Path]:
         """What is to be evaluated, by name. Raises RequestError when two have one name, or a name is empty."""
-        found: dict[str, Path] = {}
-        for text in self.scores:
-            name, equals, path = text.partition("=")
-            if not equals or "/" in name:
-                name, path = Path(text).name or text, text
-            if not name or not path:
-                raise RequestError(f"{shown(text)!r} is not a name and a path: write name=path")
-            if name in found:
-                raise RequestError(
-                    f"two SCORES are called {shown(name)}: give one of them a name, as in other={shown(path)}"
-                )
-            found[name] = Path(path)
-        return found
+        return named(self.scores, "SCORES")
