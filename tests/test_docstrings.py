@@ -17,6 +17,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = sorted({*grafiqs.__all__, "align_faces", "draw_faces"} - {"RequestError", "StoppedError"})
 NAMES += ["select.rank_identities", "select.draw_samples", "backbones.prefixes.chosen"]
 NAMES += ["disk.unfetched.is_page", "disk.unfetched.pointer"]
+NAMES += ["compare.compare", "options.compare.CompareOptions", "options.named.named"]
+NAMES += ["comparison.student.t_quantile"]
+NAMES += [
+    f"comparison.statistics.{name}"
+    for name in ("describe", "ks_distance", "ks_critical", "ranks", "rank_correlations", "variance_shares", "over_runs")
+]
 
 
 @pytest.fixture(autouse=True)

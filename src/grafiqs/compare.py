@@ -56,6 +56,7 @@ def compare(options: CompareOptions) -> Comparison:
             layers=layers,
             layers_over_runs=list(together.layers_over_runs(networks, layers)),
             correlations=[row for pair in pairs for row in together.correlations(*pair)],
+            between_networks=list(together.between_networks(networks, runs)),
         )
     _warn(runs, found)
     return found

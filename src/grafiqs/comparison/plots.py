@@ -31,7 +31,7 @@ def draw(found: Comparison, folder: Path) -> None:
     Raises OSError when that fails.
     """
     names = list(dict.fromkeys(row["score"] for row in found.scores))
-    between = [row for row in found.correlations if not row["same_network"]]
+    between = found.between_networks
     heights = [2.6] * len(found.networks) + [0.9 + 0.25 * len(_pairs(between))] * bool(between)
     wide = 2.3 * len(names) + 1.2 + 0.5 * len(names)
     figure = Figure(figsize=(wide, sum(heights) + 0.4), layout="constrained")
@@ -91,16 +91,16 @@ def _layers(axes: Any, rows: Rows, runs: int) -> None:
 
 
 def _between(axes: Any, rows: Rows, names: Sequence[str]) -> None:
-    """The rank correlations between runs of different networks."""
+    """The rank correlations between networks."""
     pairs = _pairs(rows)
     values = np.full((len(pairs), len(names)), math.nan)
     for row in rows:
         values[pairs.index((row["first"], row["second"])), names.index(row["score"])] = row["correlation"]
     axes.set_title("rank correlation between networks, on shared samples", fontsize=9)
-    _matrix(axes, values, [f"{shown(one)}, {shown(other)}" for one, other in pairs], names)
+    _matrix(axes, values, [f"networks {one} and {other}" for one, other in pairs], names)
 
 
-def _pairs(rows: Rows) -> list[tuple[str, str]]:
+def _pairs(rows: Rows) -> list[tuple[int, int]]:
     return list(dict.fromkeys((row["first"], row["second"]) for row in rows))
 
 

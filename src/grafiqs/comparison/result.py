@@ -19,7 +19,8 @@ class Comparison:
     `networks`: the runs whose scores are on one scale; `runs`: what each run is; `pairs`: what each two share;
     `scores`: the distribution of each score of each run; `over_runs`: the mean of each statistic over the runs of a
     network, with its interval; `distances`: Kolmogorov-Smirnov, between runs of one network; `layers`: rank
-    correlations between the scores of each run, `layers_over_runs` their means; `correlations`: between runs.
+    correlations between the scores of each run, `layers_over_runs` their means; `correlations`: between each
+    two runs, on shared samples; `between_networks`: between each two networks, on the samples of all their runs.
     """
 
     networks: Rows
@@ -31,6 +32,7 @@ class Comparison:
     layers: Rows
     layers_over_runs: Rows
     correlations: Rows
+    between_networks: Rows
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as JSON values: what is undefined is None."""

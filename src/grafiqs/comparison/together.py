@@ -84,6 +84,35 @@ def correlations(first: Compared, second: Compared) -> Iterator[Row]:
         }
 
 
+def between_networks(networks: Sequence[Row], runs: Sequence[Compared]) -> Iterator[Row]:
+    """For each two networks and each score, the rank correlation on all samples that runs of both have.
+
+    A sample that several runs of a network have counts once, with the score of the first of them.
+    """
+    for one, other in combinations(networks, 2):
+        first, second = (_pooled([run for run in runs if run.name in own["runs"]]) for own in (one, other))
+        for score in [name for name in first if name in second]:
+            (names, values), (others, beside) = first[score], second[score]
+            _, left, right = np.intersect1d(names, others, assume_unique=True, return_indices=True)
+            yield {
+                "first": one["network"],
+                "second": other["network"],
+                "score": score,
+                "n": len(left),
+                "correlation": _correlation(values[left], beside[right]),
+            }
+
+
+def _pooled(runs: Sequence[Compared]) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """The samples of all runs that have a score, and those scores, by score."""
+    found = {}
+    for score in dict.fromkeys(name for run in runs for name in run.scores):
+        own = [run for run in runs if score in run.scores]
+        names, firsts = np.unique(np.concatenate([run.samples[run.scored] for run in own]), return_index=True)
+        found[score] = names, np.concatenate([run.scores[score] for run in own])[firsts]
+    return found
+
+
 def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     if len(one) > 1 and np.array_equal(one, other) and one.min() < one.max():  # as a rule, with one network
         return 1.0

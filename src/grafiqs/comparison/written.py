@@ -19,7 +19,7 @@ JSON = "compare.json"
 _RUNS = 20
 """More runs are not listed one by one."""
 
-_PAIRS = 6
+_PAIRS = 15
 """More pairs of runs are summed up: the file has them all."""
 
 Row = dict[str, Any]
@@ -124,6 +124,7 @@ def _over_runs(found: Comparison, network: Row, scores: Rows) -> Iterator[str]:
     if most:
         yield f"Runs share up to {most:.0%} of their samples: they are not independent, and the intervals too narrow."
     if len(network["runs"]) <= _RUNS:
+        yield ""
         yield "Mean of each run:"
         means = {(row["run"], row["score"]): row["mean"] for row in scores}
         body = [[shown(run), *(_number(means.get((run, name))) for name in names)] for run in network["runs"]]
@@ -141,6 +142,7 @@ def _distances(distances: Rows) -> Iterator[str]:
     names = list(dict.fromkeys(row["score"] for row in distances))
     if not names:
         return
+    yield ""
     yield (
         f"Kolmogorov-Smirnov distance of two runs, {_count(len(distances) // len(names), 'pair')}; beyond: above what "
         "chance gives in 5 %"
@@ -153,7 +155,7 @@ def _distances(distances: Rows) -> Iterator[str]:
         beyond = sum(row["distance"] > row["critical"] for row in own)
         mean = sum(row["distance"] for row in own) / len(own)
         body.append([shown(name), f"{mean:.3f}", f"{worst['distance']:.3f}", _named(worst), f"{beyond} of {len(own)}"])
-    yield from table(["", "mean", "largest", "between", "beyond"], body)
+    yield from table(["", "mean", "largest", "of runs", "beyond"], body)
 
 
 def _layers(rows: Rows, runs: int) -> Iterator[str]:
@@ -162,6 +164,7 @@ def _layers(rows: Rows, runs: int) -> Iterator[str]:
         return
     names = list(dict.fromkeys(row[side] for row in rows for side in ("first", "second")))
     found = {(row["first"], row["second"]): row["mean"] for row in rows}
+    yield ""
     yield f"Rank correlation (Spearman) between scores{', mean over runs' * (runs > 1)}:"
     body = [
         [shown(one), *(_two(found.get((other, one))) if other in names[:place] else "" for other in names[:-1])]
@@ -172,31 +175,22 @@ def _layers(rows: Rows, runs: int) -> Iterator[str]:
 
 
 def _between_networks(found: Comparison) -> Iterator[str]:
-    rows = [row for row in found.correlations if not row["same_network"]]
+    rows = found.between_networks
     if not rows:
         return
     names = list(dict.fromkeys(row["score"] for row in rows))
-    pairs = list(dict.fromkeys((row["first"], row["second"]) for row in rows))
-    by_pair = {(row["first"], row["second"], row["score"]): row["correlation"] for row in rows}
-    shared = {(row["first"], row["second"]): row["n"] for row in rows}
-    yield ""
-    yield "Rank correlation (Spearman) between networks, on shared samples:"
-    if len(pairs) <= _PAIRS:
-        body = []
-        for pair in pairs:
-            label = f"{', '.join(map(shown, pair))} ({_count(shared[pair], 'sample')})"
-            body.append([label, *(_two(by_pair.get((*pair, name))) for name in names)])
-        yield from table(["", *map(shown, names)], body)
-        return
-    numbers = {run: row["network"] for row in found.networks for run in row["runs"]}
-    groups: dict[tuple[int, int], Rows] = {}
+    pairs: dict[tuple[int, int], dict[str, Row]] = {}
     for row in rows:
-        groups.setdefault((numbers[row["first"]], numbers[row["second"]]), []).append(row)
-    body = []
-    for (one, other), members in groups.items():
-        spreads = [_spread([row["correlation"] for row in members if row["score"] == name]) for name in names]
-        for place, what in enumerate(("least", "mean", "most")):
-            body.append([f"{one} and {other}, {what} of pairs", *(spread[place] for spread in spreads)])
+        pairs.setdefault((row["first"], row["second"]), {})[row["score"]] = row
+    yield ""
+    yield "Rank correlation (Spearman) between networks, on the samples that runs of both have:"
+    body = [
+        [
+            f"{one} and {other} ({_count(max(row['n'] for row in own.values()), 'sample')})",
+            *(_two(own[name]["correlation"] if name in own else None) for name in names),
+        ]
+        for (one, other), own in pairs.items()
+    ]
     yield from table(["", *map(shown, names)], body)
 
 
