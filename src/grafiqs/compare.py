@@ -34,7 +34,7 @@ def compare(options: CompareOptions) -> Comparison:
     ...     _ = extract_gradients(Options(**subset, weights="weights.pth", output_dir=f"seed{seed}", quiet=True))
     >>> found = compare(CompareOptions(runs=["seed1", "seed2"]))
     >>> found.pairs[0]["identities"], found.pairs[0]["samples"]
-    (3, 5)
+    (3, 6)
     """
     refuse_inside_run(options.output_dir)
     given, said = folders(options.named())

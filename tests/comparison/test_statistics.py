@@ -19,7 +19,7 @@ from grafiqs.comparison.statistics import (
 )
 from grafiqs.comparison.student import t_quantile
 
-EXACT = {"rel": 1e-12, "abs": 1e-12}
+EXACT = 1e-12
 
 
 def tied(seed: int, count: int) -> np.ndarray:
@@ -68,10 +68,12 @@ def plain_share(values: list[float], identities: list[int]) -> float:
 def test_distances_and_correlations_are_those_of_the_definitions(seed: int) -> None:
     first, second = tied(seed, 150), tied(seed + 100, 150) + tied(seed, 150) // 2
     assert len(set(first)) < 100
-    assert ks_distance(first, second[:90]) == pytest.approx(plain_distance(list(first), list(second[:90])), **EXACT)
+    assert ks_distance(first, second[:90]) == pytest.approx(
+        plain_distance(list(first), list(second[:90])), rel=EXACT, abs=EXACT
+    )
     assert ranks(first).tolist() == plain_ranks(list(first))
     found = rank_correlations([first, second, -first])
-    assert found[0, 1] == pytest.approx(plain_correlation(list(first), list(second)), **EXACT)
+    assert found[0, 1] == pytest.approx(plain_correlation(list(first), list(second)), rel=EXACT, abs=EXACT)
     assert found[1, 2] == -found[0, 1]
     assert np.diag(found).tolist() == [1.0, 1.0, 1.0]
     assert found[0, 2] == -1.0
@@ -83,7 +85,7 @@ def test_shares_are_those_of_the_definition_with_unequal_sizes_and_in_any_order(
     identities = random.integers(0, 30, 120)
     values = tied(seed, 120) + 20 * random.normal(size=30)[identities]
     found = variance_shares(values, identities)
-    assert found.between == pytest.approx(plain_share(values.tolist(), identities.tolist()), **EXACT)
+    assert found.between == pytest.approx(plain_share(values.tolist(), identities.tolist()), rel=EXACT, abs=EXACT)
     assert found.within == 1 - found.between
     assert (found.identities, found.single) == (
         len(set(identities.tolist())),
@@ -91,7 +93,7 @@ def test_shares_are_those_of_the_definition_with_unequal_sizes_and_in_any_order(
     )
     other = random.permutation(120)
     again = variance_shares(values[other], 7 - identities[other])
-    assert again.between == pytest.approx(found.between, **EXACT)
+    assert again.between == pytest.approx(found.between, rel=EXACT, abs=EXACT)
 
 
 # -- by hand ---------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def variance_shares(values: Floats, identities: NDArray[np.int64]) -> Shares:
     centred = values - values.min()  # equal values become 0, and not a rounding of it
     centred -= centred.mean()
     means = np.bincount(group, centred) / sizes
-    between = float((sizes * means**2).sum()) / (people - 1)
+    between = float(np.sort(sizes * means**2).sum()) / (people - 1)  # sorted: however the identities are numbered
     within = float(((centred - means[group]) ** 2).sum()) / (total - people)
     each = (total - float((sizes.astype(np.float64) ** 2).sum()) / total) / (people - 1)
     variance = (between - within) / each
