@@ -18,7 +18,7 @@ NAMES = sorted({*grafiqs.__all__, "align_faces", "draw_faces"} - {"RequestError"
 NAMES += ["select.rank_identities", "select.draw_samples", "backbones.prefixes.chosen"]
 NAMES += ["disk.unfetched.is_page", "disk.unfetched.pointer"]
 NAMES += ["compare.compare", "options.compare.CompareOptions", "options.named.named"]
-NAMES += ["comparison.student.t_quantile"]
+NAMES += ["comparison.student.t_quantile", "plotting.label"]
 NAMES += [
     f"comparison.statistics.{name}"
     for name in ("describe", "ks_distance", "ks_critical", "ranks", "rank_correlations", "variance_shares", "over_runs")

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from itertools import combinations
 
-import numpy as np
-
 from grafiqs.comparison import together
 from grafiqs.comparison.result import Comparison, Rows
 from grafiqs.comparison.runs import Compared, folders, read, refuse_inside_run
@@ -43,21 +41,20 @@ def compare(options: CompareOptions) -> Comparison:
     runs = read(given, options.output_dir)
     networks = together.networks(runs)
     pairs = list(combinations(runs, 2))
-    with np.errstate(over="ignore", invalid="ignore"):  # of scores that no network gives
-        scores = [row for run in runs for row in together.distributions(run)]
-        layers = [row for run in runs for row in together.layers(run)]
-        found = Comparison(
-            networks=networks,
-            runs=[{"run": run.name, **run.about} for run in runs],
-            pairs=[together.pair(*pair) for pair in pairs],
-            scores=scores,
-            over_runs=list(together.over_runs(networks, scores)),
-            distances=[row for pair in pairs for row in together.distances(*pair)],
-            layers=layers,
-            layers_over_runs=list(together.layers_over_runs(networks, layers)),
-            correlations=[row for pair in pairs for row in together.correlations(*pair)],
-            between_networks=list(together.between_networks(networks, runs)),
-        )
+    scores = [row for run in runs for row in together.distributions(run)]
+    layers = [row for run in runs for row in together.layers(run)]
+    found = Comparison(
+        networks=networks,
+        runs=[{"run": run.name, **run.about} for run in runs],
+        pairs=[together.pair(*pair) for pair in pairs],
+        scores=scores,
+        over_runs=list(together.over_runs(networks, scores)),
+        distances=[row for pair in pairs for row in together.distances(*pair)],
+        layers=layers,
+        layers_over_runs=list(together.layers_over_runs(networks, layers)),
+        correlations=[row for pair in pairs for row in together.correlations(*pair)],
+        between_networks=list(together.between_networks(networks, runs)),
+    )
     _warn(runs, found)
     return found
 

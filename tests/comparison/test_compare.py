@@ -103,9 +103,11 @@ def test_a_folder_of_runs_is_its_runs(real: Path, make: Make, tmp_path: Path, ca
     one = found(real)
     assert [row["run"] for row in one.runs] == ["seed1", "seed2"]
     assert f"{real}: 2 runs, seed1, seed2" in caplog.text
-    make("other", samples(2, 2))
-    two = found(f"sweep={real}", tmp_path / "other")
-    assert [row["run"] for row in two.runs] == ["sweep/seed1", "sweep/seed2", "other"]
+    make("several/run", samples(2, 2))
+    (tmp_path / "several" / "notes").mkdir()
+    two = found(f"sweep={real}", tmp_path / "several")
+    assert [row["run"] for row in two.runs] == ["sweep/seed1", "sweep/seed2", "several/run"]
+    assert f"{tmp_path / 'several'}: 1 run, run; other folders there, which are no runs: 1" in caplog.text
 
 
 def test_overlap_and_statistics_by_hand(make: Make) -> None:
@@ -162,7 +164,7 @@ def test_networks_are_compared_by_ranks_on_all_samples_that_they_share(make: Mak
     scores = samples(5, 4)
     half = dict(list(scores.items())[:10])
     rest = dict(list(scores.items())[8:])
-    larger = {path: [1000 * math.exp(a), -b] for path, (a, b) in scores.items()}
+    larger = {path: [1000 * math.exp(a), -b] for path, (a, b) in scores.items()} | {"a/0.png": [1.0, 1.0]}
     result = found(make("half", half), make("rest", rest), make("large", larger, weights_sha256="f" * 64))
     assert [row["runs"] for row in result.networks] == [["half", "rest"], ["large"]]
     assert {(row["first"], row["second"]) for row in result.distances} == {("half", "rest")}
@@ -205,7 +207,7 @@ def test_many_runs_are_summed_up(make: Make) -> None:
 def test_plots_take_single_samples_and_constant_scores(make: Make, tmp_path: Path) -> None:
     plots = pytest.importorskip("grafiqs.comparison.plots", exc_type=ImportError)
     scores: Scores = {"a/0.png": [0.0, 1.0]}
-    result = found(make("one", scores), make("two", {**scores, "b/0.png": [0.0, 1.0]}, weights_sha256="f" * 64))
+    result = found(make("_$\\none$", scores), make("two", {**scores, "b/0.png": [0.0, 1.0]}, weights_sha256="f" * 64))
     plots.draw(result, tmp_path)
     assert (tmp_path / "compare.svg").read_bytes().startswith(b"<?xml")
 
@@ -280,7 +282,8 @@ def test_what_is_no_finished_run_is_refused(
     wrong = Path(shutil.copytree(run, tmp_path / "wrong"))
     text = (wrong / "scores.csv").read_text().splitlines()
     (wrong / "scores.csv").write_text("\n".join([*text[:-1], text[-1].rsplit(",", 1)[0] + ",nan"]) + "\n")
-    assert "a score is not a number" in refused(capsys, wrong)
+    assert "scores that no network gives" in refused(capsys, wrong)
+    assert "scores that no network gives" in refused(capsys, make("huge", {"a/0.png": [1.0, -1e200]}))
     assert "no sample of the run" in refused(capsys, make("failed", {"a/0.png": None}))
     assert not (tmp_path / "comparison").exists()
 

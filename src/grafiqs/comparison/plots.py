@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from grafiqs.comparison.result import Comparison, Rows
-from grafiqs.disk.names import shown
-from grafiqs.plotting import COLOURS, DASHES, save
+from grafiqs.plotting import COLOURS, DASHES, label, save
 
 _NAMED = 12
 """More runs have no legend."""
@@ -46,7 +45,7 @@ def draw(found: Comparison, folder: Path) -> None:
                 axes = figure.add_subplot(grid[place, column])
                 _distributions(axes, name, rows, runs)
                 if not column:
-                    axes.set_ylabel(f"network {network['network']}: {shown(network['backbone'])}\nshare below")
+                    axes.set_ylabel(f"network {network['network']}: {label(network['backbone'])}\nshare below")
                     if len(runs) <= _NAMED:
                         axes.legend(fontsize=6, loc="lower right")
         own = [row for row in found.layers_over_runs if row["network"] == network["network"]]
@@ -67,14 +66,14 @@ def _distributions(axes: Any, name: str, rows: Rows, runs: Sequence[str]) -> Non
             color=COLOURS[number % len(COLOURS)],
             linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
             linewidth=1.2,
-            label=shown(row["run"]),
+            label=label(row["run"]),
         )
     if min(row["min"] for row in rows) > 0 and max(row["q95"] for row in rows) > _WIDE * min(
         row["q05"] for row in rows
     ):
         axes.set_xscale("log")
     axes.set(ylim=(0, 1))
-    axes.set_title(shown(name), fontsize=9)
+    axes.set_title(label(name), fontsize=9)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
 
@@ -106,8 +105,8 @@ def _pairs(rows: Rows) -> list[tuple[int, int]]:
 
 def _matrix(axes: Any, values: Any, down: Sequence[str], across: Sequence[str]) -> None:
     axes.imshow(values, cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto")
-    axes.set_yticks(range(len(down)), [shown(name) for name in down], fontsize=7)
-    axes.set_xticks(range(len(across)), [shown(name) for name in across], fontsize=7, rotation=30, ha="right")
+    axes.set_yticks(range(len(down)), [label(name) for name in down], fontsize=7)
+    axes.set_xticks(range(len(across)), [label(name) for name in across], fontsize=7, rotation=30, ha="right")
     for place in np.ndindex(values.shape):
         if not math.isnan(values[place]):
             colour = "white" if abs(values[place]) > 0.7 else "black"

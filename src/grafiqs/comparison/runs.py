@@ -21,6 +21,9 @@ from grafiqs.run.manifest import Manifest, is_run
 from grafiqs.run.results import Run, open_run
 from grafiqs.run.tables import IMAGE_SUMS, SAMPLE
 
+_LARGEST = 1e100
+"""The size of scores that no network gives; what is computed of smaller ones stays finite."""
+
 Integers = NDArray[np.int64]
 
 
@@ -52,9 +55,12 @@ def folders(given: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
     found: dict[str, Path] = {}
     said: list[str] = []
     for name, folder in given.items():
-        inside = () if is_run(folder) else _runs_in(folder)
+        within = () if is_run(folder) else _folders_in(folder)
+        inside = tuple(one for one in within if is_run(folder / one))
         if inside:
-            said.append(f"{shown(folder)}: {len(inside)} runs, {_listed(inside)}")
+            others = len(within) - len(inside)
+            beside = f"; other folders there, which are no runs: {others}" if others else ""
+            said.append(f"{shown(folder)}: {len(inside)} run{'s' * (len(inside) > 1)}, {_listed(inside)}{beside}")
         own = {one if len(given) == 1 else f"{name}/{one}": folder / one for one in inside}
         found |= own or {name: folder}
     places: dict[str, str] = {}
@@ -65,10 +71,10 @@ def folders(given: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
     return found, said
 
 
-def _runs_in(folder: Path) -> tuple[str, ...]:
+def _folders_in(folder: Path) -> tuple[str, ...]:
     try:
         with os.scandir(folder) as entries:
-            return in_order(entry.name for entry in entries if entry.is_dir() and is_run(Path(entry.path)))
+            return in_order(entry.name for entry in entries if entry.is_dir())
     except OSError:
         return ()  # opening it as a run will say what is wrong
 
@@ -111,8 +117,10 @@ def _compared(name: str, run: Run, samples: dict[str, int], people: dict[str, in
     try:
         images = np.array([checksum for checksum, _ in sums.read(run.folder / IMAGE_SUMS.name)], "S64")
         scores = {score: np.array(run.scores[score], np.float64) for score in names}
-        if len(images) != len(run.scores) or not all(np.isfinite(values).all() for values in scores.values()):
-            raise ValueError("a score is not a number, or an image has no checksum")
+        if len(images) != len(run.scores):
+            raise ValueError(f"{IMAGE_SUMS.name} does not have the images of its scores")
+        if not all(np.abs(values).max() < _LARGEST for values in scores.values()):  # nor of those that are no numbers
+            raise ValueError("it has scores that no network gives")
     except (OSError, ValueError) as error:
         raise RequestError(
             f"the run in {shown(run.folder)} is damaged ({shown(error)}): 'grafiqs verify' says more"
