@@ -221,4 +221,4 @@ def _number(value: float | None, digits: int = 4) -> str:
     if value is None or math.isnan(value):
         return "-"
     text = f"{value:.{digits}g}"
-    return f"{value:,.0f}" if "e+" in text else text
+    return f"{value:,.0f}" if "e+" in text and abs(value) < 1e9 else text
