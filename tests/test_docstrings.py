@@ -19,6 +19,12 @@ NAMES += ["select.rank_identities", "select.draw_samples", "backbones.prefixes.c
 NAMES += [f"evaluate.{name}" for name in ("edc", "equal_error_rate", "evaluate", "operating_points")]
 NAMES += ["run.finished.embedding_norm", "printed.table"]
 NAMES += ["disk.unfetched.is_page", "disk.unfetched.pointer"]
+NAMES += ["compare.compare", "options.compare.CompareOptions", "options.named.named"]
+NAMES += ["comparison.student.t_quantile", "plotting.label"]
+NAMES += [
+    f"comparison.statistics.{name}"
+    for name in ("describe", "ks_distance", "ks_critical", "ranks", "rank_correlations", "variance_shares", "over_runs")
+]
 
 
 @pytest.fixture(autouse=True)

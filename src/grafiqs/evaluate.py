@@ -107,10 +107,10 @@ def _pairs(options: EvaluateOptions, samples: Samples) -> Pairs:
         raise RequestError(
             "which samples are of one identity is not known: give --pairs, or a run or scores.csv as the first SCORES"
         )
-    if samples.embeddings is None:
-        made = np.ones(len(samples.names), bool)
-    else:
-        made = ~np.isnan(samples.embeddings).any(axis=1)
+    given = samples.embeddings
+    made = np.full(len(samples.names), True)
+    if given is not None:
+        made &= ~np.isnan(given).any(axis=1)
     return every_pair(samples.names, samples.identities, options.seed, made)
 
 

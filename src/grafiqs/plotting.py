@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grafiqs.disk.files import whole
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 
 if TYPE_CHECKING:
@@ -23,6 +24,16 @@ def need_plots() -> None:
     """Raise RequestError if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise RequestError("plots are drawn by matplotlib: pip install 'grafiqs[plots]', or give --no-plots")
+
+
+def label(name: str) -> str:
+    r"""A name as it is, on one line: matplotlib takes dollars for formulas, and leaves names with a first _ out.
+
+    >>> label("_$x$")
+    ' _\\$x\\$'
+    """
+    text = shown(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -22,6 +22,7 @@ _VERBS = {
     "backbones": "list the known networks, or identify a checkpoint",
     "verify": "check a finished run",
     "evaluate": "say how well scores predict recognition errors, and at which score to discard",
+    "compare": "say how runs of several seeds or networks agree, and what several seeds say together",
     "demo": "show it all on drawn faces, in less than a minute",
     "draw-faces": "draw a data set of people who do not exist",
 }

@@ -91,9 +91,9 @@ def of_dataset(pairs: Sequence[tuple[str, str, bool]], names: Names, what: str) 
 def every_pair(names: Names, identities: Sequence[str], seed: int, made: NDArray[np.bool_]) -> Pairs:
     """All genuine comparisons there are among the samples that can be compared (`made`), and as many impostors.
 
-    The draw by `seed` is by keyed hash, so that it depends on names and seed alone: samples stand in a ring, in the order of
-    sha256("impostor", seed, identity, path); each is compared with the next, then with the one after, and so on, as
-    far as it takes. So fewer impostors are the first of more.
+    The draw by `seed` is by keyed hash, so that it depends on names and seed alone: samples stand in a ring, in the
+    order of sha256("impostor", seed, identity, path); each is compared with the next, then with the one after, and so
+    on, as far as it takes. So fewer impostors are the first of more.
     Raises RequestError when no identity has two samples, or there is one identity.
     """
     own: defaultdict[str, list[int]] = defaultdict(list)

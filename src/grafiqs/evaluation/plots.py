@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from grafiqs.disk.names import shown
-from grafiqs.plotting import COLOURS, DASHES, save
+from grafiqs.evaluation.compared import RANDOM
+from grafiqs.plotting import COLOURS, DASHES, label, save
 
 if TYPE_CHECKING:
     from grafiqs.evaluation.result import Evaluation
@@ -51,8 +51,8 @@ def _line(axes: Any, curve: dict[str, Any], furthest: float, number: int) -> Non
         [*x, furthest],
         [*y, y[-1]],
         drawstyle="steps-post" if curve["protocol"] == "fixed" else "default",
-        color=COLOURS[number % len(COLOURS)],
+        color="#888888" if curve["quality"] == RANDOM else COLOURS[number % len(COLOURS)],
         linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
         linewidth=1.4,
-        label=shown(curve["quality"]),
+        label=label(curve["quality"]),
     )

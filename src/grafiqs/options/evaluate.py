@@ -8,6 +8,7 @@ from pathlib import Path
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.options.field import SEED, flag, option, settle, written
+from grafiqs.options.named import named
 
 DIRECTIONS = ("lower", "higher")
 """Which scores mean higher quality."""
@@ -88,19 +89,7 @@ class EvaluateOptions:
 
     def named(self) -> dict[str, Path]:
         """What is to be evaluated, by name. Raises RequestError when two have one name, or a name is empty."""
-        found: dict[str, Path] = {}
-        for text in self.scores:
-            name, equals, path = text.partition("=")
-            if not equals or "/" in name:
-                name, path = Path(text).name or text, text
-            if not name or not path:
-                raise RequestError(f"{shown(text)!r} is not a name and a path: write name=path")
-            if name in found:
-                raise RequestError(
-                    f"two SCORES are called {shown(name)}: give one of them a name, as in other={shown(path)}"
-                )
-            found[name] = Path(path)
-        return found
+        return named(self.scores, "SCORES")
 
     def directions(self) -> dict[str, str]:
         """Which scores are better: of those of SCORES that are named, and under "" of all that do not say it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, SCORES
@@ -277,8 +277,8 @@ def _count(value: object) -> int:
 
 def _inside(path: str) -> str:
     """The path, if it stays inside the folder it is relative to."""
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\0" in path:
+    parts = set(path.split("/"))
+    if parts <= {"", "."} or path.startswith("/") or ".." in parts or "\0" in path:
         raise ValueError(f"the path {shown(path)} leads out of its folder")
     return path
 

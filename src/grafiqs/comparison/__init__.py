@@ -1,0 +1,1 @@
+"""How runs agree, and what several say together."""

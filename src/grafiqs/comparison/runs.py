@@ -1,0 +1,187 @@
+"""The runs to be compared: which folders they are, their scores, and which samples and networks they share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grafiqs.datasets.dataset import Sample
+from grafiqs.disk.names import in_order, key, shown
+from grafiqs.disk.output import Output
+from grafiqs.errors import RequestError
+from grafiqs.run import finished, sums
+from grafiqs.run.manifest import Manifest, is_run
+from grafiqs.run.results import Run, open_run
+from grafiqs.run.tables import IMAGE_SUMS, SAMPLE
+
+_LARGEST = 1e100
+"""The size of scores that no network gives; what is computed of smaller ones stays finite."""
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run as it is compared. `samples` (N,) and `people` (N,) number all samples of its subset and their identities.
+
+    The same number means the same name in every run. `scored` (n,) are the places in them of those that have scores,
+    `images` (n,) the SHA-256 of their images, and `scores` (n,) by name.
+    """
+
+    name: str
+    about: dict[str, Any]
+    network: str
+    settings: dict[str, str]
+    samples: Integers
+    people: Integers
+    scored: Integers
+    images: NDArray[np.bytes_]
+    scores: dict[str, NDArray[np.float64]]
+
+
+def folders(given: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
+    """The run folders that are given by name, those in a folder of them instead of it; and a line for each such one.
+
+    The runs of one folder alone are called as they are there; those of several have its name before.
+    Raises RequestError when a folder is there twice.
+    """
+    found: dict[str, Path] = {}
+    said: list[str] = []
+    for name, folder in given.items():
+        within = () if is_run(folder) else _folders_in(folder)
+        inside = tuple(one for one in within if is_run(folder / one))
+        if inside:
+            others = len(within) - len(inside)
+            beside = f"; other folders there, which are no runs: {others}" if others else ""
+            said.append(f"{shown(folder)}: {len(inside)} run{'s' * (len(inside) > 1)}, {_listed(inside)}{beside}")
+        own = {one if len(given) == 1 else f"{name}/{one}": folder / one for one in inside}
+        found |= own or {name: folder}
+    places: dict[str, str] = {}
+    for name, folder in found.items():
+        same = places.setdefault(os.path.realpath(folder), name)
+        if same != name:
+            raise RequestError(f"{shown(same)} and {shown(name)} are one folder, {shown(folder)}: give it once")
+    return found, said
+
+
+def _folders_in(folder: Path) -> tuple[str, ...]:
+    try:
+        with os.scandir(folder) as entries:
+            return in_order(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return ()  # opening it as a run will say what is wrong
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(map(shown, names if len(names) <= 3 else (names[0], "...", names[-1])))
+
+
+def refuse_inside_run(folder: Path) -> None:
+    """Raise RequestError when a folder to write to is, or lies in, that of a finished run, which holds nothing else."""
+    place = Path(os.path.realpath(folder))
+    for above in (place, *place.parents):
+        if is_run(above) and finished.is_finished(above):
+            raise RequestError(
+                f"the output folder {shown(folder)} lies in the run folder {shown(above)}, which 'verify' would no "
+                "longer pass: give another --output-dir"
+            )
+
+
+def read(given: Mapping[str, Path], output: Path) -> list[Compared]:
+    """Read the runs, one after the other, so that no more than their numbers are kept.
+
+    Raises RequestError for what is not a finished run, one that is damaged, or without scores, and when `output` lies
+    in the data set of one.
+    """
+    samples: dict[str, int] = {}
+    people: dict[str, int] = {}
+    found = []
+    for name, folder in given.items():
+        run = open_run(folder)
+        Output(output, "").refuse_inside(Path(run.manifest.data_set["place"]))
+        found.append(_compared(name, run, samples, people))
+    return found
+
+
+def _compared(name: str, run: Run, samples: dict[str, int], people: dict[str, int]) -> Compared:
+    if not len(run.scores):
+        raise RequestError(f"no sample of the run in {shown(run.folder)} has a score: there is nothing to compare")
+    names = (run.scores.dtype.names or ())[len(SAMPLE) :]
+    try:
+        images = np.array([checksum for checksum, _ in sums.read(run.folder / IMAGE_SUMS.name)], "S64")
+        scores = {score: np.array(run.scores[score], np.float64) for score in names}
+        if len(images) != len(run.scores):
+            raise ValueError(f"{IMAGE_SUMS.name} does not have the images of its scores")
+        if not all(np.abs(values).max() < _LARGEST for values in scores.values()):  # nor of those that are no numbers
+            raise ValueError("it has scores that no network gives")
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"the run in {shown(run.folder)} is damaged ({shown(error)}): 'grafiqs verify' says more"
+        ) from error
+    listed = run.manifest.subset.samples
+    return Compared(
+        name=name,
+        about=_about(run),
+        network=_network(run.manifest),
+        settings=dict(_settings(run.manifest)),
+        samples=np.array(list(_numbers(listed, samples)), np.int64),
+        people=np.array([people.setdefault(key(one.identity), len(people)) for one in listed], np.int64),
+        scored=np.array([place for place, one in enumerate(listed) if one.location not in run.failures], np.int64),
+        images=images,
+        scores=scores,
+    )
+
+
+def _numbers(listed: Iterable[Sample], known: dict[str, int]) -> Iterator[int]:
+    """The numbers of samples by name, as the subset's SHA-256 has it; `known` takes those that are new."""
+    own: set[int] = set()
+    for sample in listed:
+        number = known.setdefault(f"{key(sample.identity)}\0{key(sample.name)}", len(known))
+        if number in own:  # two names of one run that differ in their Unicode form alone
+            number = known.setdefault(f"{sample.identity}\0{sample.name}\0", len(known))
+        own.add(number)
+        yield number
+
+
+def _about(run: Run) -> dict[str, Any]:
+    """What the manifest says of a run, as JSON values."""
+    manifest = run.manifest
+    seeds = manifest.seeds
+    drawn = manifest.options["random_identity_selection"]
+    return {
+        "folder": str(run.folder),
+        "identity_seed": seeds["identity_selection"] if drawn else None,
+        "sample_seed": None if manifest.options["samples_per_identity"] is None else seeds["sample_selection"],
+        "identities": manifest.subset.identities,
+        "samples": len(manifest.subset.samples),
+        "failed": len(run.failures),
+        "subset_sha256": manifest.subset.sha256,
+        "data_set": manifest.data_set["place"],
+        "weights_sha256": manifest.weights_sha256,
+        "backbone": manifest.backbone["name"],
+        "norms": manifest.options["norms"],
+        "preprocessing": manifest.preprocessing,
+        "computation": manifest.computation,
+    }
+
+
+def _network(manifest: Manifest) -> str:
+    """What puts scores on one scale: the network, the norms that its loss sums over, and the size of the input."""
+    loss, size = manifest.method.get("loss"), manifest.preprocessing.get("size")
+    parts = [manifest.weights_sha256, manifest.backbone, manifest.options["norms"], loss, size]
+    return json.dumps(parts, sort_keys=True)
+
+
+def _settings(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What changes scores, or what they are of, on one scale: its name, and its value in words."""
+    yield "data set", manifest.data_set["place"]
+    yield "precision", str(manifest.computation["precision"])
+    for name, value in manifest.preprocessing.items():
+        yield name.replace("_", " "), "none" if value is None else json.dumps(value, sort_keys=True).strip('"')

@@ -1,0 +1,45 @@
+"""Finished runs with any scores, written without a network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from grafiqs.datasets.dataset import Sample
+from grafiqs.disk.names import encoded
+from grafiqs.run import finished
+from grafiqs.run import manifest as manifests
+from grafiqs.run.journal import Failed, Outcome, Scored
+from grafiqs.run.manifest import Manifest
+from grafiqs.select import Subset
+
+Scores = Mapping[str, Sequence[float] | None]
+"""The scores of a sample, by its path, "identity/sample.png"; None for one that could not be scored."""
+
+
+def write_run(folder: Path, like: Manifest, scores: Scores, images: str = "", **changes: Any) -> Path:
+    """Write a run as `like`, which has scores alone, of other samples; `images` says what these are made of."""
+    samples = tuple(_sample(path) for path in sorted(scores))
+    identities = len({sample.identity for sample in samples})
+    subset = Subset(samples, identities, identities, identities, ())
+    manifest = replace(like, **{**changes, "subset": subset, "pairs": []})
+    manifest = replace(manifest, directions=manifests.directions(manifest.layers, embeddings=False))
+    folder.mkdir(parents=True)
+    (folder / manifests.NAME).write_bytes(encoded("".join(manifest.to_json())))
+    finished.write(folder, manifest, _outcomes(samples, scores, images))
+    return folder
+
+
+def _sample(path: str) -> Sample:
+    identity, name = path.removesuffix(".png").split("/", 1)
+    return Sample(identity, name, path)
+
+
+def _outcomes(samples: Sequence[Sample], scores: Scores, images: str) -> Iterator[Outcome]:
+    for index, sample in enumerate(samples):
+        own = scores[sample.location]
+        checksum = hashlib.sha256(encoded(f"{images}{sample.location}")).hexdigest()
+        yield Failed(index, "no image") if own is None else Scored(index, checksum, list(own), [], [], "")
