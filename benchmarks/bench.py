@@ -35,6 +35,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from comparisons import COUNT, METHODS, write_comparisons
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
 from grafiqs.backbones.iresnet import IResNet
@@ -56,7 +57,7 @@ class Row:
     unit: str
 
 
-PARTS = ("gradients", "runs", "start", "memory", "names", "drawing")
+PARTS = ("gradients", "runs", "start", "memory", "names", "drawing", "evaluation")
 
 SCAN = """
 import sys
@@ -121,6 +122,7 @@ def main() -> None:
             ("names", start_up),
             ("names", lambda: selection(folder / "names", options.files)),
             ("drawing", lambda: drawing(folder)),
+            ("evaluation", lambda: evaluation(folder)),
         ]
         for part, measure in measurements:
             if part in (options.only or PARTS):
@@ -405,6 +407,21 @@ def memory(folder: Path) -> list[Row]:
         run = ["extract", "--image-path", str(faces), "--output-dir", str(folder / "memory"), *common]
         rows.append(Row(f"peak memory of a run over {count} images", peak_memory("-m", "grafiqs", *run), "MiB"))
     return rows
+
+
+def evaluation(folder: Path) -> Iterator[Row]:
+    """`grafiqs evaluate` of a million comparisons and five methods: the whole command, and the bootstrap by itself."""
+    scores, pairs = write_comparisons(folder)
+    command = ["evaluate", str(scores), "--pairs", str(pairs), "--direction", "higher", "--methods", ",".join(METHODS)]
+    command += ["--no-plots", "--quiet", "--output-dir", str(folder / "evaluated")]
+    without = median(lambda: grafiqs(*command, "--bootstrap", "0"), 3)
+    yield Row(f"evaluate {COUNT:,} comparisons of {len(METHODS)} methods, read from CSV", without, "s")
+    once = timed(lambda: grafiqs(*command, "--bootstrap", "1000"))
+    yield Row("... 1,000 rounds of the bootstrap over them", once - without, "s")
+    again = timed(lambda: grafiqs(*command, "--bootstrap", "20", "--protocol", "rethreshold"))
+    yield Row("... 1,000 rounds of the other protocol, from 20 of them", (again - without) * 50, "s")
+    memory = peak_memory("-m", "grafiqs", *command, "--bootstrap", "20")
+    yield Row("peak memory of it", memory, "MiB")
 
 
 def disk_rate(path: Path) -> float:
