@@ -36,7 +36,7 @@ METHOD = {
 
 _DATA_SET = {"form", "place", "root", "path_prefix"}
 
-_COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers", "preprocessing", "computation")
+COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers", "preprocessing", "computation")
 """The sections that two commands must share to belong to one run. Where data set and weights lie does not matter."""
 
 
@@ -101,8 +101,8 @@ class Manifest:
     def differences(self, other: Manifest) -> list[str]:
         """What differs between this run and the `other` asked for, a line each."""
         found: list[str] = []
-        for section in _COMPARED:
-            found += compared(section, *(_binding(getattr(run, section)) for run in (self, other)))
+        for section in COMPARED:
+            found += compared(section, *(binding(getattr(run, section)) for run in (self, other)))
         return found + subset_differences(self.subset, other.subset)
 
     def continued_in(self, environment: dict[str, Any]) -> Manifest:
@@ -236,7 +236,7 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def _binding(section: Any) -> Any:
+def binding(section: Any) -> Any:
     """What of a section binds a run.
 
     The batch size does not: with another one, it is another environment. Nor do the layers as they were asked for:
