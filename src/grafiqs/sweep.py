@@ -145,7 +145,10 @@ def _said(
         names.setdefault(subset.sha256, []).append(name)
     for same in names.values():
         if len(same) > 1:
-            yield logging.WARNING, f"warning: {' and '.join(same[:3])}{', ...' * (len(same) > 3)} are the same subset"
+            yield (
+                logging.WARNING,
+                f"warning: these are the same subset: {', '.join(same[:5])}{', ...' * (len(same) > 5)}",
+            )
     total = sum(len(subset.samples) for subset in subsets.values())
     yield (
         logging.INFO,
@@ -209,6 +212,8 @@ def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStac
         manifest = replace(manifest, subset=subset, pairs=[])
         task = replace(task, locations=[sample.location for sample in subset.samples])
         ready = replace(ready, first=None)
+    if done.where:
+        log.info("Resuming: the runs hold %s of these images already", f"{len(done.where):,}")
     run = stack.enter_context(RunFolder(folder, manifest, overwrite).opened())
     pending = run.journal.pending() if done.needed else []
     has_links = sweep.has_links()
