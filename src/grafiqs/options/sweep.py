@@ -31,13 +31,16 @@ class SweepOptions(Options):
     output_dir: Path = option(
         "output", "the folder of the run folders, one for each subset; a sweep that was stopped there is resumed",
         default=Path("grafiqs_sweep"), metavar="DIR", decides=False)
+    overwrite: bool = option(
+        "output", "remove the sweep that the folder holds, all its runs, whatever their options, and start over",
+        default=False, decides=False)
 
     random_seeds: tuple[int, ...] = option(
         "sweep", "a subset for each of these seeds of the sample draw, e.g. 222,444", default=(), **_SEEDS,
         excludes={"random_seed": None})
     identity_selection_seeds: tuple[int, ...] = option(
         "sweep", "a subset for each of these seeds of the identity draw, which is at random then; with as many "
-        "--random-seeds, the first goes with the first, the second with the second, ...", default=(), **_SEEDS,
+        "--random-seeds, the first goes with the first, and so on; one goes with all", default=(), **_SEEDS,
         excludes={"identity_selection_seed": None})
     crossed: bool = option(
         "sweep", "combine every one of these seeds with every one of those", default=False,

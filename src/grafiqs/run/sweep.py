@@ -84,11 +84,6 @@ def output_of(folder: Path) -> Output:
     return Output(folder, NAME, work="sweep", before=frozenset((POOL, TABLE + inside.PART)))
 
 
-def is_sweep(folder: Path) -> bool:
-    """Whether a folder is that of a sweep. Raises RequestError when that cannot be seen."""
-    return files.exists(folder / NAME)
-
-
 def read(folder: Path) -> Sweep:
     """The sweep that a folder holds. Raises RequestError when its sweep.json cannot be trusted."""
     need_utf8()
