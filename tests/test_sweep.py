@@ -26,7 +26,7 @@ from grafiqs.run.tree import GradientTree
 from grafiqs.verify import verify_run
 from support.commands import refused
 from support.killing import ended, events_of
-from support.making import make_faces, picture, rows_of, tree
+from support.making import fill_disk_at, make_faces, picture, rows_of, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -150,6 +150,21 @@ def test_each_run_is_a_single_run_to_the_byte(finished: Path, singles: Mapping[s
     assert json.loads((finished / "sweep.json").read_text())["same_in_any_order"] is True
 
 
+def test_verify_checks_every_run_of_a_sweep(finished: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder = copied(finished, tmp_path)
+    assert main(["verify", str(folder)]) == 0
+    assert capsys.readouterr().out.count("Verified: ") == len(NAMES)
+    changed = next(path for path in gradients(folder / NAMES[2]) if names_of(path) > 1)
+    changed.write_bytes(changed.read_bytes()[:-1] + b"?")  # in all runs that share it
+    within = changed.relative_to(folder / NAMES[2])
+    holding = {name for name in NAMES if (folder / name / within).exists()}
+    assert len(holding) == 2
+    assert {line.partition(":")[0] for line in verify_run(folder, quiet=True)} == holding
+    (folder / "sweep.csv").unlink()
+    assert main(["verify", str(folder)]) == 1
+    assert "is not finished: the command that began it resumes it" in capsys.readouterr().err
+
+
 def test_each_image_is_computed_once_and_lies_on_the_disk_once(
     work: Work, singles: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +218,21 @@ def test_ctrl_c_between_the_runs_says_what_is_kept(work: Work, tmp_path: Path) -
     assert said.endswith(
         "grafiqs: stopped. 1 of 3 runs are finished, and what is computed is kept: the same command resumes\n"
     )
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "scores.csv"])
+def test_a_disk_that_is_full_between_the_runs_stops_it(
+    name: str, work: Work, finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = tmp_path / "sweep"
+    with pytest.MonkeyPatch.context() as patch:
+        fill_disk_at(folder / NAMES[1] / name, patch)
+        assert main(work.sweep(folder)) == 3
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "1 of 3 runs are finished, and what is computed is kept: fix that, and the same command resumes" in said
+    assert main(work.sweep(folder)) == 1
+    assert tree(folder) == tree(finished)
 
 
 def test_more_seeds_are_added_and_fewer_are_refused(
