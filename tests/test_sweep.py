@@ -258,11 +258,12 @@ def test_more_seeds_are_added_and_fewer_are_refused(
 
 def test_more_seeds_while_it_is_stopped_are_refused(work: Work, tmp_path: Path, capsys: Capture) -> None:
     folder = tmp_path / "sweep"
-    first = ["--identity-selection-seeds", "1", "--random-seeds", "5"]
+    first = ["--identity-selection-seeds", "1,3", "--random-seeds", "5,7"]
     assert ended(work.sweep(folder, *SIZES, *first), folder, "append 1") == -signal.SIGKILL
     before = tree(folder)
     assert "finish it first, with the seeds that it began with" in refused(capsys, *work.sweep(folder))
     assert tree(folder) == before
+    assert main(work.sweep(folder, *SIZES, "--identity-selection-seeds", "3,1", "--random-seeds", "7,5")) == 1
 
 
 def test_no_run_writes_through_to_another(work: Work, finished: Path, tmp_path: Path) -> None:

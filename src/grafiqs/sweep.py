@@ -64,7 +64,7 @@ def extract_subsets(options: SweepOptions) -> list[Summary] | None:
 
     # Plan: a run of all that is to be computed, and one for each subset, which differ in nothing else.
     kept = sweeps.read(root).shared["computation"] if not options.overwrite and output.is_used() else None
-    pool = replace(next(iter(runs.values())), output_dir=root / POOL)
+    pool = replace(runs[min(runs)], output_dir=root / POOL)  # whichever was named first
     planned = plan(pool, device, faces, dataset, every, kept)
     if options.dry_run:
         log_estimate(planned.manifest, planned.task, planned.ready, root)
