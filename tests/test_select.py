@@ -308,6 +308,35 @@ def test_strict_replaces_short_identities() -> None:
     assert {sample.identity for sample in subset.samples} == set(enough[:10])
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_skipping_cuts_one_order_into_subsets_that_share_no_identity(strict: bool, drawn: bool) -> None:
+    sized = {"num_identities": 3, "samples_per_identity": 10, "random_identity_selection": drawn, "strict": strict}
+    whole, rest = dict(GOLDEN), list(GOLDEN)
+    if drawn:
+        rest = rank_identities(rest, 42)
+    if strict:
+        rest = [identity for identity in rest if len(whole[identity]) >= 10]
+    for skip in (0, 3, 6):
+        subset = select(Listing(GOLDEN), options(**sized, skip_identities=skip))
+        enough = {identity for identity in rest[skip : skip + 3] if len(whole[identity]) >= 10}
+        assert {sample.identity for sample in subset.samples} == enough
+        assert subset.chosen == 3
+
+
+def test_skipping_says_what_was_passed_over_and_what_is_missing(faces: Path) -> None:
+    skipping = options(num_identities=2, skip_identities=1)
+    lines = list(report(select(Listing(GOLDEN), skipping), skipping))
+    assert lines[2] == "Passed over 1 identities that come before them in that order"
+    count = len(GOLDEN)
+    with pytest.raises(
+        RequestError, match=f"after the first {count}, which --skip-identities passes over: 0 have them"
+    ):
+        select(Listing(GOLDEN), options(num_identities=1, samples_per_identity=1, strict=True, skip_identities=count))
+    with pytest.raises(RequestError, match="has 4 identities, and --skip-identities passes over all of them"):
+        select_subset(replace(skipping, image_path=faces, skip_identities=4))
+
+
 def test_strict_lists_no_more_identities_than_it_needs() -> None:
     listed: list[str] = []
 

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from grafiqs.options.align import AlignOptions as AlignOptions
     from grafiqs.options.draw import DrawOptions as DrawOptions
     from grafiqs.options.extract import Options as Options
+    from grafiqs.options.sweep import SweepOptions as SweepOptions
     from grafiqs.run.results import open_run as open_run
     from grafiqs.select import open_dataset as open_dataset
     from grafiqs.select import select_subset as select_subset
+    from grafiqs.sweep import extract_subsets as extract_subsets
     from grafiqs.verify import verify_run as verify_run
 
 __version__ = "0.1.0"
@@ -37,11 +39,13 @@ _HOMES = {
     "Options": "options.extract",
     "RequestError": "errors",
     "StoppedError": "errors",
+    "SweepOptions": "options.sweep",
     "align_faces": "align",
     "create_dataset_with_subset": "guide",
     "demo_backbone": "demo.embedded",
     "draw_faces": "demo.draw",
     "extract_gradients": "extract",
+    "extract_subsets": "sweep",
     "gradient_scores": "gradients",
     "image_gradients": "gradients",
     "image_losses": "gradients",

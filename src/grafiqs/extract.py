@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,15 @@ class Summary:
     failed: int
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A run before its first batch: what it is to be, and what computes it."""
+
+    task: Task
+    ready: Ready
+    manifest: Manifest
+
+
 @devices.kept_memory()
 @devices.usual_settings()
 def extract_gradients(options: Options) -> Summary | None:
@@ -64,11 +72,7 @@ def extract_gradients(options: Options) -> Summary | None:
     >>> extract_gradients(options)
     Summary(output_dir=PosixPath('grafiqs_output'), scored=8, failed=0)
     """
-    device = devices.resolve(options.device, options.gpu)
-    devices.check_precision(options.precision, device)
-    if options.weights is not None or not options.is_factory:
-        check_file(options.weights)
-    faces = _faces(options)
+    device, faces = tools(options)
     output = output_of(options.output_dir)
     output.refuse_inside(options.image_path)
     output.refuse_foreign()
@@ -78,6 +82,56 @@ def extract_gradients(options: Options) -> Summary | None:
     if (line := unfinished(options.image_path)) is not None:
         log.warning("warning: %s", line)
     subset = select_subset(options, dataset)
+
+    resumes = not options.overwrite and output.is_used()
+    kept = manifests.read(options.output_dir).computation if resumes else None
+    planned = plan(options, device, faces, dataset, subset, kept)
+    task, ready, manifest = planned.task, planned.ready, planned.manifest
+    if options.dry_run:
+        log_estimate(manifest, task, ready, options.output_dir)
+        return None
+
+    # Write: gradients, scores, and what proves them.
+    with RunFolder(options.output_dir, manifest, options.overwrite).opened() as run:
+        pending = run.journal.pending()
+        run.need_room()
+        if pending:
+            ready, environment = prove(task, build(task, ready, pending), pending)
+            run.begin(environment)
+        work_off(run, task, ready, pending)
+        with run.working():
+            counts = run.finish()
+    log.info("%d of %d images have scores: %s", counts[Scored], len(subset.samples), shown(run.root / SCORES))
+    log.info("%s", manifest.better)
+    if counts[Failed]:
+        log.warning("%d images have no score; %s says why", counts[Failed], shown(run.root / FAILURES.name))
+    return Summary(run.root, counts[Scored], counts[Failed])
+
+
+def tools(options: Options) -> tuple[torch.device, Faces | None]:
+    """The device, and what finds the faces if pictures are to be aligned.
+
+    Raises RequestError when one is not available, or the checkpoint cannot be read.
+    """
+    device = devices.resolve(options.device, options.gpu)
+    devices.check_precision(options.precision, device)
+    if options.weights is not None or not options.is_factory:
+        check_file(options.weights)
+    return device, _faces(options)
+
+
+def plan(
+    options: Options,
+    device: torch.device,
+    faces: Faces | None,
+    dataset: Dataset,
+    subset: Subset,
+    kept: dict[str, Any] | None,
+) -> Planned:
+    """How the samples of a subset are read and computed; nothing is written.
+
+    `kept` is the computation that a run began with if it is resumed. Raises RequestError when that is not possible.
+    """
     set_seeds(options.random_seed)
 
     # Read: from a sample to the pixels that the network is given.
@@ -85,7 +139,7 @@ def extract_gradients(options: Options) -> Summary | None:
     log.info("Input: %s%s", checkpoint.input(), "" if faces is None else f", aligned by {faces}")
     reader = Reader(dataset, checkpoint.preprocessing.size, faces)
     locations = [sample.location for sample in subset.samples]
-    if not options.keep_going and (options.overwrite or not output.is_used()):  # what is resumed began well once
+    if not options.keep_going and kept is None:  # what is resumed began well once
         with nullcontext() if faces is None else one_thread():
             refuse_futile(reader.failure, locations)
 
@@ -95,46 +149,27 @@ def extract_gradients(options: Options) -> Summary | None:
         log.info("Embeddings: %d numbers an image%s", checkpoint.embedding_size, ", mirrored added" * options.flip)
     _warn_of_photos(subset, reader, dataset)
     task = Task(checkpoint, device, scores, reader, locations, options)
-    resumes = not options.overwrite and manifests.is_run(options.output_dir)
-    ready = choose(task, manifests.read(options.output_dir).computation if resumes else {})
+    ready = choose(task, kept or {})
     log.info("Computing on %s, %d images at once", device, ready.computer.batch_size)
-
-    # Write: gradients, scores, and what proves them.
-    manifest = _manifest(options, dataset, subset, task, ready)
-    if options.dry_run:
-        log_estimate(manifest, task, ready, options.output_dir)
-        return None
-    with RunFolder(options.output_dir, manifest, options.overwrite).opened() as run:
-        pending = run.journal.pending()
-        run.need_room()
-        if pending:
-            ready, environment = prove(task, build(task, ready, pending), pending)
-            run.begin(environment)
-        counts = _worked_off(run, task, ready, pending)
-    log.info("%d of %d images have scores: %s", counts[Scored], len(locations), shown(run.root / SCORES))
-    log.info("A lower score means higher quality%s.", ", and a higher embedding_norm" * options.embeddings)
-    if counts[Failed]:
-        log.warning("%d images have no score; %s says why", counts[Failed], shown(run.root / FAILURES.name))
-    return Summary(run.root, counts[Scored], counts[Failed])
+    return Planned(task, ready, _manifest(options, dataset, subset, task, ready))
 
 
-def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> Counter[type[Any]]:
-    """Compute and write what is pending, then finish the run."""
+def work_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> None:
+    """Compute and write what is pending."""
     total, remarks = len(task.locations), Remarks()
     if len(pending) < total:
         log.info("Resuming: %d of %d images are done already", total - len(pending), total)
     started = time.monotonic()
     try:
-        with run.working():
-            with (
-                nullcontext() if task.reader.faces is None else one_thread(),
-                closing(outcomes(run, ready.computer, task.reader, pending, ready.first, remarks)) as done,
-                progress_bar(total, total - len(pending), task.options.quiet) as bar,
-            ):
-                for outcome in done:
-                    run.record(outcome)
-                    bar.update()
-            counts = run.finish()
+        with (
+            run.working(),
+            nullcontext() if task.reader.faces is None else one_thread(),
+            closing(outcomes(run, ready.computer, task.reader, pending, ready.first, remarks)) as done,
+            progress_bar(total, total - len(pending), task.options.quiet) as bar,
+        ):
+            for outcome in done:
+                run.record(outcome)
+                bar.update()
     except ChangedImageError as error:
         raise StoppedError(
             f"the image {error} is no longer the one that was scored. {run.kept()}: bring that image back, and the "
@@ -156,7 +191,6 @@ def _worked_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) ->
         log.info("Processed %d images in %s (%.1f a second)", len(pending), duration(seconds), rate)
     for warning in remarks.warnings():
         log.warning("warning: %s", warning)
-    return counts
 
 
 def _faces(options: Options) -> Faces | None:
@@ -183,12 +217,7 @@ def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, re
     checkpoint = task.checkpoint
     return Manifest(
         method=METHOD,
-        options=options.deciding(),
-        seeds={
-            "identity_selection": options.identity_seed,
-            "sample_selection": options.random_seed,
-            **dict.fromkeys(("random", "numpy", "torch", "torch_cuda"), options.random_seed),
-        },
+        **_chosen(options, dataset, subset),
         data_set={
             "form": dataset.form,
             "place": os.path.realpath(options.image_path),
@@ -205,7 +234,24 @@ def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, re
             "alignment": None if task.reader.faces is None else task.reader.faces.source(),
         },
         computation=ready.plan,
-        subset=subset,
-        pairs=[list(pair) for pair in subset.pairs(dataset)],
         environments=[],
     )
+
+
+def _chosen(options: Options, dataset: Dataset, subset: Subset) -> dict[str, Any]:
+    """The sections of a manifest that say which subset."""
+    return {
+        "options": options.deciding(),
+        "seeds": {
+            "identity_selection": options.identity_seed,
+            "sample_selection": options.random_seed,
+            **dict.fromkeys(("random", "numpy", "torch", "torch_cuda"), options.random_seed),
+        },
+        "subset": subset,
+        "pairs": [list(pair) for pair in subset.pairs(dataset)],
+    }
+
+
+def of_subset(manifest: Manifest, options: Options, dataset: Dataset, subset: Subset) -> Manifest:
+    """The manifest of a run that differs from another one in its subset alone, as its `options` choose it."""
+    return replace(manifest, **_chosen(options, dataset, subset))

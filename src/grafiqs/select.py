@@ -111,16 +111,16 @@ def select_subset(
     for line in report(subset, options):
         log.info("%s", line)
     if not subset.samples:
-        raise RequestError(_why_empty(dataset, subset, options))
+        raise RequestError(why_empty(dataset, subset, options))
     return subset
 
 
 def select(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str] | None = None) -> Subset:
     """Choose the subset that `options` describe.
 
-    The rules in their order: choose identities (the first N, or N drawn with the identity seed); drop those
-    with fewer than M samples, unless they are allowed; draw M samples in each with the sample seed.
-    With `strict`, identities with fewer than M samples are passed over instead of dropped.
+    The rules in their order: choose identities (the first N, or N drawn with the identity seed, after those that are
+    to be skipped); drop those with fewer than M samples, unless they are allowed; draw M samples in each with the
+    sample seed. With `strict`, identities with fewer than M samples are passed over instead of dropped.
     `candidates` names identities in another order to choose them in.
     Raises RequestError when `strict` cannot get exactly N x M samples. The subset may be empty.
     """
@@ -156,6 +156,8 @@ def report(subset: Subset, options: SubsetOptions) -> Iterator[str]:
         )
     elif options.num_identities is not None:
         yield f"Selected the first {subset.chosen} identities{strictly} from {subset.available} available"
+    if options.skip_identities:
+        yield f"Passed over {options.skip_identities} identities{strictly} that come before them in that order"
     if subset.insufficient:
         yield f"Found {len(subset.insufficient)} identities with insufficient samples:"
         for identity, count in subset.insufficient:
@@ -202,17 +204,21 @@ _Listed = list[tuple[str, tuple[str, ...]]]
 
 
 def _listed(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str]) -> _Listed:
-    chosen = set(candidates[: options.num_identities])
+    first, count = options.skip_identities, options.num_identities
+    chosen = set(candidates[first : None if count is None else first + count])
     return [(identity, dataset.samples(identity)) for identity in dataset.identities if identity in chosen]
 
 
 def _listed_strictly(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str]) -> _Listed:
     count, each = options.num_identities or 0, options.samples_per_identity or 0  # strict options have both
+    to_skip = options.skip_identities
     found: dict[str, tuple[str, ...]] = {}
     counts: Counter[str] = Counter()
     for identity in candidates:
         paths = dataset.samples(identity)
-        if len(paths) >= each:
+        if len(paths) >= each and to_skip > 0:
+            to_skip -= 1
+        elif len(paths) >= each:
             found[identity] = paths
             if len(found) == count:
                 return [(identity, found[identity]) for identity in dataset.identities if identity in found]
@@ -220,7 +226,7 @@ def _listed_strictly(dataset: Dataset, options: SubsetOptions, candidates: Seque
             counts[identity] = len(paths)
     closest = ", ".join(f"{shown(identity or dataset.place)} ({count})" for identity, count in counts.most_common(5))
     raise RequestError(
-        f"--strict asks for {count} identities with {each} samples each: "
+        f"--strict asks for {count} identities with {each} samples each{_after(options)}: "
         f"{len(found)} have them, {count - len(found)} are missing"
         + (f"; the closest: {closest}" if closest else f"; the data set has {len(dataset.identities)} identities")
     )
@@ -274,8 +280,18 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
-def _why_empty(dataset: Dataset, subset: Subset, options: SubsetOptions) -> str:
+def _after(options: SubsetOptions) -> str:
+    """Which identities were skipped first, in words."""
+    return f" after the first {options.skip_identities}, which --skip-identities passes over" * (
+        options.skip_identities > 0
+    )
+
+
+def why_empty(dataset: Dataset, subset: Subset, options: SubsetOptions) -> str:
+    """What to say of a subset without samples."""
     place = shown(dataset.place)
+    if options.skip_identities >= subset.available:
+        return f"{place} has {subset.available} identities, and --skip-identities passes over all of them"
     if not any(count for _, count in subset.insufficient):
         wanted = kinds(frozenset(options.image_extension) or IMAGE_EXTENSIONS)
         return f"no identity chosen from {place} holds an image ({wanted})"

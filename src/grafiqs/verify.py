@@ -24,6 +24,7 @@ from grafiqs.options.subset import SubsetOptions
 from grafiqs.progress import progress_bar
 from grafiqs.run import aligned, finished, sums
 from grafiqs.run import manifest as manifests
+from grafiqs.run import sweep as sweeps
 from grafiqs.run.journal import Outcome, Scored
 from grafiqs.run.manifest import Manifest, subset_differences
 from grafiqs.run.tables import FAILURES, IMAGE_SUMS, SUMS
@@ -39,7 +40,9 @@ _SHOWN = 20
 def verify_run(
     folder: Path, image_path: Path | None = None, quiet: bool = False, root: Path | None = None
 ) -> list[str]:
-    """Check the finished run or alignment in `folder`, with its data set if that is available; returns what is wrong.
+    """Check the finished run, alignment or sweep in `folder`, with its data set if that is available.
+
+    Returns what is wrong.
 
     `image_path` says where the data set is now, and `root` where the paths in a list begin; by default both are looked
     for where they were. Problems are logged as warnings. Raises RequestError when `folder` is not a run folder, or
@@ -51,6 +54,8 @@ def verify_run(
     >>> verify_run(Path("run"), quiet=True)
     []
     """
+    if not manifests.is_run(folder) and files.exists(folder / sweeps.NAME):
+        return _sweep(folder, image_path, quiet, root)
     check = _alignment if not manifests.is_run(folder) and files.exists(folder / aligned.NAME) else _run
     problems, said = check(folder, image_path, root, quiet)
     for problem in problems[:_SHOWN]:
@@ -63,6 +68,20 @@ def verify_run(
         for line in said:
             log.info("%s", line)
     return problems
+
+
+def _sweep(folder: Path, image_path: Path | None, quiet: bool, root: Path | None) -> list[str]:
+    """Check every run of a sweep; returns what is wrong."""
+    runs = sweeps.read(folder).runs
+    if not files.exists(folder / sweeps.TABLE):
+        problem = f"the sweep in {shown(folder)} is not finished: the command that began it resumes it"
+        log.warning("%s", problem)
+        return [problem]
+    found: list[str] = []
+    for run in runs:
+        log.info("%s:", shown(run))
+        found += [f"{run}: {line}" for line in verify_run(folder / run, image_path, quiet, root)]
+    return found
 
 
 def _run(folder: Path, image_path: Path | None, root: Path | None, quiet: bool) -> tuple[list[str], list[str]]:

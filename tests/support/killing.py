@@ -67,7 +67,13 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
 
         return changes
 
-    for name, below in {"open": "dir_fd", "rename": "src_dir_fd", "mkdir": "dir_fd", "rmdir": "dir_fd"}.items():
+    for name, below in {
+        "open": "dir_fd",
+        "rename": "src_dir_fd",
+        "link": "dst_dir_fd",
+        "mkdir": "dir_fd",
+        "rmdir": "dir_fd",
+    }.items():
         setattr(os, name, watched(name, getattr(os, name), below))
     os.unlink = watched("remove", os.unlink)
 

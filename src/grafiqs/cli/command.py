@@ -16,6 +16,7 @@ from grafiqs.signals import Signals
 
 _VERBS = {
     "extract": "select a subset and write its gradients and scores",
+    "sweep": "the same for many subsets, by lists of seeds; what they share is computed once",
     "select": "write the chosen subset as CSV",
     "inspect": "describe a data set: identities, samples, duplicates, unreadable files",
     "align": "cut ordinary photos to aligned crops, as the networks expect them",

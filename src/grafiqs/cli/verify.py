@@ -10,7 +10,8 @@ from grafiqs.options.field import path
 _EXAMPLES = """
 The subset is derived again from the manifest (if the data set is available), and every file is checked against
 it: presence, shape, dtype, checksum, finite values, and score = sum of |gradient|. The images are checked against
-the checksums they had when they were read. For an alignment: the samples, every crop and table, and the photos.
+the checksums they had when they were read. For an alignment: the samples, every crop and table, and the photos. For a
+sweep: each of its runs.
 
 examples:
   {prog} grafiqs_output
@@ -21,8 +22,8 @@ examples:
 
 def fill(parser: Parser) -> None:
     """Give the parser its texts and arguments."""
-    parser.describe("Check a finished run, or a finished alignment.", _EXAMPLES)
-    parser.add_argument("run", metavar="RUN", type=path, help="the run folder, or the folder of crops")
+    parser.describe("Check a finished run, alignment or sweep.", _EXAMPLES)
+    parser.add_argument("run", metavar="RUN", type=path, help="the run folder, or the folder of crops, or of a sweep")
     parser.add_argument("--image-path", metavar="PATH", type=path, help="where the data set is now")
     parser.add_argument("--root", metavar="DIR", type=path, help="where the paths in a list begin now")
     parser.add_argument("--quiet", action="store_true", help="print what is wrong only")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -187,6 +187,25 @@ def prove(task: Task, ready: Ready, pending: Sequence[int]) -> tuple[Ready, dict
     }
 
 
+def is_same_in_any_order(ready: Ready) -> bool | None:
+    """Whether the images of the first batch have the same results, to the bit, in other places of it.
+
+    None if there is no such batch. Nothing promises it of every device.
+    """
+    if ready.first is None:
+        return None
+    there = ready.first.computed
+    here = ready.computer(_pixels(ready.computer, ready.first.start, ready.first.reads).roll(1, 0))
+    here.wait()
+    pairs = [
+        (there.scores, here.scores),
+        *((there.gradients[layer], here.gradients[layer]) for layer in here.gradients),
+    ]
+    if there.embeddings is not None and here.embeddings is not None:
+        pairs.append((there.embeddings, here.embeddings))
+    return all(torch.equal(one.roll(1, 0).view(torch.uint8), other.view(torch.uint8)) for one, other in pairs)
+
+
 def _engine(task: Task, kept: dict[str, Any], computer: Computer) -> tuple[str, Batch | None]:
     """What was asked for; left unset, what the run began with, or what will be done sooner.
 
@@ -239,10 +258,7 @@ def _first_batch(task: Task, computer: Computer, pending: Sequence[int], known: 
                 break
         else:
             return None
-    pixels = computer.blank()
-    for index, image in reads.items():
-        if isinstance(image, Read):
-            pixels[index - start] = torch.from_numpy(image.pixels)
+    pixels = _pixels(computer, start, reads)
     started = time.monotonic()
     try:
         computed = computer(pixels)
@@ -250,6 +266,15 @@ def _first_batch(task: Task, computer: Computer, pending: Sequence[int], known: 
     except Exception as error:  # a GPU out of memory, or a network that does not take so many
         raise computer.cannot(error) from error
     return Batch(start, reads, computed, pending[0], time.monotonic() - started)
+
+
+def _pixels(computer: Computer, start: int, reads: Mapping[int, Read | UnreadableSampleError]) -> torch.Tensor:
+    """The readable ones of the images from `start` on, in their places in a batch."""
+    pixels = computer.blank()
+    for index, image in reads.items():
+        if isinstance(image, Read):
+            pixels[index - start] = torch.from_numpy(image.pixels)
+    return pixels
 
 
 def _compared(task: Task, ready: Ready) -> Differences | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,9 @@ PART = ".part"
 
 NAME_ERRORS = frozenset((errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL))
 """What the file system says when one name is the trouble and others will do."""
+
+_NO_LINKS = frozenset((errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS))
+"""What the file system says if a file cannot have another name."""
 
 _BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -73,6 +77,44 @@ def size(root: Path, path: str) -> int | None:
             return None
         raise
     return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def link(there: Path, root: Path, path: str) -> None:
+    """Give a plain file of the folder `there` the same path in `root`, where one that has it is replaced.
+
+    It is the same file, by a hard link; a copy of it if the file system has none.
+    """
+    with _folder(there, path) as (source, name), _folder(root, path, make=True) as (folder, _):
+        if not stat.S_ISREG(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+            raise OSError(errno.EINVAL, f"{shown(path)}: not a regular file", path)
+        _unlink(name, folder)
+        try:
+            os.link(name, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+        else:
+            return
+    with opened(there, path) as original, whole(root, path) as copy:
+        shutil.copyfileobj(original, copy, 2**20)
+
+
+def has_links(root: Path, one: str, other: str) -> bool:
+    """Whether a file in a folder can have two names: seen by two files of these names, which are removed again."""
+    with _folder(root, one) as (folder, _):
+        try:
+            for name in (one, other):
+                _unlink(name, folder)
+            os.close(os.open(one, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder))
+            os.link(one, other, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return False
+        finally:
+            for name in (one, other):
+                _unlink(name, folder)
+    return True
 
 
 def need_removable(root: Path, path: str) -> None:

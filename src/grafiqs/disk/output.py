@@ -32,6 +32,8 @@ class Output:
     work: str = "run"
     leaves_lock: bool = True
     """Whether the empty LOCK stays behind."""
+    before: frozenset[str] = frozenset()
+    """What else the command may have put there before the manifest."""
 
     def refuse_inside(self, dataset: Path) -> None:
         """Raise RequestError when the folder lies inside the data set."""
@@ -56,7 +58,7 @@ class Output:
         if self.is_used():
             return
         with suppress(FileNotFoundError):
-            if set(os.listdir(self.root)) - {LOCK, self.manifest + PART}:
+            if set(os.listdir(self.root)) - {LOCK, self.manifest + PART} - self.before:
                 raise RequestError(
                     f"{shown(self.root)} is not empty and holds no {self.work}: give another {self.argument} "
                     "(nothing there was touched)"

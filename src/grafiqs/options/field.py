@@ -49,12 +49,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def written(value: Any) -> str:
-    """A value as it is written on the command line: a size with an x, any other list with commas."""
+def written(value: Any, kind: Any = None) -> str:
+    """A value of an option of this kind as it is written on the command line: a size with an x, else with commas."""
     if not isinstance(value, tuple | list):
         return str(value)
     words = [f"{each:g}" if isinstance(each, float) else str(each) for each in value]
-    return ("x" if all(isinstance(each, int) for each in value) else ",").join(words)
+    is_size = kind != tuple[int, ...] and all(isinstance(each, int) for each in value)
+    return ("x" if is_size else ",").join(words)
 
 
 def plain(value: Any) -> Any:
@@ -109,6 +110,11 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(float(word) for word in words or [text])
 
 
+def integers(text: str) -> tuple[int, ...]:
+    """The whole numbers of a comma-separated list. Raises ValueError for anything else, or none."""
+    return tuple(int(word) for word in words(text) or [text])
+
+
 def size(text: str) -> tuple[int, int]:
     """'112x96' -> (112, 96). Raises ValueError for anything else."""
     height, width = text.lower().split("x")
@@ -119,6 +125,7 @@ _READERS: dict[Any, Callable[[str], Any]] = {
     Path: path,
     tuple[str, ...]: words,
     tuple[float, ...]: numbers,
+    tuple[int, ...]: integers,
     tuple[int, int]: size,
 }
 """What reads an option of each type; any other type reads it itself."""
@@ -150,7 +157,7 @@ def settle(options: DataclassInstance) -> None:
         object.__setattr__(options, name, _checked(field, kinds[name], getattr(options, name)))
     given = {name: value for name, value in vars(options).items() if value != fields[name].default}
     for name in given:
-        _check_others(name, given, fields[name].metadata)
+        _check_others(name, given, fields[name].metadata, kinds)
 
 
 def _checked(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
@@ -171,18 +178,19 @@ def _checked(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
         (most is None or all(each <= most for each in every), "it must be at most {maximum}"),
     ):
         if not holds:
-            raise RequestError(f"{name} is {written(value)}: {(rules['bounds'] or sentence).format(**rules)}")
+            raise RequestError(f"{name} is {written(value, kind)}: {(rules['bounds'] or sentence).format(**rules)}")
     kind = _given_kind(kind)
     return tuple(map(get_args(kind)[0], value)) if get_origin(kind) is tuple else kind(value)
 
 
-def _check_others(name: str, given: Mapping[str, Any], rules: Mapping[str, Any]) -> None:
+def _check_others(name: str, given: Mapping[str, Any], rules: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
     """Raise RequestError if an option lacks one that it requires, or meets one that it excludes."""
     if not all(given.get(other) for other in rules["requires"]):
         raise RequestError(f"{flag(name)} needs {' and '.join(map(flag, rules['requires']))}, {rules['which']}")
     for other, same in rules["excludes"].items():
         if other in given and (same is None or given[other] != same.format(given[name])):
-            both = (flag(one) + (given[one] is not True) * f" {shown(given[one])}" for one in (name, other))
+            values = {one: shown(written(given[one], kinds[one])) for one in (name, other)}
+            both = (flag(one) + (given[one] is not True) * f" {text}" for one, text in values.items())
             raise RequestError(f"{' and '.join(both)} contradict each other: give one of them")
 
 

@@ -27,6 +27,10 @@ class SubsetOptions(DataSetOptions):
         default=None, **SEED)
     random_identity_selection: bool = option(
         "subset", "draw the N identities at random instead of taking the first N", default=False)
+    skip_identities: int = option(
+        "subset", "pass over the first K identities, in the order in which they are taken or drawn: a subset that "
+        "takes N and one that passes over N share none",
+        default=0, metavar="K", minimum=0, later=True)
     allow_insufficient_samples: bool = option(
         "subset", "keep identities with fewer than M samples, with what they have", default=False)
     strict: bool = option(

@@ -6,10 +6,11 @@ import base64
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError
@@ -43,13 +44,11 @@ class RunFolder(Journaled[Manifest, Scored]):
         self._is_reopened = False
         """Whether the run was finished, and its journal is there again, until it is begun."""
 
-    def need_room(self) -> None:
-        """Raise RequestError when the disk has no room for what is pending."""
+    def need_room(self, others: int = 0) -> None:
+        """Raise RequestError when the disk has no room for what is pending, and for so many bytes of others."""
         with self._writable():
             removed = self.removed and self.removed.tree(self.root).bytes_of(self.removed.subset.samples)
-        row = _BYTES_PER_ROW + 10 * self.manifest.embedding_size * self.manifest.embeds
-        each = row + sum(size + _BLOCK for size in self.tree.sizes.values())
-        needed = each * len(self.journal.pending()) - (removed or 0)
+        needed = self.room(len(self.journal.pending())) - (removed or 0) + others
         free = shutil.disk_usage(self.root).free
         if needed > free:
             raise RequestError(
@@ -57,6 +56,11 @@ class RunFolder(Journaled[Manifest, Scored]):
                 f"{needed / 1e6:,.0f} MB: make room, give another --output-dir, halve it with --gradient-dtype "
                 "float16, or name fewer --layers"
             )
+
+    def room(self, samples: int, gradients: bool = True) -> int:
+        """The bytes that so many samples take in tables and journal, generously, and if `gradients` as gradients."""
+        row = _BYTES_PER_ROW + 10 * self.manifest.embedding_size * self.manifest.embeds
+        return samples * (row + gradients * sum(size + _BLOCK for size in self.tree.sizes.values()))
 
     def begin(self, environment: dict[str, Any]) -> None:
         """Begin, or resume, in this environment: what computes, and where. Raises RequestError if that cannot be."""
@@ -86,6 +90,11 @@ class RunFolder(Journaled[Manifest, Scored]):
         self.journal.remove()
         return counts
 
+    def discard(self) -> None:
+        """Remove the run."""
+        self._remove(self.manifest)
+        inside.remove(self.root, self.output.manifest)
+
     def _found(self) -> Manifest:
         return manifests.read(self.root)
 
@@ -96,8 +105,7 @@ class RunFolder(Journaled[Manifest, Scored]):
         return (piece.encode() for piece in self.manifest.to_json())
 
     def _files(self, there: Manifest) -> list[str]:
-        tables = reversed(finished.names(there))
-        return [*tables, journals.NAME, *there.tree(self.root).paths(there.subset.samples)]
+        return files_of(there)
 
     def _resume(self, there: Manifest) -> None:
         self.manifest = there
@@ -130,6 +138,25 @@ class RunFolder(Journaled[Manifest, Scored]):
         super()._close()
         if self._is_reopened:
             self.journal.remove()  # the run stays finished
+
+
+def files_of(manifest: Manifest) -> list[str]:
+    """The files of a run, but for its manifest, in the order in which they are to be removed."""
+    gradients = manifest.tree(Path()).paths(manifest.subset.samples)
+    return [*reversed(finished.names(manifest)), journals.NAME, *gradients]
+
+
+def outcomes_of(root: Path, manifest: Manifest) -> Iterator[Outcome]:
+    """The outcomes of the run in `root`, finished or not, but for failures if it is not; nothing is written.
+
+    Raises OSError or ValueError when they cannot be read.
+    """
+    if finished.is_finished(root):
+        yield from finished.read(root, manifest)
+    elif files.exists(root / journals.NAME):
+        journal = journal_of(root, manifest)
+        journal.look()
+        yield from journal.outcomes()
 
 
 def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:

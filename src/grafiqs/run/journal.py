@@ -13,7 +13,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Generic, NamedTuple, TypeVar
@@ -113,6 +113,13 @@ class Journal(Generic[Done]):
         The lines of samples that are done are found; a torn last line is cut off, a failure is left to be tried again.
         """
         self._file = inside.opened(self._folder, NAME, append=True)
+        self._file.truncate(self.look())
+
+    def look(self) -> int:
+        """Find the lines of samples that are done, in the journal that the folder holds; returns where the last ends.
+
+        Raises OSError when there is none.
+        """
         place, known = 0, range(len(self._places))
         with inside.opened(self._folder, NAME) as file:
             for text in file:
@@ -122,7 +129,7 @@ class Journal(Generic[Done]):
                 if outcome is not None and not isinstance(outcome, Failed) and outcome.index in known:
                     self._places[outcome.index] = place
                 place += len(text)
-        self._file.truncate(place)
+        return place
 
     def append(self, outcome: Done | Failed) -> None:
         """Record one outcome; it is on its way to the disk when this returns. Raises OSError when the disk is full."""
@@ -139,10 +146,11 @@ class Journal(Generic[Done]):
         """Count a sample as not done after all."""
         self._places[index] = -1
 
-    def outcomes(self) -> Iterator[Done | Failed]:
-        """Every outcome recorded, in the order of the samples. Raises OSError when a line was damaged meanwhile."""
+    def outcomes(self, indices: Sequence[int] | None = None) -> Iterator[Done | Failed]:
+        """Every outcome recorded, in the order of the samples, or those of these. Raises OSError for a damaged line."""
+        places = self._places[self._places >= 0] if indices is None else self._places[indices]
         with inside.opened(self._folder, NAME) as file:
-            for place in self._places[self._places >= 0]:
+            for place in places:
                 file.seek(place)
                 outcome = self._stated(file.readline())
                 if outcome is None:

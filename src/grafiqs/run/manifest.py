@@ -39,7 +39,7 @@ METHOD = {
 
 _DATA_SET = {"form", "place", "root", "path_prefix"}
 
-_COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers", "preprocessing", "computation")
+COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers", "preprocessing", "computation")
 """The sections that two commands must share to belong to one run. Where data set and weights lie does not matter."""
 
 
@@ -93,6 +93,11 @@ class Manifest:
         return EMBEDDING_NORM in self.directions
 
     @property
+    def better(self) -> str:
+        """Which scores are better, in a sentence."""
+        return f"A lower score means higher quality{', and a higher embedding_norm' * self.has_embedding_norm}."
+
+    @property
     def embedding_size(self) -> int:
         """The length of an embedding."""
         return int(self.backbone["embedding_size"])
@@ -113,8 +118,8 @@ class Manifest:
     def differences(self, other: Manifest) -> list[str]:
         """What differs between this run and the `other` asked for, a line each."""
         found: list[str] = []
-        for section in _COMPARED:
-            found += compared(section, *(_binding(getattr(run, section)) for run in (self, other)))
+        for section in COMPARED:
+            found += compared(section, *(binding(getattr(run, section)) for run in (self, other)))
         return found + subset_differences(self.subset, other.subset)
 
     def continued_in(self, environment: dict[str, Any]) -> Manifest:
@@ -258,7 +263,7 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def _binding(section: Any) -> Any:
+def binding(section: Any) -> Any:
     """What of a section binds a run.
 
     The batch size does not: with another one, it is another environment. Nor do the layers as they were asked for:

@@ -112,15 +112,19 @@ class Resumable(Generic[Stated]):
         self.manifest = manifest
         with self._writable():
             if self.removed is not None:
-                paths = self._files(self.removed)
-                for path in (self.output.manifest, *paths):  # first of all: what is refused is left as it is
-                    inside.need_removable(self.root, path)
-                for path in paths:
-                    inside.remove(self.root, path)
-                inside.remove_folders(self.root, paths)
+                self._remove(self.removed)
                 self.removed = None
             with inside.whole(self.root, self.output.manifest) as file:
                 file.writelines(self._document())
+
+    def _remove(self, there: Stated) -> None:
+        """Remove what the folder holds, but for the manifest."""
+        paths = self._files(there)
+        for path in (self.output.manifest, *paths):  # first of all: what is refused is left as it is
+            inside.need_removable(self.root, path)
+        for path in paths:
+            inside.remove(self.root, path)
+        inside.remove_folders(self.root, paths)
 
     @contextmanager
     def working(self) -> Iterator[None]:

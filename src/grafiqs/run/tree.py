@@ -52,6 +52,11 @@ class GradientTree:
             checksums.append(checksum.hexdigest())
         return checksums
 
+    def link(self, sample: Sample, there: Path) -> None:
+        """Take the gradients of a sample from the run folder `there`: as hard links, or copies if there are none."""
+        for path in self.paths([sample]):
+            inside.link(there, self.root, path)
+
     def need_folders(self) -> None:
         """Raise OSError if something else stands in the place of a layer's folder."""
         for layer in self.shapes:
