@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "pairs": (
         "{path} {path} 1",
         "",
-        "names files in its columns 1 and 2: pairs are for an evaluation",
+        "names files in its columns 1 and 2: pairs are for 'grafiqs evaluate --pairs'",
     ),
     "scores": ("{path} 12.5{number}", "", "has numbers such as 12.50 beside its paths, which look like scores"),
     "four columns": (

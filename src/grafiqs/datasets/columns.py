@@ -237,7 +237,7 @@ def _path_column(reading: Reading) -> int:
         if len(reading.hits) > 1:
             numbers = " and ".join(str(column + 1) for column in sorted(reading.hits))
             raise TableError(
-                f"names files in its columns {numbers}: pairs are for an evaluation (its --pairs), and no data set; if "
+                f"names files in its columns {numbers}: pairs are for 'grafiqs evaluate --pairs', and no data set; if "
                 f"it is one, {_BY_HAND}"
             )
         return next(iter(reading.hits))

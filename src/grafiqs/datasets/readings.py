@@ -145,8 +145,8 @@ def _lfw(readings: list[Reading]) -> str | None:
             continue
         if all(len(cells) in (3, 4) and cells[1].isdecimal() and cells[-1].isdecimal() for cells in body):
             return (
-                "has comparisons, as LFW's pairs.txt: names and numbers of images. Pairs are for an evaluation (its "
-                "--pairs); a data set is the folder of the images"
+                "has comparisons, as LFW's pairs.txt: names and numbers of images. Pairs are for 'grafiqs "
+                "evaluate --pairs'; a data set is the folder of the images"
             )
         if all(len(cells) == 2 and cells[1].isdecimal() and not names_an_image(cells, 0) for cells in body):
             return (
