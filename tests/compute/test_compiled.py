@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.backbones.catalogue import LAYERS, LOSS, SCORES
 from grafiqs.backbones.iresnet import IResNet
 from grafiqs.compute import compiled, programs
 from grafiqs.compute.compiled import CompileError
@@ -21,7 +21,7 @@ from grafiqs.gradients import gradient_scores
 from grafiqs.images.preprocessing import Preprocessing
 from grafiqs.images.tensors import normalise, resized
 from support.making import NARROW, picture, recorded_statistics
-from support.oracle import largest_difference, oracle_gradients, recorded_branches
+from support.oracle import largest_difference, oracle_gradients, oracle_losses, recorded_branches
 
 CPU = torch.device("cpu")
 SIZE = 4
@@ -44,7 +44,7 @@ def network() -> IResNet:
 
 @pytest.fixture(scope="module")
 def fast(network: IResNet) -> Computer:
-    computer = Computer(network, CPU, SIZE, LAYERS, embeddings="flip")
+    computer = Computer(network, CPU, SIZE, SCORES, embeddings="flip")
     computer.compile()
     return computer
 
@@ -86,6 +86,11 @@ def test_scores_are_the_sums_of_the_gradients(fast: Computer) -> None:
         torch.testing.assert_close(computed.scores[:, place], expected, rtol=1e-13, atol=0)
 
 
+def test_the_loss_is_compiled_too(network: IResNet, fast: Computer) -> None:
+    expected = oracle_losses(network, normalise(pixels(0), dtype=torch.float64))
+    torch.testing.assert_close(fast(pixels(0)).scores[:, SCORES.index(LOSS)], expected, rtol=1e-6, atol=0)
+
+
 def test_embeddings_are_compiled_too(network: IResNet, fast: Computer) -> None:
     expected = Computer(network, CPU, SIZE, ("block4",), embeddings="flip")(pixels(0)).embeddings
     found = fast(pixels(0)).embeddings
@@ -102,7 +107,7 @@ def test_gradients_that_nobody_wants_are_not_fetched_and_change_nothing(fast: Co
 
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 def test_neighbours_and_position_do_not_change_a_bit(network: IResNet, fast: Computer, engine: str) -> None:
-    computer = fast if engine == "compiled" else Computer(network, CPU, SIZE, LAYERS)
+    computer = fast if engine == "compiled" else Computer(network, CPU, SIZE, SCORES)
     batch = pixels(0)
     alone = computer(torch.cat([batch[:1], computer.blank()[1:]]))
     generator = torch.Generator().manual_seed(0)
@@ -116,15 +121,15 @@ def test_neighbours_and_position_do_not_change_a_bit(network: IResNet, fast: Com
 
 
 def test_one_program_serves_every_checkpoint_and_every_process(network: IResNet, fast: Computer) -> None:
-    other = Computer(shallow(1), CPU, SIZE, LAYERS, embeddings="flip")
+    other = Computer(shallow(1), CPU, SIZE, SCORES, embeddings="flip")
     assert other.was_compiled_before()
     program = f"""
 import sys
 sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 import torch
 torch.set_num_threads({torch.get_num_threads()})
-from test_compiled import CPU, LAYERS, SIZE, Computer, pixels, shallow
-plain, fast = (Computer(shallow(1), CPU, SIZE, LAYERS, embeddings="flip") for _ in range(2))
+from test_compiled import CPU, SCORES, SIZE, Computer, pixels, shallow
+plain, fast = (Computer(shallow(1), CPU, SIZE, SCORES, embeddings="flip") for _ in range(2))
 fast.compile()
 torch.testing.assert_close(fast(pixels(0)).scores, plain(pixels(0)).scores, rtol=1e-3, atol=0)
 assert not torch.equal(plain(pixels(0)).gradients["image"], fast(pixels(0)).gradients["image"])
@@ -136,12 +141,12 @@ assert not torch.equal(plain(pixels(0)).gradients["image"], fast(pixels(0)).grad
 
 
 def test_another_batch_or_precision_is_another_program(network: IResNet, fast: Computer) -> None:
-    assert Computer(network, CPU, SIZE, LAYERS, embeddings="flip").was_compiled_before()
-    assert not Computer(network, CPU, SIZE + 1, LAYERS, embeddings="flip").was_compiled_before()
-    assert not Computer(network, CPU, SIZE, LAYERS, precision="bfloat16", embeddings="flip").was_compiled_before()
-    assert not Computer(network, CPU, SIZE, LAYERS[1:], embeddings="flip").was_compiled_before()
+    assert Computer(network, CPU, SIZE, SCORES, embeddings="flip").was_compiled_before()
+    assert not Computer(network, CPU, SIZE + 1, SCORES, embeddings="flip").was_compiled_before()
+    assert not Computer(network, CPU, SIZE, SCORES, precision="bfloat16", embeddings="flip").was_compiled_before()
+    assert not Computer(network, CPU, SIZE, SCORES[1:], embeddings="flip").was_compiled_before()
     assert not Computer(
-        network, CPU, SIZE, LAYERS, preprocessing=Preprocessing("bgr"), embeddings="flip"
+        network, CPU, SIZE, SCORES, preprocessing=Preprocessing("bgr"), embeddings="flip"
     ).was_compiled_before()
 
 
@@ -204,7 +209,7 @@ def test_a_damaged_program_is_compiled_again_and_says_so(
     for damage in (content[:5000] + b"\x00\xff" + content[5002:], content[: len(content) // 2], b"", content[:-1]):
         (programs.folder() / right.name).write_bytes(damage)
         caplog.clear()
-        again = Computer(network, CPU, SIZE, LAYERS, embeddings="flip")
+        again = Computer(network, CPU, SIZE, SCORES, embeddings="flip")
         again.compile()
         assert "is damaged (its bytes were changed): compiling it again" in caplog.text
         assert torch.equal(again(pixels(0)).scores, expected)
@@ -212,7 +217,7 @@ def test_a_damaged_program_is_compiled_again_and_says_so(
     assert len(compilations) == 4
     (programs.folder() / right.name).write_bytes(content)
     caplog.clear()
-    Computer(network, CPU, SIZE, LAYERS, embeddings="flip").compile()
+    Computer(network, CPU, SIZE, SCORES, embeddings="flip").compile()
     assert caplog.text == ""
 
 
