@@ -18,16 +18,8 @@ from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.bootstrap import Bootstrap
 from grafiqs.evaluation.compared import baselines, doubts, pair_qualities, people, similarities
-from grafiqs.evaluation.edc import (
-    Comparisons,
-    Curve,
-    Ranking,
-    curve_of,
-    edc,
-    equal_error_rate,
-    operating_points,
-    points_of,
-)
+from grafiqs.evaluation.curve import Comparisons, Curve, Ranking, curve_of, points_of
+from grafiqs.evaluation.edc import edc, equal_error_rate, operating_points
 from grafiqs.evaluation.pairs import Pairs, every_pair, of_dataset, read_pairs
 from grafiqs.evaluation.result import Evaluation, Target
 from grafiqs.evaluation.scores import Method, Samples, gathered

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from grafiqs.evaluation.bootstrap import Bootstrap
-from grafiqs.evaluation.edc import Comparisons, edc
+from grafiqs.evaluation.curve import Comparisons
+from grafiqs.evaluation.edc import edc
 
 RATES, LIMITS = (0.05, 0.2), (0.2, 0.5, 0.95)
 

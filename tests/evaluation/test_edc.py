@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from grafiqs.evaluation.edc import RATIOS, edc, operating_points
+from grafiqs.evaluation.curve import RATIOS
+from grafiqs.evaluation.edc import edc, operating_points
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.evaluation.edc import RATIOS, Comparisons, accepted, starts
+from grafiqs.evaluation.curve import RATIOS, Comparisons, accepted, starts
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
