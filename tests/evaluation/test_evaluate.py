@@ -6,6 +6,8 @@ import csv
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -243,6 +245,12 @@ def test_an_operating_point_is_what_discarding_at_it_leaves(run: Path, evaluated
             kept = worst <= point["score_threshold"]
             assert 1 - kept.mean() == pytest.approx(point["discarded"])
             assert (alike[kept] < limit).mean() == pytest.approx(point["fnmr"])
+
+
+def test_the_calls_load_numpy_alone() -> None:
+    program = "import sys; import grafiqs.evaluate, grafiqs.compare; print({'torch', 'PIL', 'cv2'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_what_is_printed_and_written(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,7 @@ class Curve:
         The protocol `fixed` has steps, `rethreshold` straight lines between its twenty points, the last of which holds
         from 0.95 on. Raises ValueError for an `x_max` that is not above 0 and up to 1.
 
+        >>> from grafiqs.evaluate import edc
         >>> curve = edc([0.9, 0.2, 0.8, 0.7], [1, 1, 1, 1], [4, 1, 3, 2], threshold=0.5)
         >>> curve.area(0.5)  # a quarter of the comparisons are discarded before the one error is
         0.0625
@@ -82,6 +83,7 @@ class Curve:
         `pauc` is the area itself, `pauc_mean` divided by `x_max`, `pauc_normalised` by `e0` times `x_max`, so that 1
         means no gain, and `pauc_relative` 0 for the best curve there can be and 1 for no gain.
 
+        >>> from grafiqs.evaluate import edc
         >>> edc([0.9, 0.2, 0.8, 0.7], [1, 1, 1, 1], [4, 1, 3, 2], threshold=0.5).areas(0.5)["pauc_normalised"]
         0.5
         """
