@@ -92,9 +92,7 @@ class Bootstrap:
             e0 = np.array([genuine[:count].sum() / total if total else np.nan for count in missed])
             return np.array(pauc), e0
         impostor = weights[self._two[0]] * weights[self._two[1]]
-        curves = np.array(
-            [[self._anew(own, genuine, impostor, rate, starting) for rate in rates] for own in self._mixed]
-        )
+        curves = np.array([self._anew(own, genuine, impostor, rates, starting) for own in self._mixed])
         x = np.array(RATIOS)
         pauc_anew = np.empty((*curves.shape[:2], len(limits)))
         for place, limit in enumerate(limits):
@@ -120,35 +118,37 @@ class Bootstrap:
                 return int(np.searchsorted(self._genuine, self._impostor[place], side="right"))
         return 0  # no impostor is left to set a threshold
 
-    def _anew(self, own: _Ranked, genuine: Integers, impostor: Integers, rate: float, starting: bool) -> Floats:
-        """The error rates at RATIOS, each with a threshold among what is left; NaN where nothing is."""
+    def _anew(
+        self, own: _Ranked, genuine: Integers, impostor: Integers, rates: Sequence[float], starting: bool
+    ) -> Floats:
+        """The error rates (rates, RATIOS), each with a threshold among what is left; NaN where nothing is."""
         size = len(genuine)
-        both = np.concatenate([genuine, impostor])
-        per_group = np.bincount(own.group, both, len(own.ends)).astype(np.int64)
-        gone = np.cumsum(per_group)
-        impostors_gone = np.cumsum(np.bincount(own.group[size:], impostor, len(own.ends)).astype(np.int64))
-        genuine_left = gone[-1] - impostors_gone[-1] - (gone - impostors_gone)
-        found = np.full(len(RATIOS), np.nan)
+        counts = [
+            np.bincount(group, weights, len(own.ends)).astype(np.int64).cumsum()
+            for group, weights in ((own.group[:size], genuine), (own.group[size:], impostor))
+        ]
+        gone = counts[0] + counts[1]
+        left = [np.append(each[-1], each[-1] - each) for each in counts]  # when so many groups are gone
+        found = np.full((len(rates), len(RATIOS)), np.nan)
         for place, ratio in enumerate(RATIOS):
             wanted = np.floor(ratio * gone[-1] + 1e-9)
             first = int(np.searchsorted(gone, wanted, side="right"))  # the first group that stays
-            left = int(genuine_left[first - 1]) if first else int(gone[-1] - impostors_gone[-1])
-            if not left:
+            if not left[0][first] or not (starting or left[1][first]):
                 break
-            if starting:
-                missed = _below_quantile(self._genuine, np.where(own.group[:size] >= first, genuine, 0), rate)
-            else:
-                total = int(impostors_gone[-1] - (impostors_gone[first - 1] if first else 0))
-                if not total:
-                    break
-                missed = self._missed_above(own.group[size:] >= first, impostor, accepted(rate, total), rate)
-            kept = own.group[:missed] >= first
-            found[place] = genuine[:missed][kept].sum() / left
+            for number, rate in enumerate(rates):
+                if starting:
+                    stay = np.where(own.group[:size] >= first, genuine, 0)
+                    missed = _below_quantile(self._genuine, stay, rate)
+                else:
+                    count = accepted(rate, int(left[1][first]))
+                    missed = self._missed_above(own.group[size:], first, impostor, count, rate)
+                errors = np.where(own.group[:missed] >= first, genuine[:missed], 0)
+                found[number, place] = errors.sum() / left[0][first]
         return found
 
-    def _missed_above(self, stay: NDArray[np.bool_], impostor: Integers, count: int, rate: float) -> int:
+    def _missed_above(self, group: NDArray[np.int32], first: int, impostor: Integers, count: int, rate: float) -> int:
         for length in _lengths(rate, len(self._impostor)):
-            reached = np.cumsum(np.where(stay[:length], impostor[:length], 0))
+            reached = np.cumsum(np.where(group[:length] >= first, impostor[:length], 0))
             place = int(np.searchsorted(reached, count, side="right"))
             if place < length:
                 return int(np.searchsorted(self._genuine, self._impostor[place], side="right"))
