@@ -8,9 +8,10 @@ from itertools import combinations
 
 from grafiqs.comparison import together
 from grafiqs.comparison.result import Comparison, Rows
-from grafiqs.comparison.runs import Compared, folders, read, refuse_inside_run
+from grafiqs.comparison.runs import Compared, folders, read
 from grafiqs.disk.names import shown
 from grafiqs.options.compare import CompareOptions
+from grafiqs.run.finished import refuse_inside_run
 
 __all__ = ["CompareOptions", "Comparison", "compare"]
 

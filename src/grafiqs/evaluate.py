@@ -9,15 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import combinations, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.backbones.catalogue import EMBEDDING_NORM
 from grafiqs.disk.names import shown
+from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.bootstrap import Bootstrap
-from grafiqs.evaluation.compared import baselines, doubts, pair_qualities, people, similarities
+from grafiqs.evaluation.compared import RANDOM, baselines, doubts, pair_qualities, people, similarities
 from grafiqs.evaluation.curve import Comparisons, Curve, Ranking, curve_of, points_of
 from grafiqs.evaluation.edc import edc, equal_error_rate, operating_points
 from grafiqs.evaluation.pairs import Pairs, every_pair, of_dataset, read_pairs
@@ -49,13 +52,15 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     >>> [row["quality"] for row in found.of(found.results, found.targets()[0], error="fnmr", x_max=0.2)]
     ['image', 'block1', 'block2', 'block3', 'block4', 'loss', 'embedding_norm', 'random']
     """
-    samples, said = gathered(options.named(), options.directions(), options.embeddings)
+    samples, said = gathered(options.named(), options.directions(), options.embeddings, options.prefixed)
     for line in said:
         log.info("%s", line)
-    methods = _chosen(options, (*samples.methods, *baselines(samples, options.seed)))
     pairs = _pairs(options, samples)
+    for run in samples.runs:
+        Output(options.output_dir, "").refuse_inside(Path(run.manifest.data_set["place"]))
+    methods = _chosen(options, (*samples.methods, *baselines(samples, options.seed)))
     log.info("Comparisons: %s", pairs.said)
-    for line in doubts(pairs, samples.identities):
+    for line in doubts(pairs, samples):
         log.warning("warning: %s", line)
     similarity, whose = similarities(pairs, samples)
     log.info("Similarities: %s", whose)
@@ -75,6 +80,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
                 *(missing, len(places), shown(method.name)),
             )
     compared = Comparisons(similarity[made], genuine, quality)
+    if equal_error_rate(compared.similarity, compared.genuine) > 0.5:
+        log.warning(
+            "warning: impostors are more similar than genuine pairs: are similarities distances, or labels reversed?"
+        )
     return _evaluated(options, samples, methods, pairs, compared, places)
 
 
@@ -92,18 +101,15 @@ def _need_enough(genuine: NDArray[np.bool_], options: EvaluateOptions) -> None:
 
 def _pairs(options: EvaluateOptions, samples: Samples) -> Pairs:
     if options.pairs is not None:
-        return read_pairs(options.pairs, samples.names, samples.identities)
-    if samples.pairs:
-        return of_dataset(samples.pairs, samples.names, "of the data set")
-    if samples.identities is None:
+        return read_pairs(options.pairs, samples)
+    if samples.run is not None and samples.run.manifest.pairs:
+        given = [(str(first), str(second), bool(same)) for first, second, same in samples.run.manifest.pairs]
+        return of_dataset(given, samples, "the data set")
+    if not samples.identities:
         raise RequestError(
-            "which samples are of one identity is not known: give --pairs, or a run or scores.csv as the first SCORES"
+            "which samples are of one identity is not known: give --pairs, or a run or its scores.csv among the SCORES"
         )
-    given = samples.embeddings
-    made = np.full(len(samples.names), True)
-    if given is not None:
-        made &= ~np.isnan(given).any(axis=1)
-    return every_pair(samples.names, samples.identities, options.seed, made)
+    return every_pair(samples, options.seed)
 
 
 def _chosen(options: EvaluateOptions, methods: Sequence[Method]) -> tuple[Method, ...]:
@@ -117,7 +123,10 @@ def _chosen(options: EvaluateOptions, methods: Sequence[Method]) -> tuple[Method
         raise RequestError(f"--methods names {shown(unknown[0])}, and there are {names}")
     for name, count in Counter(method.name for method in found).items():
         if count > 1:
-            raise RequestError(f"two methods are called {shown(name)}: give SCORES names, as in one=path other=path")
+            raise RequestError(
+                f"two methods are called {shown(name)}: give SCORES names, as in one=path other=path; baselines are "
+                f"called {EMBEDDING_NORM} and {RANDOM}"
+            )
     return found
 
 
@@ -169,7 +178,7 @@ def _evaluated(
             steps.append({**named, **_steps_of(curve)})
             if error == "fnmr":
                 if column == 0:
-                    _warn_of_target(curve, target, counts["n_impostor"])
+                    _warn_of_target(target, counts["n_impostor"])
                 fixed = curve if options.protocol == "fixed" else curve_of(one, own[error], **target)
                 found_points = points_of(fixed, own[error], method.direction)
                 points += ({"quality": method.name, **target, **asdict(point)} for point in found_points)
@@ -209,7 +218,14 @@ def _bootstrapped(
             bool(options.starting_error),
             bar.update,
         )
-    log.info("Intervals: %d rounds, identities %s (%d)", options.bootstrap, whose, bootstrap.people)
+    log.info("Intervals: %d rounds, %d identities %s", options.bootstrap, bootstrap.people, whose)
+    undefined = int((~(drawn.e0 > 0)).any(axis=1).sum())
+    if undefined:
+        log.warning(
+            "warning: %d of %d rounds have no error at one of the thresholds, and do not count there: errors are too "
+            "few for intervals to say much",
+            *(undefined, options.bootstrap),
+        )
     with np.errstate(invalid="ignore", divide="ignore"):
         return drawn.pauc / (drawn.e0[:, None, :, None] * np.array(options.x_max)), drawn.e0, whose
 
@@ -252,11 +268,11 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _warn_of_target(curve: Curve, target: Target, impostors: int) -> None:
+def _warn_of_target(target: Target, impostors: int) -> None:
     rate = target["fmr"]
     if rate is not None and rate * impostors < 1:
         log.warning(
             "warning: %d impostors cannot resolve an FMR of %g: the threshold lies above all of them, and the FMR "
-            "reached is %g",
-            *(impostors, rate, curve.fmr),
+            "reached is 0; give --pairs with more",
+            *(impostors, rate),
         )

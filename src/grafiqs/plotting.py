@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from grafiqs.disk.files import whole
 from grafiqs.disk.names import shown
-from grafiqs.errors import RequestError
+from grafiqs.errors import RequestError, StoppedError, first_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,9 +21,13 @@ DASHES = ("solid", "dashed", "dashdot", "dotted")
 
 
 def need_plots() -> None:
-    """Raise RequestError if matplotlib is not installed."""
+    """Raise RequestError if matplotlib is not installed, or cannot be loaded."""
     if find_spec("matplotlib") is None:
         raise RequestError("plots are drawn by matplotlib: pip install 'grafiqs[plots]', or give --no-plots")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except Exception as error:  # an installation can be broken in every way there is
+        raise RequestError(f"matplotlib cannot be loaded ({first_line(error)}): mend it, or give --no-plots") from error
 
 
 def label(name: str) -> str:
@@ -37,11 +41,17 @@ def label(name: str) -> str:
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write NAME.svg and NAME.png; the same figure gives the same bytes. Raises OSError when that fails."""
+    """Write NAME.svg and NAME.png; the same figure gives the same bytes. Raises StoppedError when that fails."""
     import matplotlib as mpl
 
     with mpl.rc_context({"svg.hashsalt": "grafiqs", "svg.fonttype": "path"}):
         for kind in ("svg", "png"):
             metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-            with whole(folder / f"{name}.{kind}") as file:
-                figure.savefig(file, format=kind, dpi=150, metadata=metadata)
+            try:
+                with whole(folder / f"{name}.{kind}") as file:
+                    figure.savefig(file, format=kind, dpi=150, metadata=metadata)
+            except OSError as error:
+                raise StoppedError(
+                    f"cannot write {shown(folder / name)}.{kind}: {error.strerror}; tables are written, and the same "
+                    "command writes all anew"
+                ) from error

@@ -272,7 +272,7 @@ def test_what_is_no_finished_run_is_refused(
     assert "is not a run folder" in refused(capsys, run, tmp_path / "empty")
     assert "is not a run folder" in refused(capsys, run, tmp_path / "nothing\nthere")
     (tmp_path / "file").write_bytes(b"x")
-    assert "cannot read" in refused(capsys, tmp_path / "file")
+    assert "it is not a folder" in refused(capsys, tmp_path / "file")
     half = Path(shutil.copytree(run, tmp_path / "half"))
     (half / "SHA256SUMS").unlink()
     assert "is not finished" in refused(capsys, run, half)

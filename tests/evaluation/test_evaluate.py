@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import pickle
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from grafiqs import open_run
 from grafiqs.cli import main
 from grafiqs.evaluation.edc import edc
+from grafiqs.evaluation.pairs import impostor_ring
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -127,7 +129,7 @@ def test_pairs_in_other_forms_give_the_same(run: Path, evaluated: Evaluated, tmp
 def test_the_pairs_of_lfw_in_both_line_forms(
     separator: str, evaluated: Evaluated, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Ten folds of one genuine and two impostor pairs: the header says 10 and how many."""
+    """Ten folds of a genuine and an impostor pair: the header says 10 and how many."""
     people = [f"Person_{number}" for number in range(12)]
     scores = [
         (f"{name}/{name}_{sample:04d}.jpg", number + sample) for number, name in enumerate(people) for sample in (1, 2)
@@ -135,14 +137,14 @@ def test_the_pairs_of_lfw_in_both_line_forms(
     table = written(tmp_path / "scores.txt", scores, " ")
     lines: list[tuple[str, ...]] = [("10", "1")]
     for name, other in pairwise(people[:11]):
-        lines += [(name, "1", "2"), (name, "1", other, "2"), (name, "2", other, "1")]
+        lines += [(name, "1", "2"), (name, "2", other, "1")]
     pairs = written(tmp_path / "pairs.txt", lines, separator)
     embeddings = tmp_path / "embeddings.npy"
     np.save(embeddings, np.random.default_rng(1).normal(size=(24, 8)).astype(np.float32))
     options = ["--direction", "higher", "--embeddings", embeddings, "--fmr", "0.1"]
     found = evaluated(table, "--pairs", pairs, *options)
-    assert (found["results"][0]["n_genuine"], found["results"][0]["n_impostor"]) == (10, 20)
-    assert "30 LFW's pairs, 10 genuine" in capfd.readouterr().out
+    assert (found["results"][0]["n_genuine"], found["results"][0]["n_impostor"]) == (10, 10)
+    assert "20 pairs of pairs.txt (LFW's list), 10 genuine" in capfd.readouterr().out
 
 
 def test_without_pairs_all_genuine_ones_and_as_many_impostors(run: Path, evaluated: Evaluated) -> None:
@@ -154,20 +156,18 @@ def test_without_pairs_all_genuine_ones_and_as_many_impostors(run: Path, evaluat
 
 
 def test_the_impostors_nest_and_do_not_depend_on_order() -> None:
-    from grafiqs.evaluation.names import Names
-    from grafiqs.evaluation.pairs import _ring
-
     paths = [f"p{person}/{sample}.png" for person in range(9) for sample in range(4)]
     whose = [path.split("/")[0] for path in paths]
-    full = _ring(paths, whose, 3, 200)
+    full = impostor_ring(paths, whose, 3, 200)
     assert len(full) == 200
     assert len({frozenset(pair) for pair in full.tolist()}) == 200
     assert all(whose[a] != whose[b] for a, b in full)
-    assert _ring(paths, whose, 3, 50).tolist() == full[:50].tolist()
+    assert impostor_ring(paths, whose, 3, 50).tolist() == full[:50].tolist()
     order = np.random.default_rng(0).permutation(len(paths))
-    mixed = _ring([paths[n] for n in order], [whose[n] for n in order], 3, 200)
+    mixed = impostor_ring([paths[n] for n in order], [whose[n] for n in order], 3, 200)
     assert [[paths[order[a]], paths[order[b]]] for a, b in mixed] == [[paths[a], paths[b]] for a, b in full]
-    assert Names(paths).place("elsewhere/p0/0.png", 1) == 0
+    others = [path.replace(".png", ".jpg") for path in paths]
+    assert impostor_ring(others, whose, 3, 50).tolist() == full[:50].tolist()
 
 
 def test_several_methods_stand_beside_each_other(run: Path, evaluated: Evaluated, tmp_path: Path) -> None:
@@ -282,25 +282,28 @@ def test_doubtful_comparisons_are_said(
         *((x, y, int(z)) for x, y, z in pairs),
         (b, a, int(same)),
         (a, a, 1),
-        (a, b, int(not same)),
     ]
+    rows[5] = (*pairs[4][:2], 1 - int(pairs[4][2]))
     rows += [("nobody/1.png", a, 0), ("bob/9.png", a, 0)]
     evaluated(run, "--pairs", written(tmp_path / "p.csv", rows), "--fmr", "0.001")
     said = capfd.readouterr().err
-    assert "1 comparisons are of a sample with itself" in said
-    assert "2 comparisons are there before" in said
-    assert "1 comparisons are genuine or not against" in said
-    assert "2 of 176 comparisons have a sample without an embedding, and are left out" in said
+    assert "pairs of a sample with itself: 1" in said
+    assert "listed more than once, and count each time: 1 too many" in said
+    assert "whose label contradicts the identities of the samples: 1; the label counts" in said
+    assert "comparisons have a sample without an embedding, and are left out" in said
     assert "impostors cannot resolve an FMR of 0.001" in said
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
     "no direction": (["peer.txt"], "does not say whether a lower or a higher score is better"),
-    "another direction": (["{run}", "--direction", "run=higher"], "is known to be better the lower it is"),
+    "another direction": (
+        ["{run}", "--direction", "run=higher"],
+        "--direction names run, which knows it",
+    ),
     "a name that is not there": (["{run}", "--direction", "peer=higher"], "the names are run"),
     "an unknown file": (["nothing.txt", "--direction", "lower"], "nothing.txt"),
     "unknown pairs": (["{run}", "--pairs", "nothing.csv"], "cannot read the pairs nothing.csv: No such file"),
-    "pairs of others": (["{run}", "--pairs", "others.csv"], "names none of the samples that have scores"),
+    "pairs of others": (["{run}", "--pairs", "others.csv"], "names none of the samples that are known"),
     "no pairs": (["{run}", "--pairs", "empty.csv"], "it is empty"),
     "names of columns alone": (["{run}", "--pairs", "head.csv"], "it has no pair"),
     "similarity that is no number": (["{run}", "--pairs", "nan.csv"], "line 3 has a similarity that is not a number"),
@@ -319,7 +322,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a rate beyond": (["{run}", "--fmr", "0.9"], "--fmr"),
     "a rate twice": (["{run}", "--fmr", "0.1,0.1"], "one of them is there twice"),
     "a share of nothing": (["{run}", "--x-max", "0"], "--x-max"),
-    "the run as output": (["{run}", "--output-dir", "{run}"], "is a run folder, which takes nothing else"),
+    "the run as output": (["{run}", "--output-dir", "{run}"], "lies in the run folder"),
     "a file as output": (["{run}", "--output-dir", "few.csv"], "cannot write to few.csv"),
     "two scores of one": (["twice.txt", "--direction", "lower"], "has two scores of"),
     "a score in words": (["words.txt", "--direction", "lower"], "no number where the score stands"),
@@ -367,3 +370,142 @@ def test_what_cannot_be_evaluated_is_refused(
     assert reason in said, said
     assert "Traceback" not in said
     assert {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"), *run.rglob("*"))} == before
+
+
+def results(document: dict[str, Any], quality: str) -> list[dict[str, Any]]:
+    return [{**row, "quality": ""} for row in document["results"] if row["quality"] == quality]
+
+
+def test_methods_do_not_depend_on_one_another_or_on_their_order(
+    run: Path, evaluated: Evaluated, tmp_path: Path
+) -> None:
+    """The first lacks some samples, the second others: each counts where it is missing, and nowhere else."""
+    scores = open_run(run).scores
+    rows = [(path, value) for path, value in zip(scores["path"], scores["loss"], strict=True)]
+    one, two = written(tmp_path / "one.txt", rows[4:], " "), written(tmp_path / "two.txt", rows[:-3], " ")
+    pairs = all_pairs(run)
+    table = [(a, b, int(same), alike) for (a, b, same), alike in zip(pairs, cosines(run, pairs), strict=True)]
+    common = ["--pairs", written(tmp_path / "p.csv", [("a", "b", "genuine", "similarity"), *table])]
+    common += ["--direction", "lower", "--fmr", "0.2"]
+    both, swapped = evaluated(one, two, *common), evaluated(two, one, *common)
+    for name, path in (("one.txt", one), ("two.txt", two)):
+        alone = evaluated(path, *common)
+        assert results(both, name) == results(swapped, name) == results(alone, name)
+        assert results(alone, name)[0]["n_without_score"] > 0
+    assert results(both, "random") == results(swapped, "random")
+    assert results(both, "random")[0]["n_without_score"] == 0
+
+
+def test_intervals_do_not_depend_on_the_order_of_rows(run: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    scores = open_run(run).scores
+    rows = [(path, value) for path, value in zip(scores["path"], scores["loss"], strict=True)]
+    pairs = all_pairs(run)
+    table = [(a, b, int(same), alike) for (a, b, same), alike in zip(pairs, cosines(run, pairs), strict=True)]
+    order = np.random.default_rng(3).permutation(len(rows))
+    found = []
+    for name, own, listed in (("a", rows, table), ("b", [rows[n] for n in order], table[::-1])):
+        scored = written(tmp_path / f"{name}.txt", own, " ")
+        paired = written(tmp_path / f"{name}.csv", [("a", "b", "genuine", "similarity"), *listed])
+        found.append(evaluated(f"m={scored}", "--pairs", paired, "--direction", "lower", "--starting-error", "0.3"))
+    assert found[0]["results"] == found[1]["results"]
+
+
+def test_basenames_are_no_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Thirty people have 0001.jpg, and the scores name it without saying whose."""
+    scores = written(tmp_path / "s.txt", [("0001.jpg", 1), ("0002.jpg", 2)], " ")
+    rows = [(f"p{n}/0001.jpg", f"p{n}/0002.jpg", 1, 0.9) for n in range(30)]
+    rows += [(f"p{n}/0001.jpg", f"p{n + 1}/0002.jpg", 0, 0.1) for n in range(29)]
+    pairs = written(tmp_path / "p.csv", [("a", "b", "genuine", "similarity"), *rows])
+    assert main(["evaluate", str(scores), "--pairs", str(pairs), "--direction", "lower", "--no-plots"]) == 2
+    assert "names none of the samples that are known" in capfd.readouterr().err
+
+
+def test_folders_may_stand_before_either(run: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    scores = open_run(run).scores
+    rows = [(path, value) for path, value in zip(scores["path"], scores["loss"], strict=True)]
+    pairs = written(tmp_path / "p.csv", [("a", "b", "genuine"), *((a, b, int(c)) for a, b, c in all_pairs(run))])
+    options = ["--direction", "lower", "--embeddings", run / "embeddings.npy", "--fmr", "0.2", "--pairs", pairs]
+    expected = results(evaluated(written(tmp_path / "s.txt", rows, " "), *options), "s.txt")
+    for before in ("faces", "/data/my faces", "C:\\faces"):
+        long = [(f"{before}/{path}", value) for path, value in rows]
+        assert results(evaluated(f"m={written(tmp_path / 't.csv', long)}", *options), "m") == expected
+    assert main(["evaluate", str(run / "GraFIQs_loss.txt"), *map(str, options), "--no-plots"]) == 0
+
+
+@pytest.mark.parametrize("form", ["pandas", "index", "score first", "missing", "semicolons"])
+def test_tables_as_others_write_them(run: Path, evaluated: Evaluated, tmp_path: Path, form: str) -> None:
+    scores = open_run(run).scores
+    rows: list[tuple[Any, ...]] = [(path, value) for path, value in zip(scores["path"], scores["loss"], strict=True)]
+    pairs = written(tmp_path / "p.csv", [("a", "b", "genuine"), *((a, b, int(c)) for a, b, c in all_pairs(run))])
+    options = ["--direction", "lower", "--embeddings", run / "embeddings.npy", "--fmr", "0.2", "--pairs", pairs]
+    table: list[tuple[Any, ...]] = [("path", "q"), *rows]
+    if form == "pandas":
+        table = [("", "path", "q"), *((n, *row) for n, row in enumerate(rows))]
+    elif form == "index":
+        table = [("idx", "filename", "q"), *((n, *row) for n, row in enumerate(rows, start=1))]
+    elif form == "score first":
+        table = [("q", "img"), *(row[::-1] for row in rows)]
+    elif form == "missing":
+        table[1], table[4] = (rows[0][0], ""), (rows[3][0], "N/A")
+    path = written(tmp_path / "q.csv", table, ";" if form == "semicolons" else ",")
+    found = evaluated(f"m={path}", *options)
+    assert names(found) == ["m", "embedding_norm", "random"]
+    expected = evaluated(written(tmp_path / "s.txt", rows, " "), *options)
+    if form == "missing":
+        assert results(found, "m")[0]["n_without_score"] > 0
+    else:
+        assert results(found, "m") == results(expected, "s.txt")
+
+
+def test_a_bin_must_be_that_of_the_run(faces: Path, weights: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    images = [path.read_bytes() for path in sorted(faces.rglob("*.png"))[:16]]
+    own, other = tmp_path / "own.bin", tmp_path / "other.bin"
+    own.write_bytes(pickle.dumps((images, [True, False] * 4)))
+    other.write_bytes(pickle.dumps((images[::-1], [True, False] * 4)))
+    run = tmp_path / "run"
+    paths = ["--image-path", str(own), "--weights", str(weights), "--output-dir", str(run)]
+    assert main(["extract", *paths, "--layers", "loss", "--embeddings", "--device", "cpu", "--quiet"]) == 0
+    expected = evaluated(run, "--starting-error", "0.3")
+    assert expected["comparisons"] == "8 pairs of the data set, 4 genuine"
+    found = evaluated(run, "--pairs", own, "--starting-error", "0.3")
+    assert found["results"] == expected["results"]
+    evaluated(run, "--pairs", other, "--starting-error", "0.3", code=2)
+    evaluated(run / "GraFIQs_loss.txt", "--direction", "lower", "--pairs", own, "--starting-error", "0.3", code=2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [("10", "300"), ("ann", "0", "1")],
+            "line 1 says 10 x 300 genuine pairs and as many others, 6,000",
+        ),
+        ([("a", "b", "genuine"), ("ann/0.png", "ann/1.png", 1), ("ann/1.png", "ann/0.png", 0)], "says of 1 pairs"),
+    ],
+)
+def test_pairs_that_are_cut_off_or_contradict_themselves(
+    rows: list[tuple[object, ...]], said: str, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = written(tmp_path / "pairs.txt", rows, "," if len(rows[0]) == 3 else "\t")
+    assert main(["evaluate", str(run), "--pairs", str(table), "--no-plots"]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_reversed_labels_and_few_errors_are_warned_of(
+    run: Path, evaluated: Evaluated, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(a, b, int(same), 0.9 - same / 2 + n / 1000) for n, (a, b, same) in enumerate(all_pairs(run))]
+    table = written(tmp_path / "p.csv", [("a", "b", "genuine", "similarity"), *rows])
+    evaluated(run, "--pairs", table, "--fmr", "0.1")
+    assert "are similarities distances, or labels reversed?" in capfd.readouterr().err
+    rows = [(a, b, int(same), same + n / 1000) for n, (a, b, same) in enumerate(all_pairs(run))]
+    rows[0] = (*rows[0][:3], -1)
+    evaluated(run, "--pairs", written(tmp_path / "q.csv", [("a", "b", "genuine", "similarity"), *rows]), "--fmr", "0.1")
+    assert "rounds have no error at one of the thresholds" in capfd.readouterr().err
+
+
+def test_nothing_is_written_into_a_data_set(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = Path(open_run(run).manifest.data_set["place"])
+    assert main(["evaluate", str(run), "--output-dir", str(place / "evaluation"), "--no-plots", "--quiet"]) == 2
+    assert "lies inside the data set" in capfd.readouterr().err
+    assert not (place / "evaluation").exists()

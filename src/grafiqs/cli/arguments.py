@@ -58,12 +58,12 @@ class Parser(argparse.ArgumentParser):
             name, rules = field.name, field.metadata
             if name in operands:
                 several = {"nargs": "+"} if str(field.type).startswith("tuple") else {"type": read[name]}
-                self.add_argument(name, metavar=operands[name], help=rules["help"], **several)
+                self.add_argument(name, metavar=operands[name], help=_help(rules), **several)
                 continue
             if rules["group"] not in groups:
                 groups[rules["group"]] = self.add_argument_group(rules["group"])
             default = None if field.default is dataclasses.MISSING else field.default
-            settings: dict[str, Any] = {"help": rules["help"], "default": default}
+            settings: dict[str, Any] = {"help": _help(rules), "default": default}
             if isinstance(default, bool):
                 settings["action"] = argparse.BooleanOptionalAction if default else "store_true"
             else:
@@ -83,6 +83,11 @@ class Parser(argparse.ArgumentParser):
         if sys.stdout is None:
             raise RequestError("standard output is closed")
         say(message.removesuffix("\n"), sys.stdout)
+
+
+def _help(rules: Any) -> str:
+    """The help of an option; argparse takes a % for the beginning of a format."""
+    return str(rules["help"]).replace("%", "%%")
 
 
 def options_of(kind: type[_Options], command: argparse.Namespace) -> _Options:

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 def draw(found: Comparison, folder: Path) -> None:
     """Write compare.svg and compare.png: a row for each network, a panel for each score, and their rank correlations.
 
-    Raises OSError when that fails.
+    Raises StoppedError when that fails.
     """
     names = list(dict.fromkeys(row["score"] for row in found.scores))
     between = found.between_networks
@@ -85,7 +85,7 @@ def _layers(axes: Any, rows: Rows, runs: int) -> None:
     for row in rows:
         first, second = names.index(row["first"]), names.index(row["second"])
         values[first, second] = values[second, first] = row["mean"]
-    axes.set_title("rank correlation" + ", mean over runs" * (runs > 1), fontsize=9)
+    axes.set_title("rank correlation" + "\nmean over runs" * (runs > 1), fontsize=9)
     _matrix(axes, values, names, names)
 
 

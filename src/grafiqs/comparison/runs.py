@@ -16,7 +16,7 @@ from grafiqs.datasets.dataset import Sample
 from grafiqs.disk.names import in_order, key, shown
 from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError
-from grafiqs.run import finished, sums
+from grafiqs.run import sums
 from grafiqs.run.manifest import Manifest, is_run
 from grafiqs.run.results import Run, open_run
 from grafiqs.run.tables import IMAGE_SUMS, SAMPLE
@@ -81,17 +81,6 @@ def _folders_in(folder: Path) -> tuple[str, ...]:
 
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(map(shown, names if len(names) <= 3 else (names[0], "...", names[-1])))
-
-
-def refuse_inside_run(folder: Path) -> None:
-    """Raise RequestError when a folder to write to is, or lies in, that of a finished run, which holds nothing else."""
-    place = Path(os.path.realpath(folder))
-    for above in (place, *place.parents):
-        if is_run(above) and finished.is_finished(above):
-            raise RequestError(
-                f"the output folder {shown(folder)} lies in the run folder {shown(above)}, which 'verify' would no "
-                "longer pass: give another --output-dir"
-            )
 
 
 def read(given: Mapping[str, Path], output: Path) -> list[Compared]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM
-from grafiqs.disk.names import encoded, key
+from grafiqs.disk.names import encoded, in_order, key, without_extension
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.pairs import Pairs
 from grafiqs.evaluation.scores import Method, Samples
@@ -24,7 +25,8 @@ def baselines(samples: Samples, seed: int) -> Iterator[Method]:
         with np.errstate(invalid="ignore"):
             norms = np.linalg.norm(samples.embeddings.astype(np.float64), axis=1)
         yield Method(EMBEDDING_NORM, norms, DIRECTIONS[EMBEDDING_NORM])
-    digests = b"".join(hashlib.sha256(encoded(key(f"random\0{seed}\0{path}"))).digest() for path in samples.names.paths)
+    names = map(without_extension, samples.names.paths)
+    digests = b"".join(hashlib.sha256(encoded(key(f"random\0{seed}\0{name}"))).digest() for name in names)
     drawn = np.frombuffer(digests, ">u8").reshape(len(samples.names), -1)[:, 0]
     yield Method(RANDOM, drawn / 2.0**64, "higher")
 
@@ -47,28 +49,41 @@ def similarities(pairs: Pairs, samples: Samples) -> tuple[NDArray[np.float64], s
 def pair_qualities(method: Method, places: NDArray[np.int64]) -> NDArray[np.float64]:
     """The worse score of the two samples of each comparison, higher for better ones; NaN if one has none."""
     own = method.scores if method.direction == "higher" else -method.scores
-    own = np.append(own, np.nan)  # at -1, of a sample that is not known
-    worse: NDArray[np.float64] = own[places].min(axis=1)
+    worse: NDArray[np.float64] = _padded(own, places)[places].min(axis=1)
     return worse
 
 
-def doubts(pairs: Pairs, identities: Sequence[str] | None) -> Iterator[str]:
+def _padded(values: NDArray[Any], places: NDArray[np.int64]) -> NDArray[Any]:
+    """Values of samples, with NaN for those beyond."""
+    missing = max(0, int(places.max(initial=-1)) + 1 - len(values))
+    return np.concatenate([values, np.full((missing, *values.shape[1:]), np.nan, values.dtype)])
+
+
+def doubts(pairs: Pairs, samples: Samples) -> Iterator[str]:
     """What looks wrong among the comparisons, a line each."""
-    known = pairs.places[(pairs.places >= 0).all(axis=1)]
-    itself = int((known[:, 0] == known[:, 1]).sum())
+    places = pairs.places
+    itself = int((places[:, 0] == places[:, 1]).sum())
     if itself:
-        yield f"{itself:,} comparisons are of a sample with itself"
-    both = known.min(axis=1) * (known.max(initial=0) + 1) + known.max(axis=1)
-    again = len(known) - len(np.unique(both))
+        yield f"pairs of a sample with itself: {itself:,}"
+    both = places.min(axis=1) * (places.max(initial=0) + 1) + places.max(axis=1)
+    again = len(places) - len(np.unique(both))
     if again:
-        yield f"{again:,} comparisons are there before, and count again"
-    if identities is None or len(set(identities)) < 2:
-        return
-    _, whose = np.unique(np.array(identities, object).astype(str), return_inverse=True)
-    same = whose[known[:, 0]] == whose[known[:, 1]]
-    against = int((same != pairs.genuine[(pairs.places >= 0).all(axis=1)]).sum())
-    if against:
-        yield f"{against:,} comparisons are genuine or not against what the identities of the first SCORES say"
+        yield f"pairs that are listed more than once, and count each time: {again:,} too many"
+    if len(set(samples.identities.values())) > 1:
+        whose = _identities(samples, len(samples.names))[places]
+        known = (whose >= 0).all(axis=1)
+        against = int(((whose[:, 0] == whose[:, 1]) != pairs.genuine)[known].sum())
+        if against:
+            yield f"pairs whose label contradicts the identities of the samples: {against:,}; the label counts"
+
+
+def _identities(samples: Samples, count: int) -> NDArray[np.int64]:
+    """The number of the identity of each sample, in the order of their names; -1 if it is not known."""
+    numbers = {identity: number for number, identity in enumerate(sorted(set(samples.identities.values())))}
+    whose = np.full(count, -1, np.int64)
+    for place, identity in samples.identities.items():
+        whose[place] = numbers[identity]
+    return whose
 
 
 def _cosine(embeddings: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -76,7 +91,7 @@ def _cosine(embeddings: NDArray[np.float32], places: NDArray[np.int64]) -> NDArr
     with np.errstate(invalid="ignore", divide="ignore"):
         unit = embeddings.astype(np.float64)
         unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    unit = np.concatenate([unit, np.full((1, unit.shape[1]), np.nan)])
+    unit = _padded(unit, places)
     found = np.empty(len(places))
     for start in range(0, len(places), 65_536):
         first, second = unit[places[start : start + 65_536].T]
@@ -89,10 +104,13 @@ def people(places: NDArray[np.int64], genuine: NDArray[np.bool_], samples: Sampl
 
     Without names, samples that are compared as genuine are of one identity.
     """
-    if samples.identities is not None and len(set(samples.identities)) > 1:
-        _, whose = np.unique(np.array([*samples.identities, "\0"], object).astype(str), return_inverse=True)
-        return whose[places], "as the data set names them"
-    parent = np.arange(len(samples.names) + 1)
+    if len(set(samples.identities.values())) > 1:
+        whose = _identities(samples, len(samples.names))[places]
+        if (whose >= 0).all():
+            return whose, "as they are named"
+    names = samples.names.paths
+    ranks = dict(zip(in_order(names), range(len(names)), strict=True))
+    parent = np.arange(len(names))
 
     def root(place: int) -> int:
         while parent[place] != place:
@@ -102,5 +120,7 @@ def people(places: NDArray[np.int64], genuine: NDArray[np.bool_], samples: Sampl
 
     for first, second in places[genuine]:
         parent[root(int(first))] = root(int(second))
-    whose = np.array([root(place) for place in range(len(parent))])
-    return whose[places], "as genuine comparisons connect samples"
+    roots = np.array([root(place) for place in range(len(names))])
+    first_of = np.full(len(names), len(names))
+    np.minimum.at(first_of, roots, [ranks[name] for name in names])  # whatever order they came in
+    return first_of[roots][places], "as genuine pairs connect samples"

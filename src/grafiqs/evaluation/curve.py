@@ -124,6 +124,8 @@ def matching_from(
 ) -> float:
     """The similarity from which on a comparison matches. Raises ValueError when it cannot be found."""
     if threshold is not None:
+        if math.isnan(threshold):
+            raise ValueError("the threshold is not a number")
         return float(threshold)
     rate = fmr if fmr is not None else starting_error
     if rate is None or not 0 <= rate < 1:

@@ -1,59 +1,106 @@
-"""Which sample a path in a table means: as it stands, or without the folders that stand before it."""
+"""Which sample a path in a table means: as it stands, or with other folders before it."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
+
+import numpy as np
+from numpy.typing import NDArray
 
 from grafiqs.disk.names import key, shown, without_extension
 from grafiqs.errors import RequestError
 
 _LOOKED_AT = 1000
-"""Paths that are looked at to see how many folders stand before."""
+"""Paths that are looked at to see which folders stand before the others."""
 
 
 class Names:
     """The samples of an evaluation by path, and by path without extension where that is one sample's alone.
 
-    Paths are relative to the data set. A basename is not enough: two identities can both have 0001.jpg.
+    A table may name them with folders before that stand in every one of its paths, or without those that stand in every
+    path here. A basename is not enough: two identities can both have 0001.jpg.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
-        self.paths = tuple(paths)
-        self._places = {plain(path): place for place, path in enumerate(paths)}
+        self.paths: list[str] = []
+        self._places: dict[str, int] = {}
         self._bare: dict[str, int | None] = {}
-        for path, place in self._places.items():
-            bare = without_extension(path)
-            self._bare[bare] = None if bare in self._bare else place
+        self._before: tuple[str, ...] = ()
+        """The folders that stand before all of them."""
+        for name in map(plain, paths):
+            self._add(name)
+        self._before = _common(self._places)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def place(self, path: str, before: int = 0) -> int | None:
-        """The place of the sample that a path means, `before` folders left out; None if there is none."""
-        name = plain(path)
-        if before:
-            parts = name.split("/")
-            name = "/".join(parts[before + (parts[0] == "") :])
+    def places(self, paths: Sequence[str], what: str) -> NDArray[np.int64]:
+        """The places (N,) of the samples that the paths of a table mean; those that are not here are added.
+
+        Raises RequestError, with `what` the paths are of, when none is here, or two of them mean one sample.
+        """
+        every = list(dict.fromkeys(paths))
+        names = dict(zip(every, map(plain, every), strict=True))
+        change = self._change(list(names.values()), what)
+        found: dict[str, int] = {}
+        whose: dict[int, str] = {}
+        for path, name in names.items():
+            own = _changed(name, *change)
+            known = self._place(own)
+            place = self._add(own) if known is None else known
+            if whose.setdefault(place, own) != own:
+                raise RequestError(
+                    f"{what} names {shown(path)} and {shown(whose[place])}, and there is one such sample: "
+                    f"{shown(self.paths[place])}"
+                )
+            found[path] = place
+        return np.fromiter(map(found.__getitem__, paths), np.int64, len(paths))
+
+    def _add(self, name: str) -> int:
+        place = self._places.setdefault(name, len(self.paths))
+        if place == len(self.paths):
+            self.paths.append(name)
+            bare = without_extension(name)
+            self._bare[bare] = None if bare in self._bare else place
+        return place
+
+    def _place(self, name: str) -> int | None:
         found = self._places.get(name)
         return found if found is not None else self._bare.get(without_extension(name))
 
-    def before(self, paths: Iterable[str], what: str) -> int:
-        """How many folders stand before the paths of a table: those with which most of them are known.
-
-        Raises RequestError when none of them is, with `what` they are of.
-        """
-        some = list(paths)[:_LOOKED_AT]
-        deepest = max((plain(path).count("/") for path in some), default=0)
-        counts = [sum(self.place(path, before) is not None for path in some) for before in range(deepest + 1)]
-        most = max(counts, default=0)
+    def _change(self, names: Sequence[str], what: str) -> tuple[int, str]:
+        """How many folders are left out before the names of a table, and what stands there instead."""
+        before = _common(names)
+        some = names[:: max(1, len(names) // _LOOKED_AT)]
+        best, most = (0, ""), 0
+        for out, put in sorted(np.ndindex(len(before) + 1, len(self._before) + 1), key=sum):
+            change = out, "".join(f"{folder}/" for folder in self._before[:put])
+            tails = (_changed(name, *change) for name in some)
+            if out and put:  # another identity's folder is no other place of the same
+                tails = (tail for tail in tails if "/" in tail.removeprefix(change[1]))
+            known = sum(self._place(tail) is not None for tail in tails)
+            if known > most:
+                best, most = change, known
         if not most:
-            first = shown(some[0]) if some else "nothing"
             raise RequestError(
-                f"{what} names none of the samples that have scores: it names {first}, and they are such as "
-                f"{shown(self.paths[0])}; paths are those of scores.csv, or end like them"
+                f"{what} names none of the samples that are known: it names "
+                f"{shown(names[0]) if names else 'nothing'}, and they are such as {shown(self.paths[0])}; folders may "
+                "stand before the paths of one of them, if they are the same before all"
             )
-        return counts.index(most)
+        return best
+
+
+def _common(names: Iterable[str]) -> tuple[str, ...]:
+    """The folders that stand before all names."""
+    folders = {posixpath.dirname(name) for name in names}
+    split = [folder.split("/") if folder else [] for folder in folders]
+    return tuple(same[0] for same in takewhile(lambda level: len(set(level)) == 1, zip(*split, strict=False)))
+
+
+def _changed(name: str, out: int, put: str) -> str:
+    return put + (name.split("/", out)[out] if out else name)
 
 
 def plain(path: str) -> str:

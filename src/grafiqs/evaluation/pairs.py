@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.datasets.readings import plain
 from grafiqs.datasets.verification import VerificationSet
-from grafiqs.disk import files
-from grafiqs.disk.delimited import TableError, TextTable
-from grafiqs.disk.names import encoded, extension, key, shown
+from grafiqs.disk.names import encoded, extension, key, order, shown, without_extension
 from grafiqs.errors import RequestError
-from grafiqs.evaluation.names import Names
+from grafiqs.evaluation.pair_table import read_table
+from grafiqs.evaluation.scores import Samples
+from grafiqs.run import sums
+from grafiqs.run.tables import IMAGE_SUMS
 
-_SPLITS = (",", ";", "\t", " ")
-_FIRST = ("a", "first", "path1", "file1", "image1", "img1", "sample1", "id1", "name1", "p1")
-_SECOND = ("b", "second", "path2", "file2", "image2", "img2", "sample2", "id2", "name2", "p2")
-_GENUINE = ("genuine", "same", "issame", "is_same", "label", "match", "target", "actual_issame")
-_SIMILARITY = ("similarity", "score", "sim", "cosine", "similarity_score")
-"""What tables of pairs call their columns."""
-
-_TRUE, _FALSE = ("1", "true", "genuine", "same", "1.0"), ("0", "false", "impostor", "different", "-1", "0.0")
+_MOST = 50_000_000
+"""Comparisons beyond which memory is no longer that of an ordinary machine."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Comparisons by place of the two samples (N, 2), -1 for one that is not known; similarity if it is given."""
+    """Comparisons: the places of the two samples (N, 2), whether they are genuine, and similarity if it is given."""
 
     places: NDArray[np.int64]
     genuine: NDArray[np.bool_]
@@ -42,82 +33,126 @@ class Pairs:
     said: str
 
 
-def read_pairs(path: Path, names: Names, identities: Sequence[str] | None) -> Pairs:
+def read_pairs(path: Path, samples: Samples) -> Pairs:
     """The comparisons of a table, or of insightface's .bin.
 
-    A table has lines "path path 1", or columns with names (a, b, genuine, and perhaps similarity), or is LFW's
-    pairs.txt. Without a column that says what is genuine, identities do, where they are known.
-    Raises RequestError when it cannot be read, or names no sample that is known.
+    Without a column that says what is genuine, identities do, where they are known.
+    Raises RequestError when it cannot be read, names no sample that is known, or contradicts itself.
     """
     if extension(path.name) == "bin":
-        return of_dataset([(*pair[:2], pair[2]) for pair in VerificationSet(path).pairs], names, shown(path.name))
-    try:
-        table = TextTable(lambda: files.opened(path))
-        lfw = _lfw(table)
-        found = lfw or _read(table, identities is not None)
-    except (TableError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RequestError(f"cannot read the pairs {shown(path)}: {reason}") from error
-    before = names.before(found.first, shown(path))
-    known = {name: names.place(name, before) for name in dict.fromkeys(chain(found.first, found.second))}
-    memory = {name: -1 if place is None else place for name, place in known.items()}
-    count = len(found.first)
-    places = np.empty((count, 2), np.int64)
-    for column, own in enumerate((found.first, found.second)):
-        places[:, column] = np.fromiter(map(memory.__getitem__, own), np.int64, count)
-    if found.genuine:
-        genuine = np.array(found.genuine)
+        return _of_bin(path, samples)
+    table = read_table(path, identified=bool(samples.identities))
+    count = len(table.first)
+    both = samples.names.places([*table.first, *table.second], shown(path))
+    places = np.stack([both[:count], both[count:]], axis=1)
+    if table.genuine:
+        genuine = np.array(table.genuine)
     else:
-        assert identities is not None  # noqa: S101 - else a table without it is refused
-        whose = np.array([*identities, ""], object)
-        genuine = (whose[places[:, 0]] == whose[places[:, 1]]) & (places >= 0).all(axis=1)
-    alike = np.array(found.similarity, np.float64) if found.similarity else None
-    form = "LFW's pairs" if lfw else "pairs"
-    said = f"{shown(path.name)}: {count:,} {form}, {int(genuine.sum()):,} genuine"
-    if alike is not None:
-        said += ", with similarities"
-    return Pairs(places, genuine, alike, said)
+        genuine = np.array([_same(samples, one, other, path) for one, other in places.tolist()])
+    alike = np.array(table.similarity, np.float64) if table.similarity else None
+    said = (
+        f"{count:,} pairs of {shown(path.name)}{f' ({table.form})' * bool(table.form)}, {int(genuine.sum()):,} genuine"
+    )
+    _refuse_contradictions(places, genuine, samples, path)
+    return Pairs(places, genuine, alike, said + ", with similarities" * (alike is not None))
 
 
-def of_dataset(pairs: Sequence[tuple[str, str, bool]], names: Names, what: str) -> Pairs:
-    """The comparisons that a data set wants made. Raises RequestError when no sample of them has a score."""
-    names.before([first for first, _, _ in pairs], what)
-    places = [[-1 if (place := names.place(name)) is None else place for name in pair[:2]] for pair in pairs]
+def _same(samples: Samples, first: int, second: int, path: Path) -> bool:
+    one, other = samples.identity(first), samples.identity(second)
+    if one is None or other is None:
+        unknown = samples.names.paths[first if one is None else second]
+        raise RequestError(
+            f"{shown(path)} does not say which pairs are genuine, and the identity of {shown(unknown)} is not known: "
+            "give it a column genuine, 1 or 0"
+        )
+    return one == other
+
+
+def _refuse_contradictions(places: NDArray[np.int64], genuine: NDArray[np.bool_], samples: Samples, path: Path) -> None:
+    size = len(samples.names)
+    pair = places.min(axis=1) * size + places.max(axis=1)
+    against = np.intersect1d(pair[genuine], pair[~genuine])
+    if len(against):
+        first, second = divmod(int(against[0]), size)
+        raise RequestError(
+            f"{shown(path)} says of {len(against):,} pairs that they are genuine, and that they are not, such as "
+            f"{shown(samples.names.paths[first])} and {shown(samples.names.paths[second])}"
+        )
+
+
+def _of_bin(path: Path, samples: Samples) -> Pairs:
+    """The pairs in insightface's .bin, whose samples are numbered: a run states of which images."""
+    verification = VerificationSet(path)
+    pairs = of_dataset([(*pair[:2], pair[2]) for pair in verification.pairs], samples, shown(path.name))
+    if samples.run is None:
+        raise RequestError(
+            f"the images in {shown(path)} have numbers for names, and scores of a table may be of other ones: give its "
+            "run as the first SCORES, or the pairs as a table"
+        )
+    stated = {location: checksum for checksum, location in sums.read(samples.run.folder / IMAGE_SUMS.name)}
+    others = [
+        location
+        for pair in verification.pairs
+        for location in pair[:2]
+        if location in stated and hashlib.sha256(verification.read(location)).hexdigest() != stated[location]
+    ]
+    if others:
+        raise RequestError(
+            f"{len(set(others)):,} images in {shown(path)} are not those that were scored, such as number {others[0]}: "
+            "it is another set"
+        )
+    return pairs
+
+
+def of_dataset(pairs: Sequence[tuple[str, str, bool]], samples: Samples, what: str) -> Pairs:
+    """The comparisons that a data set wants made. Raises RequestError when no sample of them is known."""
+    names = [name for pair in pairs for name in pair[:2]]
+    places = samples.names.places(names, what).reshape(-1, 2)
     genuine = np.array([same for _, _, same in pairs], bool)
-    said = f"{what}: {len(pairs):,} pairs, {int(genuine.sum()):,} genuine"
-    return Pairs(np.array(places, np.int64).reshape(-1, 2), genuine, None, said)
+    return Pairs(places, genuine, None, f"{len(pairs):,} pairs of {what}, {int(genuine.sum()):,} genuine")
 
 
-def every_pair(names: Names, identities: Sequence[str], seed: int, made: NDArray[np.bool_]) -> Pairs:
-    """All genuine comparisons there are among the samples that can be compared (`made`), and as many impostors.
+def every_pair(samples: Samples, seed: int) -> Pairs:
+    """All genuine comparisons among the samples with an identity and an embedding, and as many impostors.
 
     The draw by `seed` is by keyed hash, so that it depends on names and seed alone: samples stand in a ring, in the
-    order of sha256("impostor", seed, identity, path); each is compared with the next, then with the one after, and so
-    on, as far as it takes. So fewer impostors are the first of more.
+    order of sha256("impostor", seed, identity, path without extension), each is compared with the next, then with the
+    one after, and so on, as far as it takes. So fewer impostors are the first of more.
     Raises RequestError when no identity has two samples, or there is one identity.
     """
+    made = np.zeros(len(samples.names), bool)
+    made[list(samples.identities)] = True
+    if samples.embeddings is not None:
+        made[len(samples.embeddings) :] = False
+        made[: len(samples.embeddings)] &= ~np.isnan(samples.embeddings).any(axis=1)
+    known = np.flatnonzero(made)
+    identities = [samples.identities[place] for place in known.tolist()]
     own: defaultdict[str, list[int]] = defaultdict(list)
-    known = np.flatnonzero(made).tolist()
-    for place in known:
-        own[identities[place]].append(place)
-    genuine = [np.stack(np.triu_indices(len(places), 1), axis=1) for places in own.values()]
-    pairs = np.concatenate([np.array(places)[pair] for places, pair in zip(own.values(), genuine, strict=True)])
-    if not len(pairs):
+    for place, identity in zip(known.tolist(), identities, strict=True):
+        own[identity].append(place)
+    count = sum(len(places) * (len(places) - 1) // 2 for places in own.values())
+    if not count:
         raise RequestError("no identity has two samples with scores, so that nothing is genuine: give --pairs")
     if len(own) < 2:
         raise RequestError("there is one identity, so that nothing is an impostor: give --pairs")
-    ring = _ring([names.paths[place] for place in known], [identities[place] for place in known], seed, len(pairs))
-    impostors = np.array(known)[ring]
-    places = np.concatenate([pairs, impostors]).astype(np.int64)
-    said = f"all {len(pairs):,} genuine pairs, and {len(impostors):,} impostors drawn by seed {seed}"
-    if len(known) < len(names):
-        said += f"; {len(names) - len(known):,} samples without an embedding are not compared"
-    return Pairs(places, np.arange(len(places)) < len(pairs), None, said)
+    if count > _MOST:
+        raise RequestError(f"there are {count:,} genuine pairs, more than fit into memory: give some in --pairs")
+    genuine = [np.array(places)[np.stack(np.triu_indices(len(places), 1), axis=1)] for places in own.values()]
+    ring = impostor_ring([samples.names.paths[place] for place in known.tolist()], identities, seed, count)
+    places = np.concatenate([*genuine, known[ring]]).astype(np.int64)
+    said = f"all {count:,} genuine pairs, and {len(ring):,} impostors drawn by seed {seed}"
+    if len(known) < len(samples.names):
+        said += f"; {len(samples.names) - len(known):,} samples without an embedding, or identity, are not compared"
+    return Pairs(places, np.arange(len(places)) < count, None, said)
 
 
-def _ring(paths: Sequence[str], identities: Sequence[str], seed: int, count: int) -> NDArray[np.int64]:
-    def ranked(place: int) -> bytes:
-        return hashlib.sha256(encoded(key(f"impostor\0{seed}\0{identities[place]}\0{paths[place]}"))).digest()
+def impostor_ring(paths: Sequence[str], identities: Sequence[str], seed: int, count: int) -> NDArray[np.int64]:
+    """The first `count` impostors (N, 2) of the ring of `every_pair`, by the places of their samples."""
+
+    def ranked(place: int) -> tuple[bytes, tuple[str, str]]:
+        name = without_extension(paths[place])
+        digest = hashlib.sha256(encoded(key(f"impostor\0{seed}\0{identities[place]}\0{name}"))).digest()
+        return digest, order(paths[place])
 
     ring = np.array(sorted(range(len(paths)), key=ranked), np.int64)
     _, whose = np.unique(np.array(identities, object).astype(str), return_inverse=True)
@@ -132,91 +167,3 @@ def _ring(paths: Sequence[str], identities: Sequence[str], seed: int, count: int
         if have >= count:
             break
     return np.concatenate(found)[:count]
-
-
-@dataclass
-class _Table:
-    """The columns of a table of pairs; genuine and similarity are empty if it does not have them."""
-
-    first: list[str] = field(default_factory=list)
-    second: list[str] = field(default_factory=list)
-    genuine: list[bool] = field(default_factory=list)
-    similarity: list[float] = field(default_factory=list)
-
-
-def _lfw(table: TextTable) -> _Table | None:
-    """The pairs of LFW's pairs.txt: names and numbers; None if it is another table."""
-    split = max("\t ", key=lambda split: sum(len(cells) for _, cells in islice(table.rows(split), 3)))
-    rows = table.rows(split)
-    _, first = next(rows, (0, []))
-    if not 1 <= len(first) <= 2 or not all(re.fullmatch(r"\d+", cell.strip()) for cell in first):
-        return None
-    found = _Table()
-    for line, cells in rows:
-        name, number, *rest = (cell.strip() for cell in (*cells, ""))
-        rest = rest[:-1]
-        if len(rest) not in (1, 2) or not number.isdecimal() or not rest[-1].isdecimal():
-            raise TableError(f"line {line} is not a pair of LFW: name, number, number, or name, number, name, number")
-        other = rest[0] if len(rest) == 2 else name
-        found.first.append(f"{name}/{name}_{int(number):04d}")
-        found.second.append(f"{other}/{other}_{int(rest[-1]):04d}")
-        found.genuine.append(len(rest) == 1)
-    return found if found.first else None
-
-
-def _read(table: TextTable, identified: bool) -> _Table:
-    """The pairs of any other table."""
-    split = max(_SPLITS, key=lambda split: len(next(table.rows(split), (0, []))[1]))
-    rows = table.rows(split)
-    line, head = next(rows, (0, []))
-    names = [plain(cell) for cell in head]
-    known = (_FIRST, _SECOND, _GENUINE, _SIMILARITY)
-    first, second, genuine, similarity = (
-        next((names.index(name) for name in some if name in names), None) for some in known
-    )
-    if first is None or second is None:
-        if len(head) not in (3, 4) or _truth(head[2]) is None:
-            raise TableError(
-                f"line {line} is neither a pair, such as 'ann/0.jpg ann/1.jpg 1', nor names of columns, such as "
-                "a,b,genuine,similarity"
-                if head
-                else "it is empty"
-            )
-        first, second, genuine, similarity = 0, 1, 2, 3 if len(head) == 4 else None
-        rows = table.rows(split)
-    elif genuine is None and not identified:
-        raise TableError(f"it has no column that says which pairs are genuine ({', '.join(_GENUINE)})")
-    found, width, truths = _Table(), len(head), dict.fromkeys((*_TRUE, *_FALSE), False) | dict.fromkeys(_TRUE, True)
-    for line, cells in rows:
-        if len(cells) != width:
-            raise TableError(f"line {line} has {len(cells)} columns instead of {width}")
-        found.first.append(cells[first])
-        found.second.append(cells[second])
-        if genuine is not None:
-            same = truths.get(cells[genuine])
-            if same is None:
-                same = _truth(cells[genuine])
-            if same is None:
-                wrong = shown(repr(cells[genuine]))
-                raise TableError(f"line {line} says {wrong} where 1 (genuine) or 0 belongs")
-            found.genuine.append(same)
-        if similarity is not None:
-            found.similarity.append(_similarity(cells[similarity], line))
-    if not found.first:
-        raise TableError("it has no pair")
-    return found
-
-
-def _similarity(text: str, line: int) -> float:
-    try:
-        number = float(text)
-    except ValueError as error:
-        raise TableError(f"line {line} has no number for the similarity: {shown(repr(text))}") from error
-    if math.isnan(number):
-        raise TableError(f"line {line} has a similarity that is not a number")
-    return number
-
-
-def _truth(text: str) -> bool | None:
-    word = text.strip().lower()
-    return True if word in _TRUE else False if word in _FALSE else None

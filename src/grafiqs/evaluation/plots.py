@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def draw(found: Evaluation, folder: Path) -> None:
     """Write edc.svg and edc.png: a column for each target, FNMR above FMR, a line for each method.
 
-    Raises OSError when that fails.
+    Raises StoppedError when that fails.
     """
     targets = found.targets()
     errors = list(dict.fromkeys(row["error"] for row in found.results))
@@ -32,7 +32,13 @@ def draw(found: Evaluation, folder: Path) -> None:
             for curve in found.of(found.curves, target, error=error, quality=name):
                 _line(axes, curve, furthest, number)
         first = found.of(found.results, target, error=error)[0]
-        axes.plot([0, first["e0"]], [first["e0"], 0], color="#777777", linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.plot(
+            *([0, first["e0"]], [first["e0"], 0]),
+            color="#777777",
+            linewidth=0.8,
+            linestyle=(0, (1, 2)),
+            label="best possible",
+        )
         axes.set(xlim=(0, furthest), ylim=(0, None), ylabel=error.upper() if column == 0 else None)
         axes.grid(alpha=0.3)
         if row == 0:

@@ -16,7 +16,7 @@ from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.compared import RANDOM
 from grafiqs.printed import table
-from grafiqs.run.manifest import is_run
+from grafiqs.run.finished import refuse_inside_run
 
 if TYPE_CHECKING:
     from grafiqs.evaluation.result import Evaluation
@@ -26,8 +26,7 @@ JSON, CSV = "edc.json", "edc.csv"
 
 def need_folder(folder: Path) -> None:
     """Raise RequestError when files cannot be written to `folder`, or should not be, as it is a run's."""
-    if is_run(folder):
-        raise RequestError(f"{shown(folder)} is a run folder, which takes nothing else: give another --output-dir")
+    refuse_inside_run(folder)
     place = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise RequestError(f"cannot write to {shown(folder)}: give another --output-dir")
@@ -53,6 +52,7 @@ def write(found: Evaluation, folder: Path) -> None:
 def lines(found: Evaluation) -> Iterator[str]:
     """Areas, differences to the best method, and operating points, as tables: for each target one of each."""
     eer = found.about["eer"]
+    directions = {method["quality"]: method["direction"] for method in found.about["methods"]}
     yield f"Equal error rate: {_share(eer)}"
     for target in found.targets():
         rows = found.of(found.results, target, error="fnmr")
@@ -71,15 +71,23 @@ def lines(found: Evaluation) -> Iterator[str]:
         head = ["", *(f"up to {limit:g}" for limit in dict.fromkeys(row["x_max"] for row in rows))]
         areas = {name: [row for row in rows if row["quality"] == name] for name in names}
         yield from table(head, [[shown(name), *map(_area, own)] for name, own in areas.items()])
-        best = min(names, key=lambda name: _last(areas[name][-1]["pauc_normalised"]))
+        best = min(
+            (name for name in names if name != RANDOM),
+            default=RANDOM,
+            key=lambda name: _last(areas[name][-1]["pauc_normalised"]),
+        )
         against = list(_against(found.of(found.differences, target, x_max=furthest), best))
         if against:
             yield f"Difference to {shown(best)} up to {furthest:g}, * if its interval of 95 % leaves out 0:"
             yield from table(["", "area more"], against)
         points = found.of(found.operating_points, target)
         shares = list(dict.fromkeys(row["discard"] for row in points))
-        yield "FNMR left when this share of the genuine comparisons is discarded, and the score that discards it:"
-        body = [[shown(name), *(_point(row) for row in points if row["quality"] == name)] for name in names]
+        yield (
+            "FNMR left when this share of the genuine comparisons is discarded, those of these scores; in brackets the "
+            "share, if equal scores make it less:"
+        )
+        cells = {name: [_point(row, directions[name]) for row in points if row["quality"] == name] for name in names}
+        body = [[shown(name), *own] for name, own in cells.items()]
         yield from table(["", *(f"{share:.0%}" for share in shares)], body)
 
 
@@ -109,11 +117,15 @@ def _area(row: dict[str, Any]) -> str:
     return "-" if math.isnan(row["pauc_normalised"]) else f"{row['pauc_normalised']:.3f}{interval}"
 
 
-def _point(row: dict[str, Any]) -> str:
+def _point(row: dict[str, Any], direction: str) -> str:
     limit = row["score_threshold"]
+    left = _share(row["fnmr"])
     if row["quality"] == RANDOM:
-        return _share(row["fnmr"])
-    return f"{_share(row['fnmr'])} at {'-' if limit is None else f'{limit:.4g}'}"
+        return left
+    if limit is None:
+        return f"{left}, none"
+    less = f" ({row['discarded']:.1%})" if row["discarded"] < row["discard"] - 0.001 else ""
+    return f"{left} {'>' if direction == 'lower' else '<'} {limit:.5g}{less}"
 
 
 def _share(value: float) -> str:

@@ -52,7 +52,7 @@ class EvaluateOptions:
         minimum=0, maximum=0.5)
     starting_error: tuple[float, ...] = option(
         "error", "set the threshold by the FNMR before anything is discarded, instead", default=(), metavar="RATES",
-        minimum=0, maximum=0.5)
+        minimum=0, maximum=0.5, excludes={"fmr": None})
     protocol: str = option(
         "error", "fixed: one threshold, set before anything is discarded; rethreshold: it is set anew at every "
         "twentieth of all comparisons discarded, as CR-FIQA's published evaluation does. They give other numbers",
@@ -86,6 +86,11 @@ class EvaluateOptions:
     def rates(self) -> tuple[float, ...]:
         """The rates that set thresholds: starting errors if there are any, else false match rates."""
         return self.starting_error or self.fmr
+
+    @property
+    def prefixed(self) -> bool:
+        """Whether the one of SCORES is given a name, which then stands before those of its columns."""
+        return list(self.named().values()) != [Path(text) for text in self.scores]
 
     def named(self) -> dict[str, Path]:
         """What is to be evaluated, by name. Raises RequestError when two have one name, or a name is empty."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from grafiqs.errors import RequestError
 def named(texts: Iterable[str], what: str) -> dict[str, Path]:
     """Paths by name, in their order; one without a name is called as its file or folder is.
 
+    What is there under the whole text is that path, with its "=".
     Raises RequestError, with `what` they are, when two have one name, or a name or path is empty.
 
     >>> named(["runs/one", "other=runs/two"], "RUNS")
@@ -20,7 +22,7 @@ def named(texts: Iterable[str], what: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in texts:
         name, equals, path = text.partition("=")
-        if not equals or "/" in name:
+        if not equals or "/" in name or os.path.lexists(text):
             name, path = Path(text).name or text, text
         if not name or not path:
             raise RequestError(f"{shown(text)!r} is not a name and a path: write name=path")

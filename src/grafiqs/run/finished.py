@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files, npy
 from grafiqs.disk.names import encoded, shown
+from grafiqs.errors import RequestError
 from grafiqs.run import sums, tables
 from grafiqs.run.journal import NAME as JOURNAL
 from grafiqs.run.journal import Failed, Outcome, Scored
@@ -125,6 +127,17 @@ def write(
 def is_finished(folder: Path) -> bool:
     """Whether the run in `folder` is finished."""
     return (folder / SUMS).exists() and not (folder / JOURNAL).exists()
+
+
+def refuse_inside_run(folder: Path) -> None:
+    """Raise RequestError when a folder to write to is, or lies in, that of a finished run, which holds nothing else."""
+    place = Path(os.path.realpath(folder))
+    for above in (place, *place.parents):
+        if files.exists(above / MANIFEST) and is_finished(above):
+            raise RequestError(
+                f"the output folder {shown(folder)} lies in the run folder {shown(above)}, which 'verify' would no "
+                "longer pass: give another --output-dir"
+            )
 
 
 def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:

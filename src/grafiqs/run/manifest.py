@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -211,14 +212,16 @@ def read(folder: Path) -> Manifest:
             if found == _BEFORE:
                 document["directions"] = directions(document["layers"], embeddings=False)
             return _parsed(document)
-    except FileNotFoundError as error:
-        raise RequestError(f"{shown(folder)} is not a run folder: it has no {NAME}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        why = f"it has no {NAME}" if os.path.isdir(folder) else "it is not a folder"
+        why = why if os.path.lexists(folder) else "it does not exist"
+        raise RequestError(f"{shown(folder)} is not a run folder: {why}") from error
     except OSError as error:
         raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RequestError(
-            f"{shown(path)} is damaged, and not the manifest of a run ({shown(error)}): "
-            "give another --output-dir, or remove that folder by hand"
+            f"{shown(path)} is damaged, and not the manifest of a run ({shown(error)}): a run without it cannot be "
+            "read or resumed; make it again, in another folder"
         ) from error
     raise RequestError(
         f"{shown(folder)} holds a run of another version of grafiqs (format {found}; this one reads {FORMAT}): "

@@ -1,0 +1,161 @@
+"""A table of paths and scores, as any method's authors write it: lines "path score", or CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grafiqs.backbones.catalogue import DIRECTIONS
+from grafiqs.datasets.readings import PATHS, plain
+from grafiqs.disk import files
+from grafiqs.disk.delimited import LAST_BLANK, TableError, TextTable
+from grafiqs.disk.names import shown
+from grafiqs.errors import RequestError
+from grafiqs.run.tables import SAMPLE
+
+_SPLITS = (",", ";", "\t", LAST_BLANK)
+
+_MISSING = frozenset(("", "nan", "na", "n/a", "none", "null"))
+"""What stands where a sample has no score."""
+
+_LOOKED_AT = 100
+"""Lines that tell which columns are numbers."""
+
+_FORM = "a path and a score a line, or columns with names, one of which is a path"
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Paths, and columns of scores by name: NaN where a sample has none. `directions` are those that are known.
+
+    `identities` are those of the samples, if the table has them; `said` is what was left out.
+    """
+
+    paths: list[str]
+    columns: dict[str, NDArray[np.float64]]
+    identities: list[str] | None = None
+    directions: Mapping[str, str] = field(default_factory=dict)
+    said: str = ""
+
+
+def read_scores(place: Path) -> ScoreTable:
+    """Read a table of scores. Raises RequestError when it is none, or has a score that is not finite."""
+    try:
+        table = TextTable(lambda: files.opened(place))
+        split = max(_SPLITS, key=lambda split: _fitting(table, split))
+        if not _fitting(table, split):
+            raise TableError(f"is not a table of scores: {_FORM}")
+        rows = list(table.rows(split))
+        return _table([cell.strip() for cell in rows[0][1]], rows)
+    except IsADirectoryError as error:
+        raise RequestError(f"{shown(place)} is a folder, and not one of a run: give run folders or tables") from error
+    except (TableError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RequestError(f"cannot read the scores {shown(place)}: {reason}") from error
+
+
+def _fitting(table: TextTable, split: str) -> int:
+    """How many of the first lines have a path and a number when they are split so."""
+    found = 0
+    try:
+        for _, cells in islice(table.rows(split), _LOOKED_AT):
+            numbers = sum(_number(cell) is not None for cell in cells)
+            found += len(cells) > 1 and 0 < numbers < len(cells)
+    except TableError:
+        pass
+    return found
+
+
+def _table(head: list[str], rows: list[tuple[int, list[str]]]) -> ScoreTable:
+    """The table that rows make, of which the first may be names of columns. Raises TableError if they make none."""
+    named = all(_number(cell) is None for cell in head[1:]) and (_number(head[0]) is None or not head[0])
+    body = rows[1:] if named else rows
+    width = len(head)
+    for line, cells in body:
+        if len(cells) != width:
+            raise TableError(f"line {line} has {len(cells)} columns instead of {width}")
+    if not body:
+        raise TableError(f"has names of columns alone: {_FORM}")
+    some = [cells for _, cells in body[:_LOOKED_AT]]
+    numeric = [column for column in range(width) if _is_numeric([cells[column] for cells in some])]
+    counting = [column for column in numeric if _counts([cells[column] for _, cells in body])]
+    if len(numeric) > 1:
+        numeric = [column for column in numeric if column not in counting]
+    else:
+        counting = []
+    names = [plain(name) for name in head] if named else [""] * width
+    path = _path_column(names, numeric, width) if named else _only([n for n in range(width) if n not in numeric], width)
+    scores = [column for column in numeric if column not in (path, *counting) and names[column] not in SAMPLE]
+    if not scores or (not named and len(scores) > 1):
+        raise TableError(f"has {width} columns, and which are scores cannot be told: {_FORM}")
+    values = {head[column] if named else "score": _scores(body, column) for column in scores}
+    is_ours = tuple(head[: len(SAMPLE)]) == SAMPLE and set(values) <= set(DIRECTIONS)
+    left_out = ", ".join(shown(head[column]) or f"the {column + 1}th" for column in counting)
+    return ScoreTable(
+        [cells[path] for _, cells in body],
+        values,
+        [cells[names.index("identity")] for _, cells in body] if "identity" in names else None,
+        DIRECTIONS if is_ours else {},
+        f"; the column {left_out if named else counting[0] + 1} counts the rows, and is no score" if counting else "",
+    )
+
+
+def _path_column(names: Sequence[str], numeric: Sequence[int], width: int) -> int:
+    known = [column for column in range(width) if names[column] in PATHS and column not in numeric]
+    exact = [column for column in known if names[column] == PATHS[0]]
+    words = [column for column in range(width) if column not in numeric and names[column] not in SAMPLE[:2]]
+    return _only(exact or known or words, width)
+
+
+def _only(columns: Sequence[int], width: int) -> int:
+    if len(columns) != 1:
+        raise TableError(f"has {width} columns, and which of them is the path cannot be told: {_FORM}")
+    return columns[0]
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    """Whether cells are numbers as a rule, some perhaps missing."""
+    there = [cell for cell in cells if not _is_missing(cell)]
+    return 2 * sum(_number(cell) is not None for cell in there) > len(there)
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether a column numbers its rows, from 0 or 1 on: pandas writes such a one."""
+    first = cells[0].strip()
+    return (
+        first in ("0", "1")
+        and len(cells) > 2
+        and all(cell.strip() == str(number) for number, cell in enumerate(cells, start=int(first)))
+    )
+
+
+def _scores(body: Sequence[tuple[int, list[str]]], column: int) -> NDArray[np.float64]:
+    found = np.empty(len(body))
+    for row, (line, cells) in enumerate(body):
+        number = _number(cells[column])
+        if number is None:
+            raise TableError(f"line {line} has no number where the score stands: {shown(repr(cells[column]))}")
+        if math.isinf(number):
+            raise TableError(f"line {line} has a score without end ({shown(cells[column])}): write nan if it has none")
+        found[row] = number
+    return found
+
+
+def _number(text: str) -> float | None:
+    """The number that a cell holds: NaN if it is missing, None if it is something else."""
+    if _is_missing(text):
+        return math.nan
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _is_missing(text: str) -> bool:
+    return text.strip().lower() in _MISSING
