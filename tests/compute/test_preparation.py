@@ -279,7 +279,7 @@ def test_the_self_check_finds_one_image_that_is_wrong_at_one_layer() -> None:
     assert found.gradients == {layer: pytest.approx(0.25 * (layer == "block2"), rel=1e-5) for layer in LAYERS}
     assert found.scores == {layer: pytest.approx(0.25 * (layer == "block2"), rel=1e-5) for layer in LAYERS}
     assert len(found.beyond("float32")) == 2
-    assert "the score at block2 by 0.25" in found.beyond("bfloat16")
+    assert "the score block2 by 0.25" in found.beyond("bfloat16")
     assert Differences(1, {"block4": 0.0}, {"block4": 0.0}).beyond("float32") == []
 
 

@@ -250,7 +250,7 @@ def edited(name: str, old: str, new: str) -> Callable[[Path], object]:
     [
         (lambda folder: shutil.rmtree(folder), "not a run folder"),
         (lambda folder: (folder / "manifest.json").unlink(), "not a run folder"),
-        (lambda folder: replaced(folder, Path.touch), "Not a directory"),
+        (lambda folder: replaced(folder, Path.touch), "it is not a folder"),
         (lambda folder: (folder / "progress.jsonl").touch(), "not finished"),
         (lambda folder: (folder / "SHA256SUMS").unlink(), "not finished"),
         (lambda folder: (folder / "scores.csv").unlink(), "damaged .*No such file"),

@@ -270,6 +270,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "path_column": ("--path-column", 1),
     "identity_column": ("--identity-column", 0),
     "num_identities": ("--num-identities", 4),
+    "skip_identities": ("--skip-identities", 1),
     "samples_per_identity": ("--samples-per-identity", 1),
     "random_seed": ("--random-seed", 43),
     "identity_selection_seed": ("--identity-selection-seed", 43),
