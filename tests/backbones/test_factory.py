@@ -393,7 +393,8 @@ def test_layers_that_have_a_norm_after_them_work_where_the_last_has_none(
     assert run(*extract(few, tmp_path / "run", *named("torchvision"), *layers, "--input-size", "48x40")) == 0
     said = "Layers: image, block1, block2, block3, loss; no BatchNorm2d that counts comes after block4"
     assert (said in capsys.readouterr().out) == (not layers)
-    assert list(manifest(tmp_path / "run")["layers"]) == ["image", "block1", "block2", "block3"]
+    loss = [] if layers else ["loss"]
+    assert list(manifest(tmp_path / "run")["layers"]) == ["image", "block1", "block2", "block3", *loss]
     assert all(value > 0 for values in scores(tmp_path / "run").values() for value in values)
     assert run("verify", tmp_path / "run", "--quiet") == 0
 

@@ -82,7 +82,7 @@ def test_two_seeds_from_the_command_to_the_files(
     assert said.err == ""
     assert "seed1, seed2    3 (1.00)  6 (0.50)" in said.out
     assert "the same scores in all of them, to the bit" in said.out
-    assert "Runs share up to 50% of their samples" in said.out
+    assert "of their identities and 50% of their samples: they are not" in said.out
     assert max(map(len, said.out.splitlines())) <= 100 + len(str(out))
     assert sorted(os.listdir(out)) == ["compare.json", "compare.png", "compare.svg"]
     document = json.loads((out / "compare.json").read_bytes())

@@ -121,8 +121,10 @@ def _over_runs(found: Comparison, network: Row, scores: Rows) -> Iterator[str]:
     yield _meaning(scores)
     pairs = [row for row in found.pairs if row["first"] in network["runs"] and row["second"] in network["runs"]]
     most = max(row["samples_jaccard"] for row in pairs)
-    if most:
-        yield f"Runs share up to {most:.0%} of their samples: they are not independent, and the intervals too narrow."
+    people = max(row["identities_jaccard"] for row in pairs)
+    if most or people:
+        yield f"Runs share up to {people:.0%} of their identities and {most:.0%} of their samples: they are not"
+        yield "independent, and the intervals too narrow."
     if len(network["runs"]) <= _RUNS:
         yield ""
         yield "Mean of each run:"

@@ -124,7 +124,7 @@ def _point(row: dict[str, Any], direction: str) -> str:
         return left
     if limit is None:
         return f"{left}, none"
-    less = f" ({row['discarded']:.1%})" if row["discarded"] < row["discard"] - 0.001 else ""
+    less = f" ({100 * row['discarded']:.3g} %)" if row["discarded"] < row["discard"] - 0.001 else ""
     return f"{left} {'>' if direction == 'lower' else '<'} {limit:.5g}{less}"
 
 
