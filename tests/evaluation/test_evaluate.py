@@ -259,7 +259,12 @@ def test_what_is_printed_and_written(run: Path, tmp_path: Path, capfd: pytest.Ca
     command = ["evaluate", str(run), "--output-dir", str(out), "--fmr", "0.2", "--bootstrap", "20"]
     assert main(command) == 0
     said = capfd.readouterr().out
-    for line in ("Area under the curve", "FNMR left when this share", "Equal error rate", "image (lower is better)"):
+    for line in (
+        "Area under the curve",
+        "FNMR left when this share",
+        "Equal error rate",
+        "lower is better: image, block4, loss; higher is better: embedding_norm",
+    ):
         assert line in said
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert sorted(first) == ["edc.csv", "edc.json", "edc.png", "edc.svg"]

@@ -82,10 +82,8 @@ def lines(found: Evaluation) -> Iterator[str]:
             yield from table(["", "area more"], against)
         points = found.of(found.operating_points, target)
         shares = list(dict.fromkeys(row["discard"] for row in points))
-        yield (
-            "FNMR left when this share of the genuine comparisons is discarded, those of these scores; in brackets the "
-            "share, if equal scores make it less:"
-        )
+        yield "FNMR left when this share of the genuine comparisons is discarded; in brackets the scores to discard, and"
+        yield "the share that they come to, if equal scores make it less:"
         cells = {name: [_point(row, directions[name]) for row in points if row["quality"] == name] for name in names}
         body = [[shown(name), *own] for name, own in cells.items()]
         yield from table(["", *(f"{share:.0%}" for share in shares)], body)
@@ -123,9 +121,9 @@ def _point(row: dict[str, Any], direction: str) -> str:
     if row["quality"] == RANDOM:
         return left
     if limit is None:
-        return f"{left}, none"
-    less = f" ({100 * row['discarded']:.3g} %)" if row["discarded"] < row["discard"] - 0.001 else ""
-    return f"{left} {'>' if direction == 'lower' else '<'} {limit:.5g}{less}"
+        return f"{left} (none)"
+    less = f": {100 * row['discarded']:.3g} %" if row["discarded"] < row["discard"] - 0.001 else ""
+    return f"{left} ({'>' if direction == 'lower' else '<'}{limit:.5g}{less})"
 
 
 def _share(value: float) -> str:
