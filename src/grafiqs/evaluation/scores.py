@@ -86,10 +86,10 @@ def gathered(
         untold |= any(column not in table.directions for column in table.columns)
         others = len(found.names) - before if found.methods else 0
         beside = f", of which {others:,} are not among those before" if others else ""
-        better = "; ".join(
-            f"{direction} is better: {', '.join(shown(method.name) for method in methods if method.direction == direction)}"
-            for direction in dict.fromkeys(method.direction for method in methods)
-        )
+        by: dict[str, list[str]] = {}
+        for method in methods:
+            by.setdefault(method.direction, []).append(shown(method.name))
+        better = "; ".join(f"{direction} is better: {', '.join(names)}" for direction, names in by.items())
         said.append(f"Scores of {shown(name)}: {len(table.paths):,} samples{beside}; {better}{table.said}")
         found.methods.extend(methods)
     assert found is not None  # noqa: S101 - the options have one

@@ -82,8 +82,8 @@ def lines(found: Evaluation) -> Iterator[str]:
             yield from table(["", "area more"], against)
         points = found.of(found.operating_points, target)
         shares = list(dict.fromkeys(row["discard"] for row in points))
-        yield "FNMR left when this share of the genuine comparisons is discarded; in brackets the scores to discard, and"
-        yield "the share that they come to, if equal scores make it less:"
+        yield "FNMR left when this share of the genuine comparisons is discarded; in brackets the scores to discard,"
+        yield "and the share that they come to, if equal scores make it less:"
         cells = {name: [_point(row, directions[name]) for row in points if row["quality"] == name] for name in names}
         body = [[shown(name), *own] for name, own in cells.items()]
         yield from table(["", *(f"{share:.0%}" for share in shares)], body)
