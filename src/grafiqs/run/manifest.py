@@ -291,9 +291,9 @@ def _inside(path: str) -> str:
     return path
 
 
-def compared(name: str, there: Any, here: Any) -> list[str]:
-    """What differs between two JSON values, a line each."""
+def compared(name: str, there: Any, here: Any, words: tuple[str, str] = ("in the folder", "asked for")) -> list[str]:
+    """What differs between two JSON values, a line each; `words` say where the one is, and the other."""
     if isinstance(there, dict) and isinstance(here, dict):
         keys = sorted(there.keys() | here.keys())
-        return [line for key in keys for line in compared(f"{name}.{key}", there.get(key), here.get(key))]
-    return [] if there == here else [f"{name}: {shown(there)} in the folder, {shown(here)} asked for"]
+        return [line for key in keys for line in compared(f"{name}.{key}", there.get(key), here.get(key), words)]
+    return [] if there == here else [f"{name}: {shown(there)} {words[0]}, {shown(here)} {words[1]}"]
