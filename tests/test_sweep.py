@@ -279,6 +279,25 @@ def test_more_seeds_while_it_is_stopped_are_refused(work: Work, tmp_path: Path, 
     assert main(work.sweep(folder, *SIZES, "--identity-selection-seeds", "3,1", "--random-seeds", "7,5")) == 1
 
 
+def test_what_is_lost_while_it_is_stopped_is_no_dead_end(
+    work: Work, finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = copied(finished, tmp_path)
+    shutil.rmtree(folder / NAMES[2])
+    assert ended(work.sweep(folder), folder, "append 1") == -signal.SIGKILL
+    lost = next(path for path in gradients(folder / NAMES[0]) if names_of(path) == 1)
+    lost.unlink()
+    before = tree(folder)
+    said = refused(capsys, *work.sweep(folder))
+    location = f"{lost.parent.name}/{lost.name.removesuffix('_grad.npy')}.png"
+    assert f"lacks 1 images that are asked for now, such as {location}" in said
+    assert f"rm -r {folder / '.computing'}, and the same command computes all that is missing" in said
+    assert tree(folder) == before
+    shutil.rmtree(folder / ".computing")
+    assert main(work.sweep(folder)) == 1
+    assert tree(folder) == tree(finished)
+
+
 def test_no_run_writes_through_to_another(work: Work, finished: Path, tmp_path: Path) -> None:
     """Made anew by `extract`, repaired, removed: the others' files stay what they are."""
     folder = copied(finished, tmp_path)

@@ -222,16 +222,13 @@ def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStac
     folder, overwrite = sweep.root / POOL, sweep.removed is not None
     if not overwrite and manifests.is_run(folder):
         subset = manifests.read(folder).subset
-        if changed := done.needed & (done.shared.changed | done.shared.damaged) - {*subset.samples}:
-            first = min(sample.location for sample in changed)
+        if more := done.needed - {*subset.samples}:
+            first = min(sample.location for sample in more)
             raise RequestError(
-                f"the sweep in {shown(sweep.root)} was stopped, and {shown(first)} is no longer the image that was "
-                "scored, or its gradients were changed: bring that back, or start over with --overwrite"
-            )
-        if not done.needed.issubset(subset.samples):
-            raise RequestError(
-                f"the sweep in {shown(sweep.root)} was stopped, and more is asked for now than what it was to compute: "
-                "finish it first, with the seeds that it began with, or start over with --overwrite"
+                f"the sweep in {shown(sweep.root)} was stopped, and what it was to compute lacks {len(more):,} images "
+                f"that are asked for now, such as {shown(first)}: finish it first, with the seeds that it began with "
+                "and images and runs as they were; or give up what it computed since its last run was finished: "
+                f"rm -r {shown(folder)}, and the same command computes all that is missing"
             )
     elif done.needed:
         subset = _united([manifest.subset], set(done.needed))
