@@ -365,14 +365,13 @@ def test_damaged_gradients_are_not_passed_on(work: Work, finished: Path, tmp_pat
 
 
 def test_overwriting_that_is_killed_is_resumed(work: Work, finished: Path, tmp_path: Path) -> None:
-    """At every stage of the removal: nothing of the old runs stays behind, no folder either."""
+    """At every stage of the removal, in the order in which they come: nothing of the old runs stays, no folder either."""
     options = [*SIZES, "--identity-selection-seeds", "1,6", "--random-seeds", "5,10", "--no-dump-gradients"]
     reference, folder = tmp_path / "reference", copied(finished, tmp_path)
     assert main(work.sweep(reference, *options)) == 0
     gradient = gradients(finished / NAMES[1])[0].relative_to(finished)
-    stops = ["remove sweep.csv", f"remove {NAMES[0]}/scores.csv", f"rmdir {NAMES[0]}/block3"]
-    stops += [f"remove {NAMES[0]}/manifest.json", f"remove {NAMES[0]}/.lock", f"remove {gradient}"]
-    stops += [f"remove {NAMES[2]}/manifest.json", "rename sweep.json.part", f"rename {NAMES[0]}/manifest.json.part"]
+    stops = ["remove sweep.csv", f"rmdir {NAMES[0]}/block3", f"remove {NAMES[0]}/.lock", f"remove {gradient}"]
+    stops += [f"remove {NAMES[2]}/manifest.json", "rename sweep.json.part"]
     for stop in stops:
         assert ended([*work.sweep(folder, *options), "--overwrite"], folder, stop) == -signal.SIGKILL, stop
     assert main([*work.sweep(folder, *options), "--overwrite"]) == 0
@@ -473,7 +472,7 @@ def test_equal_subsets_are_runs_of_their_own(work: Work, tmp_path: Path, capsys:
 
 
 def test_what_is_no_folder_for_a_sweep_is_refused(
-    work: Work, images: Path, singles: Mapping[str, Path], tmp_path: Path, capsys: Capture
+    work: Work, images: Path, finished: Path, singles: Mapping[str, Path], tmp_path: Path, capsys: Capture
 ) -> None:
     run = singles[NAMES[0]]
     before = tree(run)
@@ -481,8 +480,14 @@ def test_what_is_no_folder_for_a_sweep_is_refused(
     assert tree(run) == before
     assert "lies inside the data set" in refused(capsys, *work.sweep(images / "out"))
     (tmp_path / "sweep" / NAMES[1]).mkdir(parents=True)
-    (tmp_path / "sweep" / "sweep.json").write_text('{"format": 1, "shared": {}, "runs": {"../..": {}}}')
-    assert "sweep.json is damaged" in refused(capsys, *work.sweep(tmp_path / "sweep"))
+    whole = json.loads((finished / "sweep.json").read_text())
+    damaged = [{**whole, "shared": {}}, {**whole, "runs": {"../..": whole["runs"][NAMES[0]]}}]
+    damaged += [{**whole, "shared": {**whole["shared"], section: {}}} for section in ("options", "computation")]
+    for document in damaged:
+        (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(document))
+        (tmp_path / "sweep" / "sweep.csv").touch()
+        for command in (work.sweep(tmp_path / "sweep"), ["verify", str(tmp_path / "sweep")]):
+            assert "sweep.json is damaged" in refused(capsys, *command)
 
 
 def test_a_dry_run_writes_nothing(work: Work, tmp_path: Path, capsys: Capture) -> None:

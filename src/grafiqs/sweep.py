@@ -91,10 +91,8 @@ def extract_subsets(options: SweepOptions) -> list[Summary] | None:
         with suppress(OSError):
             (root / POOL).rmdir()
         with sweep.working():
-            counts = {
-                name: counts_of(of[name], run.scored, run.failed) for name, run in zip(of, summaries, strict=True)
-            }
-            sweep.finish(counts)
+            named = zip(of, summaries, strict=True)
+            sweep.finish({name: counts_of(of[name], run.scored, run.failed) for name, run in named})
     _conclude(root, summaries, next(iter(of.values())).better)
     return summaries
 
@@ -292,9 +290,9 @@ def _distributed(
                         bar.update()
                     counts = run.finish()
             except RequestError as error:  # before the first write it would be one
-                if isinstance(error.__cause__, OSError):
-                    raise error.__cause__ from None
-                raise StoppedError(f"{error}. {sweep.kept()}: fix that, and the same command resumes") from error
+                cause, place = error.__cause__, shown(sweep.root / name)
+                why = f"cannot write to {place}: {cause.strerror or cause}" if isinstance(cause, OSError) else error
+                raise StoppedError(f"{why}. {sweep.kept()}: fix that, and the same command resumes") from error
             found.append(Summary(run.root, counts[Scored], counts[Failed]))
             sweep.finished += 1
     return found

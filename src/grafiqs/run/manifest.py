@@ -255,15 +255,19 @@ def _parsed(document: dict[str, Any]) -> Manifest:
         len(pair) != 3 or not locations.issuperset(pair[:2]) or type(pair[2]) is not bool for pair in manifest.pairs
     ):
         raise ValueError("its pairs are not of its samples")
-    computation = manifest.computation
+    check_computation(manifest.computation)
+    if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
+        raise ValueError("it names no environment")
+    return manifest
+
+
+def check_computation(computation: dict[str, Any]) -> None:
+    """Raise ValueError when a run cannot have been computed so."""
     precisions = next(field for field in fields(Options) if field.name == "precision").metadata["choices"]
     if computation.get("engine") not in ("eager", "compiled") or computation.get("precision") not in precisions:
         raise ValueError("it does not say how it was computed")
     if not 1 <= _count(computation.get("batch_size")) <= MAX_BATCH:
         raise ValueError("it was computed in batches that cannot be")
-    if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
-        raise ValueError("it names no environment")
-    return manifest
 
 
 def binding(section: Any) -> Any:

@@ -15,7 +15,7 @@ from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
-from grafiqs.options.extract import Options
+from grafiqs.options.extract import DECIDING, Options
 from grafiqs.options.field import completed
 from grafiqs.options.sweep import VARYING
 from grafiqs.run import manifest as manifests
@@ -137,8 +137,11 @@ def _check(found: Sweep) -> None:
         raise ValueError("its sections are not all there")
     if not isinstance(found.shared["computation"], dict):
         raise ValueError("it does not say how it was computed")
+    manifests.check_computation(found.shared["computation"])
     later = completed(Options, found.shared["options"])
     found.shared["options"] = {name: value for name, value in later.items() if name not in VARYING}
+    if found.shared["options"].keys() != DECIDING - {*VARYING}:
+        raise ValueError("its options are not those of a run")
     for name, own in found.runs.items():
         if not re.fullmatch(r"[a-z0-9-]+(_[a-z0-9-]+)*", name) or own.keys() != {*VARYING, "subset_sha256"}:
             raise ValueError(f"{shown(repr(name))} is not a run of a sweep")
