@@ -365,7 +365,7 @@ def test_damaged_gradients_are_not_passed_on(work: Work, finished: Path, tmp_pat
 
 
 def test_overwriting_that_is_killed_is_resumed(work: Work, finished: Path, tmp_path: Path) -> None:
-    """At every stage of the removal, in the order in which they come: nothing of the old runs stays, no folder either."""
+    """At every stage of the removal, in their order: nothing of the old runs stays behind, no folder either."""
     options = [*SIZES, "--identity-selection-seeds", "1,6", "--random-seeds", "5,10", "--no-dump-gradients"]
     reference, folder = tmp_path / "reference", copied(finished, tmp_path)
     assert main(work.sweep(reference, *options)) == 0
