@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from grafiqs import sweep as sweeping
 from grafiqs.cli import main
@@ -120,6 +121,17 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
 
     monkeypatch.setattr(GradientTree, "write", seen)
     return written
+
+
+def shared_location(run: Path) -> str:
+    """Where an image lies whose gradients another run has, too."""
+    path = next(path for path in gradients(run) if names_of(path) > 1)
+    return f"{path.parent.name}/{path.name.removesuffix('_grad.npy')}.png"
+
+
+def places(folder: Path) -> set[str]:
+    """What lies in a folder, folders included."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
 def names_of(path: Path) -> int:
@@ -230,6 +242,7 @@ def test_a_disk_that_is_full_between_the_runs_stops_it(
         assert main(work.sweep(folder)) == 3
     said = capsys.readouterr().err
     assert "No space left on device" in said
+    assert "give another" not in said
     assert "1 of 3 runs are finished, and what is computed is kept: fix that, and the same command resumes" in said
     assert main(work.sweep(folder)) == 1
     assert tree(folder) == tree(finished)
@@ -266,6 +279,25 @@ def test_more_seeds_while_it_is_stopped_are_refused(work: Work, tmp_path: Path, 
     assert main(work.sweep(folder, *SIZES, "--identity-selection-seeds", "3,1", "--random-seeds", "7,5")) == 1
 
 
+def test_what_is_lost_while_it_is_stopped_is_no_dead_end(
+    work: Work, finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = copied(finished, tmp_path)
+    shutil.rmtree(folder / NAMES[2])
+    assert ended(work.sweep(folder), folder, "append 1") == -signal.SIGKILL
+    lost = next(path for path in gradients(folder / NAMES[0]) if names_of(path) == 1)
+    lost.unlink()
+    before = tree(folder)
+    said = refused(capsys, *work.sweep(folder))
+    location = f"{lost.parent.name}/{lost.name.removesuffix('_grad.npy')}.png"
+    assert f"lacks 1 images that are asked for now, such as {location}" in said
+    assert f"rm -r {folder / '.computing'}, and the same command computes all that is missing" in said
+    assert tree(folder) == before
+    shutil.rmtree(folder / ".computing")
+    assert main(work.sweep(folder)) == 1
+    assert tree(folder) == tree(finished)
+
+
 def test_no_run_writes_through_to_another(work: Work, finished: Path, tmp_path: Path) -> None:
     """Made anew by `extract`, repaired, removed: the others' files stay what they are."""
     folder = copied(finished, tmp_path)
@@ -291,6 +323,117 @@ def test_what_is_missing_is_taken_from_the_others(work: Work, finished: Path, tm
     assert main(work.sweep(folder)) == 1
     assert tree(folder) == tree(finished)
     assert names_of(gone) == many
+
+
+@pytest.mark.parametrize("image", [picture(99), None])
+def test_an_image_that_changed_is_new_in_the_runs_that_lack_it(
+    image: Any, images: Path, work: Work, finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """As in a single run of now; the others keep what they have."""
+    folder = copied(finished, tmp_path)
+    location = shared_location(folder / NAMES[2])
+    before = {name: tree(folder / name) for name in NAMES[:2]}
+    shutil.rmtree(folder / NAMES[2])
+    kept = (images / location).read_bytes()
+    try:
+        if image is None:
+            (images / location).write_bytes(b"no image")
+        else:
+            Image.fromarray(image).save(images / location)
+        assert main(work.sweep(folder)) == 1
+        assert "the images of 1 samples are not those that were scored before" in capsys.readouterr().err
+        assert main(work.single(tmp_path / "single", *RUNS[NAMES[2]])) == (image is None)
+    finally:
+        (images / location).write_bytes(kept)
+    assert tree(folder / NAMES[2]) == tree(tmp_path / "single") != tree(finished / NAMES[2])
+    assert {name: tree(folder / name) for name in NAMES[:2]} == before
+
+
+def test_damaged_gradients_are_not_passed_on(work: Work, finished: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder = copied(finished, tmp_path)
+    damaged = next(path for path in gradients(folder / NAMES[2]) if names_of(path) > 1)
+    within = damaged.relative_to(folder / NAMES[2])
+    other = next(name for name in NAMES[:2] if (folder / name / within).exists())
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    (folder / other / within).unlink()
+    assert main(work.sweep(folder)) == 1
+    assert "the gradient files of 1 samples are not those that were written" in capsys.readouterr().err
+    assert tree(folder / other) == tree(finished / other)
+    shutil.rmtree(folder / NAMES[2])
+    assert main(work.sweep(folder)) == 1
+    assert tree(folder) == tree(finished)
+
+
+def test_overwriting_that_is_killed_is_resumed(work: Work, finished: Path, tmp_path: Path) -> None:
+    """At every stage of the removal, in their order: nothing of the old runs stays behind, no folder either."""
+    options = [*SIZES, "--identity-selection-seeds", "1,6", "--random-seeds", "5,10", "--no-dump-gradients"]
+    reference, folder = tmp_path / "reference", copied(finished, tmp_path)
+    assert main(work.sweep(reference, *options)) == 0
+    gradient = gradients(finished / NAMES[1])[0].relative_to(finished)
+    stops = ["remove sweep.csv", f"rmdir {NAMES[0]}/block3", f"remove {NAMES[0]}/.lock", f"remove {gradient}"]
+    stops += [f"remove {NAMES[2]}/manifest.json", "rename sweep.json.part"]
+    for stop in stops:
+        assert ended([*work.sweep(folder, *options), "--overwrite"], folder, stop) == -signal.SIGKILL, stop
+    assert main([*work.sweep(folder, *options), "--overwrite"]) == 0
+    assert tree(folder) == tree(reference)
+    assert places(folder) == places(reference)
+
+
+def test_what_is_not_the_sweeps_is_refused_before_anything_is_removed(
+    work: Work, finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder, elsewhere = copied(finished, tmp_path), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / NAMES[1] / "notes.txt").write_text("mine")
+    before = tree(folder)
+    said = refused(capsys, *work.sweep(folder), "--overwrite")
+    assert f"{folder / NAMES[1]}: notes.txt is not of this run, and --overwrite removes nothing else" in said
+    assert tree(folder) == before
+    (folder / NAMES[1] / "notes.txt").unlink()
+    shutil.rmtree(folder / NAMES[2])
+    (folder / NAMES[2]).symlink_to(elsewhere)
+    before = tree(folder)
+    for more in ([], ["--overwrite"]):
+        assert f"{folder / NAMES[2]} is a link, which is not followed" in refused(capsys, *work.sweep(folder), *more)
+        assert tree(folder) == before
+    assert not list(elsewhere.iterdir())
+
+
+def test_another_run_in_the_place_of_one(work: Work, finished: Path, tmp_path: Path, capsys: Capture) -> None:
+    """`verify` finds it, and what the sweep says then is the way to have that run alone made again."""
+    folder = copied(finished, tmp_path)
+    assert main([*work.single(folder / NAMES[0], 1, 5), "--layers", "block2", "--overwrite"]) == 0
+    found = verify_run(folder, quiet=True)
+    assert any(f"{NAMES[0]}: layers.block2: None in sweep.json, [" in line for line in found)
+    capsys.readouterr()
+    assert main(work.sweep(folder)) == 2
+    said = capsys.readouterr().err
+    assert f"remove that run with rm -r {folder / NAMES[0]}: the same command makes it again" in said
+    shutil.rmtree(folder / NAMES[0])
+    assert verify_run(folder, quiet=True)[:1] == [
+        f"{NAMES[0]}: there is no such run: the command that made the sweep makes it again"
+    ]
+    assert main(work.sweep(folder)) == 1
+    assert verify_run(folder, quiet=True) == []
+    text = (folder / "sweep.csv").read_text()
+    (folder / "sweep.csv").write_text(text.replace(",2,", ",3,", 1))
+    assert verify_run(folder, quiet=True) == [
+        "sweep.csv does not say what the runs are: remove it, and the same command writes it again"
+    ]
+
+
+def test_the_batch_size_stays_that_of_the_sweep(work: Work, tmp_path: Path, capsys: Capture) -> None:
+    """As in a single run, which says in its environments what it was computed with."""
+    folder = tmp_path / "sweep"
+    for seeds, size in (("1", "2"), ("1,2", "4")):
+        command = work.sweep(folder, "--samples-per-identity", "1", "--no-dump-gradients", "--random-seeds", seeds)
+        assert main([*command, "--allow-insufficient-samples", "--batch-size", size]) == 1
+    assert "computed 2 images at once until now, and computes 4 from now on" in capsys.readouterr().err
+    assert json.loads((folder / "sweep.json").read_text())["shared"]["computation"]["batch_size"] == 2
+    manifest = json.loads((folder / "samples-2" / "manifest.json").read_text())
+    assert manifest["computation"]["batch_size"] == 2
+    assert 4 in [environment["batch_size"] for environment in manifest["environments"]]
+    assert verify_run(folder, quiet=True) == []
 
 
 def test_overwrite_removes_all_runs(work: Work, finished: Path, tmp_path: Path) -> None:
@@ -329,7 +472,7 @@ def test_equal_subsets_are_runs_of_their_own(work: Work, tmp_path: Path, capsys:
 
 
 def test_what_is_no_folder_for_a_sweep_is_refused(
-    work: Work, images: Path, singles: Mapping[str, Path], tmp_path: Path, capsys: Capture
+    work: Work, images: Path, finished: Path, singles: Mapping[str, Path], tmp_path: Path, capsys: Capture
 ) -> None:
     run = singles[NAMES[0]]
     before = tree(run)
@@ -337,8 +480,14 @@ def test_what_is_no_folder_for_a_sweep_is_refused(
     assert tree(run) == before
     assert "lies inside the data set" in refused(capsys, *work.sweep(images / "out"))
     (tmp_path / "sweep" / NAMES[1]).mkdir(parents=True)
-    (tmp_path / "sweep" / "sweep.json").write_text('{"format": 1, "shared": {}, "runs": {"../..": {}}}')
-    assert "sweep.json is damaged" in refused(capsys, *work.sweep(tmp_path / "sweep"))
+    whole = json.loads((finished / "sweep.json").read_text())
+    damaged = [{**whole, "shared": {}}, {**whole, "runs": {"../..": whole["runs"][NAMES[0]]}}]
+    damaged += [{**whole, "shared": {**whole["shared"], section: {}}} for section in ("options", "computation")]
+    for document in damaged:
+        (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(document))
+        (tmp_path / "sweep" / "sweep.csv").touch()
+        for command in (work.sweep(tmp_path / "sweep"), ["verify", str(tmp_path / "sweep")]):
+            assert "sweep.json is damaged" in refused(capsys, *command)
 
 
 def test_a_dry_run_writes_nothing(work: Work, tmp_path: Path, capsys: Capture) -> None:

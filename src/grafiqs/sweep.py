@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from grafiqs.compute import devices
 from grafiqs.compute.preparation import build, is_same_in_any_order, prove
@@ -23,10 +22,11 @@ from grafiqs.progress import progress_bar
 from grafiqs.run import manifest as manifests
 from grafiqs.run import sweep as sweeps
 from grafiqs.run.aligned import unfinished
-from grafiqs.run.folder import RunFolder, outcomes_of, output_of
-from grafiqs.run.journal import Failed, Outcome, Scored
+from grafiqs.run.folder import RunFolder
+from grafiqs.run.journal import Failed, Scored
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.sweep import POOL, TABLE, Sweep, SweepFolder
+from grafiqs.run.sharing import Shared, Source, shared
+from grafiqs.run.sweep import POOL, TABLE, Sweep, SweepFolder, again, counts_of
 from grafiqs.run.tables import FAILURES
 from grafiqs.select import Subset, left_out, open_dataset, select, why_empty
 
@@ -69,11 +69,19 @@ def extract_subsets(options: SweepOptions) -> list[Summary] | None:
     if options.dry_run:
         log_estimate(planned.manifest, planned.task, planned.ready, root)
         return None
-    of = {name: of_subset(planned.manifest, run, dataset, subsets[name]) for name, run in runs.items()}
+    common = planned.manifest
+    if kept is not None and (size := kept["batch_size"]) != (now := common.computation["batch_size"]):
+        log.warning(
+            "warning: this sweep computed %d images at once until now, and computes %d from now on; its runs keep %d, "
+            "and 'environments' in each manifest says which it was",
+            *(size, now, size),
+        )
+        common = replace(common, computation={**common.computation, "batch_size": size})
+    of = {name: of_subset(common, run, dataset, subsets[name]) for name, run in runs.items()}
 
     # Write: compute what no run has yet, then give each run what is its own.
     with SweepFolder(root, Sweep.of(of), options.overwrite).opened() as sweep:
-        done = _done(sweep, of, options.overwrite)
+        done = _done(sweep, of, dataset, options)
         with ExitStack() as stack:
             computed = _computed(sweep, planned, done, stack)
             with sweep.working():
@@ -83,7 +91,8 @@ def extract_subsets(options: SweepOptions) -> list[Summary] | None:
         with suppress(OSError):
             (root / POOL).rmdir()
         with sweep.working():
-            sweep.finish({run.output_dir.name: _counts(of[run.output_dir.name], run) for run in summaries})
+            named = zip(of, summaries, strict=True)
+            sweep.finish({name: counts_of(of[name], run.scored, run.failed) for name, run in named})
     _conclude(root, summaries, next(iter(of.values())).better)
     return summaries
 
@@ -163,30 +172,43 @@ def _said(
 class _Done:
     """What the run folders hold already, and what they lack."""
 
-    where: dict[Sample, str]
-    """The run in which the gradients of a sample lie."""
+    held: int
+    """How many samples they hold in all."""
+    shared: Shared
+    """What they can take from each other."""
     lacking: int
-    """How many samples the runs lack in all."""
+    """How many samples they lack, each run's counted."""
     needed: frozenset[Sample]
-    """Those that none of them has."""
+    """Those that have to be computed."""
 
 
-def _done(sweep: SweepFolder, of: Mapping[str, Manifest], overwrite: bool) -> _Done:
+def _done(sweep: SweepFolder, of: Mapping[str, Manifest], dataset: Dataset, options: SweepOptions) -> _Done:
     """Look into every run folder. Raises RequestError when one holds anything else, or is in use."""
-    where: dict[Sample, str] = {}
+    held: dict[str, set[Sample]] = {}
     lacked: list[Sample] = []
+    sweep.need_folders()
     for name, manifest in of.items():
         samples, folder = manifest.subset.samples, sweep.root / name
         pending: Iterable[int] = range(len(samples))
-        if overwrite or not manifests.is_run(folder):
-            output_of(folder).refuse_foreign()
-        else:
-            with RunFolder(folder, manifest).opened() as run:
+        if sweep.is_kept(name):
+            with RunFolder(folder, manifest, overwritten_by=again(folder)).opened() as run:
                 pending = run.journal.pending()
             missing = set(pending)
-            where |= {sample: name for index, sample in enumerate(samples) if index not in missing}
+            held[name] = {sample for index, sample in enumerate(samples) if index not in missing}
         lacked += [samples[index] for index in pending]
-    return _Done(where, len(lacked), frozenset(lacked) - where.keys())
+    wanted, there = set(lacked), set[Sample]().union(*held.values())
+    found = shared(sweep.root, of, held, wanted, dataset, options.quiet)
+    for those, what in (
+        (found.changed, "the images of %s samples are not those that were scored before"),
+        (found.damaged, "the gradient files of %s samples are not those that were written"),
+    ):
+        if those:
+            log.warning(
+                f"warning: {what}, in the runs that hold them: they are computed anew for the runs that lack them; "
+                "'grafiqs verify' says which these are",
+                f"{len(those):,}",
+            )
+    return _Done(len(there), found, len(lacked), frozenset(wanted - found.where.keys()))
 
 
 def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStack) -> RunFolder | None:
@@ -198,10 +220,13 @@ def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStac
     folder, overwrite = sweep.root / POOL, sweep.removed is not None
     if not overwrite and manifests.is_run(folder):
         subset = manifests.read(folder).subset
-        if not done.needed.issubset(subset.samples):
+        if more := done.needed - {*subset.samples}:
+            first = min(sample.location for sample in more)
             raise RequestError(
-                f"the sweep in {shown(sweep.root)} was stopped, and more is asked for now than what it was to compute: "
-                "finish it first, with the seeds that it began with, or start over with --overwrite"
+                f"the sweep in {shown(sweep.root)} was stopped, and what it was to compute lacks {len(more):,} images "
+                f"that are asked for now, such as {shown(first)}: finish it first, with the seeds that it began with "
+                "and images and runs as they were; or give up what it computed since its last run was finished: "
+                f"rm -r {shown(folder)}, and the same command computes all that is missing"
             )
     elif done.needed:
         subset = _united([manifest.subset], set(done.needed))
@@ -212,8 +237,8 @@ def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStac
         manifest = replace(manifest, subset=subset, pairs=[])
         task = replace(task, locations=[sample.location for sample in subset.samples])
         ready = replace(ready, first=None)
-    if done.where:
-        log.info("Resuming: the runs hold %s of these images already", f"{len(done.where):,}")
+    if done.held:
+        log.info("Resuming: the runs hold %s of these images already", f"{done.held:,}")
     run = stack.enter_context(RunFolder(folder, manifest, overwrite).opened())
     pending = run.journal.pending() if done.needed else []
     has_links = sweep.has_links()
@@ -249,7 +274,7 @@ def _distributed(
 ) -> list[Summary]:
     """Give each run the gradients and outcomes that it lacks, and finish it."""
     found: list[Summary] = []
-    source = _Source(sweep.root, of, done.where, computed)
+    source = Source(sweep.root, of, done.shared.where, computed)
     with progress_bar(done.lacking, 0, options.quiet) as bar:
         for name, manifest in of.items():
             try:
@@ -265,17 +290,12 @@ def _distributed(
                         bar.update()
                     counts = run.finish()
             except RequestError as error:  # before the first write it would be one
-                raise StoppedError(f"{error}. {sweep.kept()}: fix that, and the same command resumes") from error
+                cause, place = error.__cause__, shown(sweep.root / name)
+                why = f"cannot write to {place}: {cause.strerror or cause}" if isinstance(cause, OSError) else error
+                raise StoppedError(f"{why}. {sweep.kept()}: fix that, and the same command resumes") from error
             found.append(Summary(run.root, counts[Scored], counts[Failed]))
             sweep.finished += 1
     return found
-
-
-def _counts(run: Manifest, summary: Summary) -> dict[str, int]:
-    """What sweep.csv says of a run."""
-    subset = run.subset
-    counts = {"identities": subset.identities, "samples": len(subset.samples)}
-    return {**counts, "scored": summary.scored, "failed": summary.failed}
 
 
 def _conclude(root: Path, summaries: Sequence[Summary], better: str) -> None:
@@ -292,44 +312,3 @@ def _conclude(root: Path, summaries: Sequence[Summary], better: str) -> None:
             "%d images in %d runs have no score; %s of each run says why, such as %s",
             *(total - scored, len(failed), FAILURES.name, shown(failed[0] / FAILURES.name)),
         )
-
-
-class _Source:
-    """Where the gradients and outcomes of samples are: in a run folder, or among those that were just computed."""
-
-    def __init__(
-        self, root: Path, of: Mapping[str, Manifest], where: Mapping[Sample, str], computed: RunFolder | None
-    ) -> None:
-        self._root = root
-        self._of = of
-        self._computed = computed
-        samples = () if computed is None else computed.manifest.subset.samples
-        self._places = {sample: index for index, sample in enumerate(samples)}
-        self._where = {**dict.fromkeys(samples, POOL), **where}
-
-    def environments(self, wanted: Iterable[Sample]) -> list[dict[str, Any]]:
-        """The environments in which these samples were computed."""
-        found: list[dict[str, Any]] = []
-        for name in dict.fromkeys(self._where[sample] for sample in wanted):
-            there = manifests.read(self._root / name)
-            found += [each for each in there.environments if each not in found]
-        return found
-
-    def outcomes(self, wanted: Mapping[Sample, int]) -> Iterator[tuple[Path, Outcome]]:
-        """The folder and the outcome of each of these samples, under the index that is wanted."""
-        by: dict[str, list[Sample]] = {}
-        for sample in wanted:
-            by.setdefault(self._where[sample], []).append(sample)
-        for name, samples in by.items():
-            for sample, outcome in self._those(name, samples):
-                yield self._root / name, replace(outcome, index=wanted[sample])
-
-    def _those(self, name: str, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Outcome]]:
-        if name == POOL and self._computed is not None:
-            places = [self._places[sample] for sample in samples]
-            yield from zip(samples, self._computed.journal.outcomes(places), strict=True)
-            return
-        theirs, those = self._of[name].subset.samples, set(samples)
-        for outcome in outcomes_of(self._root / name, self._of[name]):
-            if theirs[outcome.index] in those:
-                yield theirs[outcome.index], outcome

@@ -25,7 +25,7 @@ from grafiqs.progress import progress_bar
 from grafiqs.run import aligned, finished, sums
 from grafiqs.run import manifest as manifests
 from grafiqs.run import sweep as sweeps
-from grafiqs.run.journal import Outcome, Scored
+from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest, subset_differences
 from grafiqs.run.tables import FAILURES, IMAGE_SUMS, SUMS
 from grafiqs.run.tree import GradientTree
@@ -71,16 +71,31 @@ def verify_run(
 
 
 def _sweep(folder: Path, image_path: Path | None, quiet: bool, root: Path | None) -> list[str]:
-    """Check every run of a sweep; returns what is wrong."""
-    runs = sweeps.read(folder).runs
+    """Check a sweep and every run of it; returns what is wrong."""
+    sweep = sweeps.read(folder)
     if not files.exists(folder / sweeps.TABLE):
         problem = f"the sweep in {shown(folder)} is not finished: the command that began it resumes it"
         log.warning("%s", problem)
         return [problem]
     found: list[str] = []
-    for run in runs:
-        log.info("%s:", shown(run))
-        found += [f"{run}: {line}" for line in verify_run(folder / run, image_path, quiet, root)]
+    counts: dict[str, dict[str, int]] = {}
+    for name in sweep.runs:
+        log.info("%s:", shown(name))
+        if manifests.is_run(folder / name):
+            problems = verify_run(folder / name, image_path, quiet, root)
+            manifest = manifests.read(folder / name)
+            others = sweep.contradictions(name, manifest)
+            if not problems:
+                kinds = Counter(type(outcome) for outcome in finished.read(folder / name, manifest))
+                counts[name] = sweeps.counts_of(manifest, kinds[Scored], kinds[Failed])
+        else:
+            problems, others = [], ["there is no such run: the command that made the sweep makes it again"]
+        for line in others:
+            log.warning("%s: %s", shown(name), line)
+        found += [f"{name}: {line}" for line in (*problems, *others)]
+    if not found and b"".join(sweeps.table(sweep, counts)) != files.read(folder / sweeps.TABLE):
+        found.append(f"{sweeps.TABLE} does not say what the runs are: remove it, and the same command writes it again")
+        log.warning("%s", found[-1])
     return found
 
 

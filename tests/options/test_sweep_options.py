@@ -62,6 +62,7 @@ def test_the_names_say_the_seeds() -> None:
     [
         ({}, "a sweep needs seeds: give --random-seeds, --identity-selection-seeds or both, or --replicates"),
         ({"random_seeds": [1, 2, 1]}, "--random-seeds names 1 twice: that would be the same subset again"),
+        ({"random_seeds": "1,,2"}, "--random-seeds is '1,,2': that is not"),
         ({"random_seeds": [1, -2]}, "--random-seeds is 1,-2: a seed lies between 0 and 4294967295"),
         (
             {"random_seeds": [1, 2, 3], "identity_selection_seeds": [1, 2]},

@@ -11,7 +11,7 @@ _EXAMPLES = """
 The subset is derived again from the manifest (if the data set is available), and every file is checked against
 it: presence, shape, dtype, checksum, finite values, and score = sum of |gradient|. The images are checked against
 the checksums they had when they were read. For an alignment: the samples, every crop and table, and the photos. For a
-sweep: each of its runs.
+sweep: each of its runs, and that they are those of sweep.json and sweep.csv.
 
 examples:
   {prog} grafiqs_output

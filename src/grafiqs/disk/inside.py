@@ -149,6 +149,13 @@ def remove_folders(root: Path, paths: Iterable[str]) -> None:
             os.rmdir(name, dir_fd=folder)
 
 
+def remove_empty(root: Path) -> None:
+    """Remove a folder, and those in it, as far as nothing lies in them; no link is followed."""
+    for place, _, _ in os.walk(root, topdown=False):
+        with suppress(OSError):
+            os.rmdir(place)
+
+
 @contextmanager
 def _folder(root: Path, path: str, make: bool = False) -> Iterator[tuple[int, str]]:
     """The folder that a file lies in, open, and the file's name there. Raises OSError for a link on the way."""

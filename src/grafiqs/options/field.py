@@ -111,8 +111,8 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def integers(text: str) -> tuple[int, ...]:
-    """The whole numbers of a comma-separated list. Raises ValueError for anything else, or none."""
-    return tuple(int(word) for word in words(text) or [text])
+    """The whole numbers of a comma-separated list. Raises ValueError for anything else, or none between commas."""
+    return tuple(int(word) for word in text.split(","))
 
 
 def size(text: str) -> tuple[int, int]:

@@ -38,8 +38,9 @@ def output_of(folder: Path) -> Output:
 class RunFolder(Journaled[Manifest, Scored]):
     """The folder of the run that a manifest describes: `opened`, then begun, it takes the outcomes of the samples."""
 
-    def __init__(self, root: Path, manifest: Manifest, overwrite: bool = False) -> None:
+    def __init__(self, root: Path, manifest: Manifest, overwrite: bool = False, overwritten_by: str = "") -> None:
         super().__init__(output_of(root), manifest, journal_of(root, manifest), overwrite)
+        self.overwritten_by = overwritten_by or self.overwritten_by
         self.tree = manifest.tree(root)
         self._is_reopened = False
         """Whether the run was finished, and its journal is there again, until it is begun."""
@@ -131,7 +132,7 @@ class RunFolder(Journaled[Manifest, Scored]):
         except (FileNotFoundError, ValueError) as error:
             raise RequestError(
                 f"the finished run in {shown(self.root)} is damaged ({error}): look with 'grafiqs verify', "
-                "or start over with --overwrite"
+                f"or start over with {self.overwritten_by}"
             ) from error
 
     def _close(self) -> None:

@@ -255,15 +255,19 @@ def _parsed(document: dict[str, Any]) -> Manifest:
         len(pair) != 3 or not locations.issuperset(pair[:2]) or type(pair[2]) is not bool for pair in manifest.pairs
     ):
         raise ValueError("its pairs are not of its samples")
-    computation = manifest.computation
+    check_computation(manifest.computation)
+    if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
+        raise ValueError("it names no environment")
+    return manifest
+
+
+def check_computation(computation: dict[str, Any]) -> None:
+    """Raise ValueError when a run cannot have been computed so."""
     precisions = next(field for field in fields(Options) if field.name == "precision").metadata["choices"]
     if computation.get("engine") not in ("eager", "compiled") or computation.get("precision") not in precisions:
         raise ValueError("it does not say how it was computed")
     if not 1 <= _count(computation.get("batch_size")) <= MAX_BATCH:
         raise ValueError("it was computed in batches that cannot be")
-    if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
-        raise ValueError("it names no environment")
-    return manifest
 
 
 def binding(section: Any) -> Any:
@@ -291,9 +295,9 @@ def _inside(path: str) -> str:
     return path
 
 
-def compared(name: str, there: Any, here: Any) -> list[str]:
-    """What differs between two JSON values, a line each."""
+def compared(name: str, there: Any, here: Any, words: tuple[str, str] = ("in the folder", "asked for")) -> list[str]:
+    """What differs between two JSON values, a line each; `words` say where the one is, and the other."""
     if isinstance(there, dict) and isinstance(here, dict):
         keys = sorted(there.keys() | here.keys())
-        return [line for key in keys for line in compared(f"{name}.{key}", there.get(key), here.get(key))]
-    return [] if there == here else [f"{name}: {shown(there)} in the folder, {shown(here)} asked for"]
+        return [line for key in keys for line in compared(f"{name}.{key}", there.get(key), here.get(key), words)]
+    return [] if there == here else [f"{name}: {shown(there)} {words[0]}, {shown(here)} {words[1]}"]

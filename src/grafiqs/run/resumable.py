@@ -25,6 +25,8 @@ class Resumable(Generic[Stated]):
 
     can_overwrite = True
     """Whether there is such an option."""
+    overwritten_by = "--overwrite"
+    """What removes what the folder holds, in messages."""
 
     def __init__(self, output: Output, manifest: Stated, overwrite: bool = False) -> None:
         self.output = output
@@ -100,10 +102,11 @@ class Resumable(Generic[Stated]):
         differences = self._differences(there)
         if differences:
             work, argument = self.output.work, self.output.argument
+            removing = f", or remove that {work} with {self.overwritten_by}" * self.can_overwrite
             raise RequestError(
                 f"{shown(self.root)} holds another {work}, and nothing is mixed. What differs:\n"
                 + "".join(f"  - {line}\n" for line in differences)
-                + f"Give another {argument}{f', or remove that {work} with --overwrite' * self.can_overwrite}."
+                + f"Give another {argument}{removing}."
             )
         self._resume(there)
 
@@ -117,11 +120,15 @@ class Resumable(Generic[Stated]):
             with inside.whole(self.root, self.output.manifest) as file:
                 file.writelines(self._document())
 
+    def need_removable(self, there: Stated) -> None:
+        """Raise OSError when something that the folder holds cannot be removed."""
+        for path in (self.output.manifest, *self._files(there)):
+            inside.need_removable(self.root, path)
+
     def _remove(self, there: Stated) -> None:
         """Remove what the folder holds, but for the manifest."""
+        self.need_removable(there)  # first of all: what is refused is left as it is
         paths = self._files(there)
-        for path in (self.output.manifest, *paths):  # first of all: what is refused is left as it is
-            inside.need_removable(self.root, path)
         for path in paths:
             inside.remove(self.root, path)
         inside.remove_folders(self.root, paths)

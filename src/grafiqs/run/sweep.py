@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +15,12 @@ from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
-from grafiqs.options.extract import Options
+from grafiqs.options.extract import DECIDING, Options
 from grafiqs.options.field import completed
 from grafiqs.options.sweep import VARYING
 from grafiqs.run import manifest as manifests
-from grafiqs.run.folder import files_of
+from grafiqs.run.folder import RunFolder, files_of
+from grafiqs.run.folder import output_of as run_output
 from grafiqs.run.manifest import COMPARED, Manifest, binding, compared
 from grafiqs.run.resumable import Resumable
 from grafiqs.run.tables import csv_row
@@ -62,6 +63,13 @@ class Sweep:
         shared["options"] = {name: value for name, value in first.options.items() if name not in VARYING}
         return cls(shared, {name: _own(run) for name, run in runs.items()})
 
+    def contradictions(self, name: str, run: Manifest) -> list[str]:
+        """What the manifest of a run says otherwise than the sweep, a line each."""
+        found, words = Sweep.of({name: run}), (f"in {NAME}", f"in {manifests.NAME}")
+        sections = [(key, binding(self.shared[key]), binding(found.shared[key])) for key in _SHARED]
+        sections.append(("run", self.runs[name], found.runs[name]))
+        return [line for section in sections for line in compared(*section, words)]
+
     def differences(self, other: Sweep) -> list[str]:
         """What differs between this sweep and the `other` asked for, a line each; further runs do not count."""
         found: list[str] = []
@@ -77,6 +85,26 @@ class Sweep:
 
 def _own(run: Manifest) -> dict[str, Any]:
     return {**{name: run.options[name] for name in VARYING}, "subset_sha256": run.subset.sha256}
+
+
+def counts_of(run: Manifest, scored: int, failed: int) -> dict[str, int]:
+    """What sweep.csv says of a run, so many of whose samples have scores, or failed."""
+    subset = run.subset
+    return {"identities": subset.identities, "samples": len(subset.samples), "scored": scored, "failed": failed}
+
+
+def table(sweep: Sweep, counts: dict[str, dict[str, int]]) -> Iterator[bytes]:
+    """The rows of sweep.csv, from the counts of each run."""
+    yield csv_row(*_COLUMNS, *_COUNTS)
+    for name, own in sweep.runs.items():
+        drawn = sweep.shared["options"]["random_identity_selection"]
+        seeds = {**own, "identity_selection_seed": own["identity_selection_seed"] if drawn else ""}
+        yield csv_row(name, *(seeds[key] for key in _COLUMNS[1:]), *(counts[name][key] for key in _COUNTS))
+
+
+def again(folder: Path) -> str:
+    """How one run of a sweep is made again, in messages: --overwrite would remove them all."""
+    return f"rm -r {shown(folder)}: the same command makes it again"
 
 
 def output_of(folder: Path) -> Output:
@@ -109,8 +137,11 @@ def _check(found: Sweep) -> None:
         raise ValueError("its sections are not all there")
     if not isinstance(found.shared["computation"], dict):
         raise ValueError("it does not say how it was computed")
+    manifests.check_computation(found.shared["computation"])
     later = completed(Options, found.shared["options"])
     found.shared["options"] = {name: value for name, value in later.items() if name not in VARYING}
+    if found.shared["options"].keys() != DECIDING - {*VARYING}:
+        raise ValueError("its options are not those of a run")
     for name, own in found.runs.items():
         if not re.fullmatch(r"[a-z0-9-]+(_[a-z0-9-]+)*", name) or own.keys() != {*VARYING, "subset_sha256"}:
             raise ValueError(f"{shown(repr(name))} is not a run of a sweep")
@@ -124,11 +155,30 @@ class SweepFolder(Resumable[Sweep]):
         self.finished = 0
         """How many of its runs are known to be finished."""
 
+    def need_folders(self) -> None:
+        """Raise RequestError when something else than a run lies in the place of one; nothing was touched yet."""
+        there = {} if self.removed is None else self.removed.runs
+        for name in {POOL: None, **self.manifest.runs, **there}:
+            folder = self.root / name
+            if folder.is_symlink():
+                raise RequestError(
+                    f"{shown(folder)} is a link, which is not followed there: remove it, or give another --output-dir"
+                )
+            if name in there:
+                self._need_removable(name)
+            elif not manifests.is_run(folder):
+                run_output(folder).refuse_foreign()
+
+    def is_kept(self, name: str) -> bool:
+        """Whether there is a run of this name, which stays."""
+        return not self._overwrite and manifests.is_run(self.root / name)
+
     def begin(self, same_in_any_order: bool | None) -> None:
         """Begin, or resume; a sweep that is to be overwritten is removed first."""
         known = self.manifest.same_in_any_order if same_in_any_order is None else same_in_any_order
-        with self._writable():
-            inside.remove(self.root, TABLE)
+        if self.removed is None:
+            with self._writable():
+                inside.remove(self.root, TABLE)
         self._begin(replace(self.manifest, same_in_any_order=known))
 
     def has_links(self) -> bool:
@@ -148,13 +198,7 @@ class SweepFolder(Resumable[Sweep]):
     def finish(self, counts: dict[str, dict[str, int]]) -> None:
         """Write the table, from the counts of each run; the sweep is finished when this returns."""
         with inside.whole(self.root, TABLE) as file:
-            file.write(csv_row(*_COLUMNS, *_COUNTS))
-            for name, own in self.manifest.runs.items():
-                drawn = self.manifest.shared["options"]["random_identity_selection"]
-                seeds = {**own, "identity_selection_seed": own["identity_selection_seed"] if drawn else ""}
-                file.write(
-                    csv_row(name, *(seeds[key] for key in _COLUMNS[1:]), *(counts[name][key] for key in _COUNTS))
-                )
+            file.writelines(table(self.manifest, counts))
 
     def kept(self) -> str:
         """How many runs are finished, in words."""
@@ -177,5 +221,32 @@ class SweepFolder(Resumable[Sweep]):
                 found += [f"{name}/{path}" for path in (*own, manifests.NAME, LOCK)]
         return found
 
+    def _remove(self, there: Sweep) -> None:
+        """Run by run, the manifest of each last: what is stopped on the way, the same command goes on with."""
+        self.need_folders()
+        inside.need_removable(self.root, TABLE)
+        inside.remove(self.root, TABLE)
+        for name in there.runs:
+            folder = self.root / name
+            if manifests.is_run(folder):
+                with RunFolder(folder, manifests.read(folder), overwrite=True).opened() as run:
+                    run.discard()
+            inside.remove(self.root, f"{name}/{LOCK}")
+            inside.remove_empty(folder)
+
+    def _need_removable(self, name: str) -> None:
+        """Raise RequestError when a run that is to be removed is in use, or something else lies in its folder."""
+        folder, own = self.root / name, {LOCK, manifests.NAME}
+        if manifests.is_run(folder):
+            with RunFolder(folder, manifests.read(folder), overwrite=True).opened() as run:
+                with self._writable():
+                    run.need_removable(run.manifest)
+                own |= {each for path in files_of(run.manifest) for each in (path, path + inside.PART)}
+        for stranger in files.strangers(folder, {*own, manifests.NAME + inside.PART}):
+            raise RequestError(
+                f"{shown(folder)}: {stranger}, and --overwrite removes nothing else: move it elsewhere, or give "
+                "another --output-dir (nothing there was touched)"
+            )
+
     def _resume(self, there: Sweep) -> None:
-        self.manifest = replace(self.manifest, same_in_any_order=there.same_in_any_order)
+        self.manifest = replace(self.manifest, shared=there.shared, same_in_any_order=there.same_in_any_order)
