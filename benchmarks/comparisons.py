@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 COUNT = 1_000_000
 METHODS = ("one", "two", "three", "four", "five")
@@ -35,3 +36,21 @@ def write_comparisons(folder: Path, people: int = 10_000, samples: int = 10) -> 
             for a, b, same, alike in zip(first, second, genuine, similarity, strict=True)
         )
     return scores, pairs
+
+
+def as_arrays(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """The same as arrays: similarity, genuine, and the pair quality of each method (comparisons, methods)."""
+    names: dict[str, list[float]] = {}
+    with (folder / "scores.csv").open(encoding="utf-8") as file:
+        next(file)
+        for line in file:
+            name, *values = line.split(",")
+            names[name] = [float(value) for value in values]
+    similarity, genuine, quality = np.empty(COUNT), np.empty(COUNT, bool), np.empty((COUNT, len(METHODS)))
+    with (folder / "pairs.csv").open(encoding="utf-8") as file:
+        next(file)
+        for row, line in enumerate(file):
+            first, second, same, alike = line.split(",")
+            similarity[row], genuine[row] = float(alike), same == "1"
+            quality[row] = np.minimum(names[first], names[second])
+    return similarity, genuine, quality

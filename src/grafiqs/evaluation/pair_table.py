@@ -42,13 +42,20 @@ _FALSE = (
 
 @dataclass
 class PairTable:
-    """The columns of a table of pairs; genuine and similarity are empty if it does not have them."""
+    """The pairs of a table: two numbers of `names` each; genuine and similarity are empty if it does not have them."""
 
     form: str = ""
-    first: list[str] = field(default_factory=list)
-    second: list[str] = field(default_factory=list)
+    names: dict[str, int] = field(default_factory=dict)
+    first: list[int] = field(default_factory=list)
+    second: list[int] = field(default_factory=list)
     genuine: list[bool] = field(default_factory=list)
     similarity: list[float] = field(default_factory=list)
+
+    def add(self, first: str, second: str) -> None:
+        """Add the names of a pair."""
+        names = self.names
+        self.first.append(names.setdefault(first, len(names)))
+        self.second.append(names.setdefault(second, len(names)))
 
 
 def read_table(path: Path, identified: bool) -> PairTable:
@@ -80,8 +87,7 @@ def _lfw(table: TextTable) -> PairTable | None:
             raise TableError(f"line {line} is not a pair of LFW: name, number, number, or name, number, name, number")
         name, number, *rest = own
         other = rest[0] if len(rest) == 2 else name
-        found.first.append(f"{name}/{name}_{int(number):04d}")
-        found.second.append(f"{other}/{other}_{int(rest[-1]):04d}")
+        found.add(f"{name}/{name}_{int(number):04d}", f"{other}/{other}_{int(rest[-1]):04d}")
         found.genuine.append(len(rest) == 1)
     wanted = 2 * math.prod(counts)
     if has_counts and len(found.first) != wanted:
@@ -128,8 +134,7 @@ def _read(table: TextTable, identified: bool) -> PairTable:
     for line, cells in rows:
         if len(cells) != width:
             raise TableError(f"line {line} has {len(cells)} columns instead of {width}")
-        found.first.append(cells[first])
-        found.second.append(cells[second])
+        found.add(cells[first], cells[second])
         if genuine is not None:
             same = truths.get(cells[genuine])
             if same is None:

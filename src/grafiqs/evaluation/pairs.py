@@ -43,8 +43,7 @@ def read_pairs(path: Path, samples: Samples) -> Pairs:
         return _of_bin(path, samples)
     table = read_table(path, identified=bool(samples.identities))
     count = len(table.first)
-    both = samples.names.places([*table.first, *table.second], shown(path))
-    places = np.stack([both[:count], both[count:]], axis=1)
+    places = samples.names.places(list(table.names), shown(path))[np.stack([table.first, table.second], axis=1)]
     if table.genuine:
         genuine = np.array(table.genuine)
     else:
