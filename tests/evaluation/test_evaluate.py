@@ -20,6 +20,7 @@ import pytest
 from grafiqs import open_run
 from grafiqs.cli import main
 from grafiqs.evaluation.edc import edc
+from grafiqs.evaluation.names import Names
 from grafiqs.evaluation.pairs import impostor_ring
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -166,8 +167,9 @@ def test_the_impostors_nest_and_do_not_depend_on_order() -> None:
     order = np.random.default_rng(0).permutation(len(paths))
     mixed = impostor_ring([paths[n] for n in order], [whose[n] for n in order], 3, 200)
     assert [[paths[order[a]], paths[order[b]]] for a, b in mixed] == [[paths[a], paths[b]] for a, b in full]
-    others = [path.replace(".png", ".jpg") for path in paths]
-    assert impostor_ring(others, whose, 3, 50).tolist() == full[:50].tolist()
+    every = range(len(paths))
+    for others in ([f"/data/{path}" for path in paths], [path.replace(".png", ".jpg") for path in paths]):
+        assert Names(others).below(every) == Names(paths).below(every) == [path[:-4] for path in paths]
 
 
 def test_several_methods_stand_beside_each_other(run: Path, evaluated: Evaluated, tmp_path: Path) -> None:
@@ -434,7 +436,9 @@ def test_folders_may_stand_before_either(run: Path, evaluated: Evaluated, tmp_pa
     for before in ("faces", "/data/my faces", "C:\\faces"):
         long = [(f"{before}/{path}", value) for path, value in rows]
         assert results(evaluated(f"m={written(tmp_path / 't.csv', long)}", *options), "m") == expected
-    assert main(["evaluate", str(run / "GraFIQs_loss.txt"), *map(str, options), "--no-plots"]) == 0
+    own = evaluated(run / "GraFIQs_loss.txt", *options[2:])  # it knows its direction
+    assert results(own, "loss") == expected
+    evaluated(run / "GraFIQs_loss.txt", *options, code=2)
 
 
 @pytest.mark.parametrize("form", ["pandas", "index", "score first", "missing", "semicolons"])
@@ -514,3 +518,78 @@ def test_nothing_is_written_into_a_data_set(run: Path, capfd: pytest.CaptureFixt
     assert main(["evaluate", str(run), "--output-dir", str(place / "evaluation"), "--no-plots", "--quiet"]) == 2
     assert "lies inside the data set" in capfd.readouterr().err
     assert not (place / "evaluation").exists()
+
+
+def test_what_is_missing_is_neither_a_header_nor_an_index_nor_a_person(
+    run: Path, evaluated: Evaluated, tmp_path: Path
+) -> None:
+    scores = open_run(run).scores
+    rows: list[tuple[Any, ...]] = [(path, value) for path, value in zip(scores["path"], scores["loss"], strict=True)]
+    pairs = written(tmp_path / "p.csv", [("a", "b", "genuine"), *((a, b, int(c)) for a, b, c in all_pairs(run))])
+    options = ["--direction", "lower", "--embeddings", run / "embeddings.npy", "--fmr", "0.2", "--pairs", pairs]
+
+    def scored(name: str, table: Sequence[Sequence[object]]) -> dict[str, Any]:
+        return evaluated(f"m={written(tmp_path / name, table)}", *options)
+
+    full = scored("full.csv", rows)
+    first = scored("first.csv", [(rows[0][0], "-"), *rows[1:]])  # no header
+    assert results(first, "m")[0]["n_without_score"] == sum(
+        rows[0][0] in pair[:2] for pair in all_pairs(run) if pair[2]
+    )
+    empty = scored(
+        "empty.csv", [("", "path", "one", "two"), *((n, *row[:1], "", row[1]) for n, row in enumerate(rows))]
+    )
+    assert names(empty)[:2] == ["m/one", "m/two"]
+    assert results(empty, "m/two") == results(full, "m")
+    assert results(empty, "m/one")[0]["n_without_score"] == results(full, "m")[0]["n_genuine"]
+    nothing = scored("nothing.csv", [("", "path", "q"), *((n, row[0], "") for n, row in enumerate(rows))])
+    assert names(nothing)[0] == "m"
+    assert results(nothing, "m")[0]["n_without_score"] == results(full, "m")[0]["n_genuine"]
+    series = scored("series.csv", [("", "0"), *rows])
+    assert results(series, "m") == results(full, "m")
+
+    known = [("identity", "path", "q"), *((path.split("/")[0], path, value) for path, value in rows)]
+    blank = [known[0], *(("" if n < 4 else who, path, value) for n, (who, path, value) in enumerate(known[1:]))]
+    found = [
+        evaluated(f"m={written(tmp_path / 'i.csv', table)}", *options[:4], "--starting-error", "0.3")["comparisons"]
+        for table in (known, blank)
+    ]
+    assert int(found[1].split()[1]) < int(found[0].split()[1])
+    assert "4 samples without an embedding, or identity" in found[1]
+
+
+def test_a_table_of_both_directions_knows_those_of_ours(run: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    lines = (run / "scores.csv").read_text().splitlines()
+    table = tmp_path / "more.csv"
+    table.write_text("\n".join([f"{lines[0]},magface", *(f"{line},{n % 5}" for n, line in enumerate(lines[1:]))]))
+    found = evaluated(table, "--direction", "higher", "--embeddings", run / "embeddings.npy", "--fmr", "0.2")
+    directions = {row["quality"]: row["direction"] for row in found["methods"]}
+    assert (directions["loss"], directions["embedding_norm"], directions["magface"]) == ("lower", "higher", "higher")
+    expected = evaluated(run, "--fmr", "0.2")
+    assert results(found, "loss") == results(expected, "loss")
+
+
+def test_neither_roots_nor_other_tables_change_a_draw(run: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    lines = [line.split(",") for line in (run / "scores.csv").read_text().splitlines()]
+    near = written(tmp_path / "near.csv", lines)
+    far = written(
+        tmp_path / "far.csv", [lines[0], *((*line[:2], f"/data/q/{line[2]}", *line[3:]) for line in lines[1:])]
+    )
+    options = ["--embeddings", run / "embeddings.npy", "--fmr", "0.2"]
+    assert evaluated(near, *options)["results"] == evaluated(far, *options)["results"]
+    other = written(tmp_path / "other.csv", [lines[0], *((f"x{line[2][0]}", *line[1:]) for line in lines[1:])])
+    assert evaluated(near, f"o={other}", *options)["comparisons"] == evaluated(near, *options)["comparisons"]
+    wrong = written(tmp_path / "wrong.csv", [lines[0], *(("a", *line[1:]) for line in lines[1:])])
+    evaluated(near, wrong, *options, code=2)
+
+
+def test_folders_of_people_are_not_exchanged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ann = written(tmp_path / "ann.txt", [(f"Ann/s1/{n}.jpg", n) for n in range(4)], " ")
+    rows = [(f"Bob/s1/{n}.jpg", f"Bob/s1/{m}.jpg", n % 2, n / 9) for n in range(4) for m in range(n)]
+    bob = written(tmp_path / "bob.csv", [("a", "b", "genuine", "similarity"), *rows])
+    assert main(["evaluate", str(ann), "--pairs", str(bob), "--direction", "lower", "--no-plots"]) == 2
+    assert "names none of the samples" in capfd.readouterr().err
+    flat = written(tmp_path / "flat.txt", [(f"{n}.jpg", n) for n in range(4)], " ")
+    one, two = (written(tmp_path / f"{who}.txt", [(f"{who}/{n}.jpg", n) for n in range(4)], " ") for who in ("A", "B"))
+    assert main(["evaluate", str(flat), str(one), str(two), "--direction", "lower", "--no-plots"]) == 2
+    assert "which are meant cannot be told" in capfd.readouterr().err

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM
-from grafiqs.disk.names import encoded, in_order, key, without_extension
+from grafiqs.disk.names import encoded, in_order, key
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.pairs import Pairs
 from grafiqs.evaluation.scores import Method, Samples
@@ -21,14 +21,24 @@ RANDOM = "random"
 
 def baselines(samples: Samples, seed: int) -> Iterator[Method]:
     """What costs nothing: the length of the embedding, unless it is among the scores, and an order drawn by `seed`."""
-    if samples.embeddings is not None and not any(method.name.endswith(EMBEDDING_NORM) for method in samples.methods):
+    if samples.embeddings is not None:
         with np.errstate(invalid="ignore"):
             norms = np.linalg.norm(samples.embeddings.astype(np.float64), axis=1)
-        yield Method(EMBEDDING_NORM, norms, DIRECTIONS[EMBEDDING_NORM])
-    names = map(without_extension, samples.names.paths)
+        known = [method for method in samples.methods if method.name.endswith(EMBEDDING_NORM)]
+        if not any(_are_alike(method.scores, norms) for method in known):
+            taken = any(method.name == EMBEDDING_NORM for method in known)
+            yield Method(f"embeddings/{EMBEDDING_NORM}" if taken else EMBEDDING_NORM, norms, DIRECTIONS[EMBEDDING_NORM])
+    names = samples.names.below(range(len(samples.names)))
     digests = b"".join(hashlib.sha256(encoded(key(f"random\0{seed}\0{name}"))).digest() for name in names)
-    drawn = np.frombuffer(digests, ">u8").reshape(len(samples.names), -1)[:, 0]
+    drawn = np.frombuffer(digests, ">u8").reshape(len(names), -1)[:, 0]
     yield Method(RANDOM, drawn / 2.0**64, "higher")
+
+
+def _are_alike(scores: NDArray[np.float64], norms: NDArray[np.float64]) -> bool:
+    """Whether scores are these norms, as far as both are known."""
+    count = min(len(scores), len(norms))
+    both = ~np.isnan(scores[:count]) & ~np.isnan(norms[:count])
+    return bool(np.allclose(scores[:count][both], norms[:count][both], rtol=1e-5, atol=0))
 
 
 def similarities(pairs: Pairs, samples: Samples) -> tuple[NDArray[np.float64], str]:
@@ -43,7 +53,7 @@ def similarities(pairs: Pairs, samples: Samples) -> tuple[NDArray[np.float64], s
             "there are no similarities: give --pairs with a column similarity, --embeddings, or a run made with "
             "--embeddings as the first SCORES"
         )
-    return _cosine(samples.embeddings, pairs.places), "cosine of the embeddings of the first SCORES"
+    return _cosine(samples.embeddings, pairs.places), f"cosine of the embeddings of {samples.whose}"
 
 
 def pair_qualities(method: Method, places: NDArray[np.int64]) -> NDArray[np.float64]:

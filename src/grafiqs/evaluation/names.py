@@ -27,6 +27,8 @@ class Names:
         self.paths: list[str] = []
         self._places: dict[str, int] = {}
         self._bare: dict[str, int | None] = {}
+        self._root: tuple[str, ...] = ()
+        """The folders that a table named before samples without any."""
         self._before: tuple[str, ...] = ()
         """The folders that stand before all of them."""
         for name in map(plain, paths):
@@ -50,13 +52,20 @@ class Names:
             own = _changed(name, *change)
             known = self._place(own)
             place = self._add(own) if known is None else known
-            if whose.setdefault(place, own) != own:
+            other = whose.setdefault(place, own)
+            if other != own and without_extension(own) not in (own, other):
                 raise RequestError(
                     f"{what} names {shown(path)} and {shown(whose[place])}, and there is one such sample: "
                     f"{shown(self.paths[place])}"
                 )
             found[path] = place
         return np.fromiter(map(found.__getitem__, paths), np.int64, len(paths))
+
+    def below(self, places: Sequence[int]) -> list[str]:
+        """The names of samples without extension, and without the folders that stand before all of these."""
+        names = [self.paths[place] for place in places]
+        out = len(_common(names))
+        return [without_extension(_changed(name, out, "")) for name in names]
 
     def _add(self, name: str) -> int:
         place = self._places.setdefault(name, len(self.paths))
@@ -75,12 +84,10 @@ class Names:
         before = _common(names)
         some = names[:: max(1, len(names) // _LOOKED_AT)]
         best, most = (0, ""), 0
-        for out, put in sorted(np.ndindex(len(before) + 1, len(self._before) + 1), key=sum):
+        ways = [(out, 0) for out in range(len(before) + 1)] + [(0, put) for put in range(1, len(self._before) + 1)]
+        for out, put in ways:  # not both: another identity's folder is no other place of the same
             change = out, "".join(f"{folder}/" for folder in self._before[:put])
-            tails = (_changed(name, *change) for name in some)
-            if out and put:  # another identity's folder is no other place of the same
-                tails = (tail for tail in tails if "/" in tail.removeprefix(change[1]))
-            known = sum(self._place(tail) is not None for tail in tails)
+            known = sum(self._place(_changed(name, *change)) is not None for name in some)
             if known > most:
                 best, most = change, known
         if not most:
@@ -89,6 +96,14 @@ class Names:
                 f"{shown(names[0]) if names else 'nothing'}, and they are such as {shown(self.paths[0])}; folders may "
                 "stand before the paths of one of them, if they are the same before all"
             )
+        dropped = before[: best[0]]
+        if dropped and not any("/" in name for name in self._places):
+            self._root = self._root or dropped
+            if self._root != dropped:
+                raise RequestError(
+                    f"{what} names samples in {shown('/'.join(dropped))}, and another table those in "
+                    f"{shown('/'.join(self._root))}, and the samples have no folders: which are meant cannot be told"
+                )
         return best
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.datasets.verification import VerificationSet
-from grafiqs.disk.names import encoded, extension, key, order, shown, without_extension
+from grafiqs.disk.names import encoded, extension, key, shown
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.pair_table import read_table
 from grafiqs.evaluation.scores import Samples
@@ -42,7 +42,7 @@ def read_pairs(path: Path, samples: Samples) -> Pairs:
     if extension(path.name) == "bin":
         return _of_bin(path, samples)
     table = read_table(path, identified=bool(samples.identities))
-    count = len(table.first)
+    count, before = len(table.first), len(samples.names)
     places = samples.names.places(list(table.names), shown(path))[np.stack([table.first, table.second], axis=1)]
     if table.genuine:
         genuine = np.array(table.genuine)
@@ -52,6 +52,8 @@ def read_pairs(path: Path, samples: Samples) -> Pairs:
     said = (
         f"{count:,} pairs of {shown(path.name)}{f' ({table.form})' * bool(table.form)}, {int(genuine.sum()):,} genuine"
     )
+    if len(samples.names) > before:
+        said += f"; {len(samples.names) - before:,} of its names are of no sample with a score"
     _refuse_contradictions(places, genuine, samples, path)
     return Pairs(places, genuine, alike, said + ", with similarities" * (alike is not None))
 
@@ -115,8 +117,9 @@ def every_pair(samples: Samples, seed: int) -> Pairs:
     """All genuine comparisons among the samples with an identity and an embedding, and as many impostors.
 
     The draw by `seed` is by keyed hash, so that it depends on names and seed alone: samples stand in a ring, in the
-    order of sha256("impostor", seed, identity, path without extension), each is compared with the next, then with the
-    one after, and so on, as far as it takes. So fewer impostors are the first of more.
+    order of sha256("impostor", seed, identity, path), each is compared with the next, then with the
+    one after, and so on, as far as it takes. So fewer impostors are the first of more. The path is without extension
+    and without the folders that stand before all of them.
     Raises RequestError when no identity has two samples, or there is one identity.
     """
     made = np.zeros(len(samples.names), bool)
@@ -137,7 +140,7 @@ def every_pair(samples: Samples, seed: int) -> Pairs:
     if count > _MOST:
         raise RequestError(f"there are {count:,} genuine pairs, more than fit into memory: give some in --pairs")
     genuine = [np.array(places)[np.stack(np.triu_indices(len(places), 1), axis=1)] for places in own.values()]
-    ring = impostor_ring([samples.names.paths[place] for place in known.tolist()], identities, seed, count)
+    ring = impostor_ring(samples.names.below(known.tolist()), identities, seed, count)
     places = np.concatenate([*genuine, known[ring]]).astype(np.int64)
     said = f"all {count:,} genuine pairs, and {len(ring):,} impostors drawn by seed {seed}"
     if len(known) < len(samples.names):
@@ -148,10 +151,8 @@ def every_pair(samples: Samples, seed: int) -> Pairs:
 def impostor_ring(paths: Sequence[str], identities: Sequence[str], seed: int, count: int) -> NDArray[np.int64]:
     """The first `count` impostors (N, 2) of the ring of `every_pair`, by the places of their samples."""
 
-    def ranked(place: int) -> tuple[bytes, tuple[str, str]]:
-        name = without_extension(paths[place])
-        digest = hashlib.sha256(encoded(key(f"impostor\0{seed}\0{identities[place]}\0{name}"))).digest()
-        return digest, order(paths[place])
+    def ranked(place: int) -> bytes:
+        return hashlib.sha256(encoded(key(f"impostor\0{seed}\0{identities[place]}\0{paths[place]}"))).digest()
 
     ring = np.array(sorted(range(len(paths)), key=ranked), np.int64)
     _, whose = np.unique(np.array(identities, object).astype(str), return_inverse=True)

@@ -15,17 +15,23 @@ from grafiqs.backbones.catalogue import DIRECTIONS
 from grafiqs.datasets.readings import PATHS, plain
 from grafiqs.disk import files
 from grafiqs.disk.delimited import LAST_BLANK, TableError, TextTable
-from grafiqs.disk.names import shown
+from grafiqs.disk.names import shown, without_extension
 from grafiqs.errors import RequestError
 from grafiqs.run.tables import SAMPLE
 
 _SPLITS = (",", ";", "\t", LAST_BLANK)
 
-_MISSING = frozenset(("", "nan", "na", "n/a", "none", "null"))
+_MISSING = frozenset(("", "-", "nan", "na", "n/a", "none", "null"))
 """What stands where a sample has no score."""
 
+_INDICES = ("index", "idx", "id", "no", "row", "number", "unnamed: 0")
+"""What columns are called that number the rows."""
+
+_FIELD = "GraFIQs_"
+"""How the name of a run's own text files begins; then comes that of the score."""
+
 _LOOKED_AT = 100
-"""Lines that tell which columns are numbers."""
+"""Lines that tell how they are split."""
 
 _FORM = "a path and a score a line, or columns with names, one of which is a path"
 
@@ -39,7 +45,7 @@ class ScoreTable:
 
     paths: list[str]
     columns: dict[str, NDArray[np.float64]]
-    identities: list[str] | None = None
+    identities: Sequence[str | None] | None = None
     directions: Mapping[str, str] = field(default_factory=dict)
     said: str = ""
 
@@ -52,7 +58,7 @@ def read_scores(place: Path) -> ScoreTable:
         if not _fitting(table, split):
             raise TableError(f"is not a table of scores: {_FORM}")
         rows = list(table.rows(split))
-        return _table([cell.strip() for cell in rows[0][1]], rows)
+        return _table([cell.strip() for cell in rows[0][1]], rows, place)
     except IsADirectoryError as error:
         raise RequestError(f"{shown(place)} is a folder, and not one of a run: give run folders or tables") from error
     except (TableError, OSError) as error:
@@ -72,38 +78,48 @@ def _fitting(table: TextTable, split: str) -> int:
     return found
 
 
-def _table(head: list[str], rows: list[tuple[int, list[str]]]) -> ScoreTable:
+def _table(head: list[str], rows: list[tuple[int, list[str]]], place: Path) -> ScoreTable:
     """The table that rows make, of which the first may be names of columns. Raises TableError if they make none."""
-    named = all(_number(cell) is None for cell in head[1:]) and (_number(head[0]) is None or not head[0])
-    body = rows[1:] if named else rows
-    width = len(head)
+    named = _is_header(head)
+    body, width = rows[1:] if named else rows, len(head)
     for line, cells in body:
         if len(cells) != width:
             raise TableError(f"line {line} has {len(cells)} columns instead of {width}")
     if not body:
         raise TableError(f"has names of columns alone: {_FORM}")
-    some = [cells for _, cells in body[:_LOOKED_AT]]
-    numeric = [column for column in range(width) if _is_numeric([cells[column] for cells in some])]
-    counting = [column for column in numeric if _counts([cells[column] for _, cells in body])]
-    if len(numeric) > 1:
-        numeric = [column for column in numeric if column not in counting]
-    else:
-        counting = []
     names = [plain(name) for name in head] if named else [""] * width
+    cells_of = [[cells[column] for _, cells in body] for column in range(width)]
+    numeric = [column for column in range(width) if _is_numeric(cells_of[column])]
     path = _path_column(names, numeric, width) if named else _only([n for n in range(width) if n not in numeric], width)
-    scores = [column for column in numeric if column not in (path, *counting) and names[column] not in SAMPLE]
+    there = [column for column in numeric if column != path and names[column] not in SAMPLE]
+    scores = [column for column in there if not (named and _is_index(names[column], cells_of[column]))]
+    if not named:
+        scores = [column for column in there if not all(map(_is_missing, cells_of[column]))]
     if not scores or (not named and len(scores) > 1):
         raise TableError(f"has {width} columns, and which are scores cannot be told: {_FORM}")
-    values = {head[column] if named else "score": _scores(body, column) for column in scores}
-    is_ours = tuple(head[: len(SAMPLE)]) == SAMPLE and set(values) <= set(DIRECTIONS)
-    left_out = ", ".join(shown(head[column]) or f"the {column + 1}th" for column in counting)
+    known = place.stem.removeprefix(_FIELD) if place.stem.startswith(_FIELD) and not named else "score"
+    values = {head[column] if named else known: _scores(body, column) for column in scores}
+    is_ours = set(SAMPLE) <= set(head) or known in DIRECTIONS
+    left_out = [head[column] or "without a name" for column in there if column not in scores] if named else []
     return ScoreTable(
-        [cells[path] for _, cells in body],
+        cells_of[path],
         values,
-        [cells[names.index("identity")] for _, cells in body] if "identity" in names else None,
-        DIRECTIONS if is_ours else {},
-        f"; the column {left_out if named else counting[0] + 1} counts the rows, and is no score" if counting else "",
+        _identities(cells_of[names.index("identity")], blank=is_ours) if "identity" in names else None,
+        {name: DIRECTIONS[name] for name in values if is_ours and name in DIRECTIONS},
+        f"; left out as no score: the column {', '.join(map(shown, left_out))}" if left_out else "",
     )
+
+
+def _is_header(head: list[str]) -> bool:
+    """Whether a first line names columns: one of them the path, or none of its cells is a number, a file or missing."""
+    if any(plain(cell) in PATHS for cell in head) or (len(head) > 1 and not head[0]):
+        return True
+    return all(_number(cell) is None and "/" not in cell and without_extension(cell) == cell for cell in head)
+
+
+def _identities(cells: Sequence[str], *, blank: bool) -> list[str | None]:
+    """The identities in a column; None where there is none. In tables of ours, "" is the unnamed one."""
+    return [None if _is_missing(cell) and not (blank and not cell) else cell for cell in cells]
 
 
 def _path_column(names: Sequence[str], numeric: Sequence[int], width: int) -> int:
@@ -120,19 +136,18 @@ def _only(columns: Sequence[int], width: int) -> int:
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:
-    """Whether cells are numbers as a rule, some perhaps missing."""
+    """Whether cells are numbers as a rule, some or all perhaps missing."""
     there = [cell for cell in cells if not _is_missing(cell)]
-    return 2 * sum(_number(cell) is not None for cell in there) > len(there)
+    return 2 * sum(_number(cell) is not None for cell in there) > len(there) or not there
 
 
-def _counts(cells: Sequence[str]) -> bool:
-    """Whether a column numbers its rows, from 0 or 1 on: pandas writes such a one."""
+def _is_index(name: str, cells: Sequence[str]) -> bool:
+    """Whether a column numbers the rows, as pandas writes one: it has no name, or such a name and counts."""
     first = cells[0].strip()
-    return (
-        first in ("0", "1")
-        and len(cells) > 2
-        and all(cell.strip() == str(number) for number, cell in enumerate(cells, start=int(first)))
+    counts = first in ("0", "1") and all(
+        cell.strip() == str(number) for number, cell in enumerate(cells, start=int(first))
     )
+    return not name or (counts and name in _INDICES)
 
 
 def _scores(body: Sequence[tuple[int, list[str]]], column: int) -> NDArray[np.float64]:

@@ -32,15 +32,16 @@ class Method:
 class Samples:
     """The samples of an evaluation, and all that is known of them.
 
-    `names` are their paths, and grow when a table names others. By place there: `identities`, None where one is not
-    known ("" is the unnamed one); and the scores of each method and the `embeddings`, NaN where there are none, as far
-    as they reach. `run` is the first of SCORES, if that is a run; `runs` are all that are.
+    `names` are their paths, and grow when a table names others. By place there: `identities`, as far as they are known
+    ("" is the unnamed one); and the scores of each method and the `embeddings`, NaN where there are none, as far as
+    they reach; `whose` says what these are of. `run` is the first of SCORES, if that is a run; `runs` are all that are.
     """
 
     names: Names
     identities: dict[int, str]
     methods: list[Method]
     embeddings: NDArray[np.float32] | None
+    whose: str
     run: Run | None
     runs: list[Run]
 
@@ -71,7 +72,8 @@ def gathered(
         table = read_scores(place) if run is None else _of_run(run)
         if found is None:
             own = _embeddings(run, embeddings, len(table.paths))
-            found = Samples(Names(table.paths), {}, [], own, run, [])
+            whose = shown(name if embeddings is None else embeddings)
+            found = Samples(Names(table.paths), {}, [], own, whose, run, [])
         before = len(found.names)
         places = found.names.places(table.paths, shown(place))
         once, counts = np.unique(places, return_counts=True)
@@ -80,8 +82,7 @@ def gathered(
             raise RequestError(f"{shown(place)} has two scores of {shown(twice)}: leave one")
         if run is not None:
             found.runs.append(run)
-        for at, identity in zip(places.tolist(), table.identities or (), strict=False):
-            found.identities.setdefault(at, key(identity))
+        _identify(found, places, table, place)
         methods = list(_methods(name, table, places, directions, place, alone=len(given) == 1 and not prefixed))
         untold |= any(column not in table.directions for column in table.columns)
         others = len(found.names) - before if found.methods else 0
@@ -96,6 +97,19 @@ def gathered(
     if "" in directions and not untold:
         raise RequestError("--direction is for tables that do not say it, and all of these do: leave it out")
     return found, said
+
+
+def _identify(found: Samples, places: NDArray[np.int64], table: ScoreTable, place: Path) -> None:
+    """Take up the identities of a table. Raises RequestError when it parts the samples otherwise than those before."""
+    own = {at: key(name) for at, name in zip(places.tolist(), table.identities or (), strict=False) if name is not None}
+    shared = {(found.identities[at], identity) for at, identity in own.items() if at in found.identities}
+    if len({one for one, _ in shared}) < len(shared) or len({other for _, other in shared}) < len(shared):
+        raise RequestError(
+            f"{shown(place)} has other identities than the SCORES before it: leave its column identity out, or them"
+        )
+    names = {other: one for one, other in shared}
+    for at, identity in own.items():
+        found.identities.setdefault(at, names.get(identity, identity))
 
 
 def _run_of(place: Path) -> Run | None:
@@ -125,7 +139,7 @@ def _methods(
     """The columns of a table as methods."""
     for column, values in table.columns.items():
         known, asked = table.directions.get(column), directions.get(name)
-        if known is not None and asked is not None:
+        if known is not None and asked is not None and all(each in table.directions for each in table.columns):
             raise RequestError(f"--direction names {shown(name)}, which knows it of its scores: leave it out")
         direction = known or asked or directions.get("")
         if direction is None:
