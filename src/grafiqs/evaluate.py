@@ -80,10 +80,6 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
                 *(missing, len(places), shown(method.name)),
             )
     compared = Comparisons(similarity[made], genuine, quality)
-    if equal_error_rate(compared.similarity, compared.genuine) > 0.5:
-        log.warning(
-            "warning: impostors are more similar than genuine pairs: are similarities distances, or labels reversed?"
-        )
     return _evaluated(options, samples, methods, pairs, compared, places)
 
 
@@ -138,6 +134,11 @@ def _evaluated(
     compared: Comparisons,
     places: NDArray[np.int64],
 ) -> Evaluation:
+    eer = equal_error_rate(compared.similarity, compared.genuine)
+    if eer > 0.5:
+        log.warning(
+            "warning: impostors are more similar than genuine pairs: are similarities distances, or labels reversed?"
+        )
     starting = bool(options.starting_error)
     targets: list[Target] = [
         {"fmr": None if starting else rate, "starting_error": rate if starting else None} for rate in options.rates
@@ -148,9 +149,8 @@ def _evaluated(
     steps: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
     normalised = np.full((len(methods), len(targets), len(options.x_max)), math.nan)
-    errors = (
-        {"fnmr": compared.genuine, "fmr": ~compared.genuine} if counts["n_impostor"] else {"fnmr": compared.genuine}
-    )
+    kinds = {"fnmr": compared.genuine, "fmr": ~compared.genuine}
+    errors = {error: kind for error, kind in kinds.items() if kind.any()}
     for column, method in enumerate(methods):
         quality = compared.quality[:, column]
         own = {error: Ranking.of(quality[kind]) for error, kind in errors.items()}
@@ -187,7 +187,7 @@ def _evaluated(
         "scores": {name: str(path) for name, path in options.named().items()},
         "methods": [{"quality": method.name, "direction": method.direction} for method in methods],
         "comparisons": pairs.said,
-        "eer": equal_error_rate(compared.similarity, compared.genuine),
+        "eer": eer,
         "seed": options.seed,
         "bootstrap": {"rounds": options.bootstrap, "level": 0.95, "of": "pauc_normalised", "identities": whose},
     }

@@ -42,6 +42,9 @@ def prepare(command: Namespace) -> Work:
         need_plots()
     from grafiqs.compare import compare
     from grafiqs.comparison.written import JSON, lines, write
+    from grafiqs.run.finished import need_folder
+
+    need_folder(options.output_dir)
 
     def work() -> int:
         found = compare(options)

@@ -42,7 +42,8 @@ def prepare(command: Namespace) -> Work:
     if options.plots:
         need_plots()
     from grafiqs.evaluate import evaluate
-    from grafiqs.evaluation.written import lines, need_folder, write
+    from grafiqs.evaluation.written import lines, write
+    from grafiqs.run.finished import need_folder
 
     need_folder(options.output_dir)
 

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +15,11 @@ from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.compared import RANDOM
 from grafiqs.printed import table
-from grafiqs.run.finished import refuse_inside_run
 
 if TYPE_CHECKING:
     from grafiqs.evaluation.result import Evaluation
 
 JSON, CSV = "edc.json", "edc.csv"
-
-
-def need_folder(folder: Path) -> None:
-    """Raise RequestError when files cannot be written to `folder`, or should not be, as it is a run's."""
-    refuse_inside_run(folder)
-    place = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise RequestError(f"cannot write to {shown(folder)}: give another --output-dir")
 
 
 def write(found: Evaluation, folder: Path) -> None:

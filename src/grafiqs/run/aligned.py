@@ -12,8 +12,7 @@ from typing import Any
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
-from grafiqs.disk.utf8 import need_utf8
-from grafiqs.errors import RequestError
+from grafiqs.disk.stated import stated
 from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.field import completed
 from grafiqs.run import journal as journals
@@ -87,24 +86,17 @@ def unfinished(place: Path) -> str | None:
 
 def read(root: Path) -> Alignment:
     """The alignment that a folder holds. Raises RequestError when its align.json cannot be trusted."""
-    need_utf8()
-    path = root / NAME
-    try:
-        document = json.loads(files.read(path))
-        if document.pop("format") != FORMAT:
-            raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
-        stated = document["options"]
-        every = {EVERY_FACE: stated.pop(EVERY_FACE, False)}  # earlier versions took one
-        document["options"] = completed(DataSetOptions, stated) | every
-        found = Alignment(**{**document, "subset": documented_subset(document["subset"])})
-        _check(found)
-        return found
-    except OSError as error:
-        raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RequestError(
-            f"{shown(path)} is damaged ({shown(error)}): give another OUT, or remove that folder by hand"
-        ) from error
+    return stated(root / NAME, FORMAT, _parsed, "OUT")
+
+
+def _parsed(document: dict[str, Any]) -> Alignment:
+    """The alignment that a document states. Raises ValueError, TypeError, KeyError, AttributeError otherwise."""
+    options = document["options"]
+    every = {EVERY_FACE: options.pop(EVERY_FACE, False)}  # earlier versions took one
+    document["options"] = completed(DataSetOptions, options) | every
+    found = Alignment(**{**document, "subset": documented_subset(document["subset"])})
+    _check(found)
+    return found
 
 
 def _check(found: Alignment) -> None:

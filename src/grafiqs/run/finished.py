@@ -140,6 +140,14 @@ def refuse_inside_run(folder: Path) -> None:
             )
 
 
+def need_folder(folder: Path) -> None:
+    """Raise RequestError when files cannot be written to `folder`, or should not be, as it is a run's."""
+    refuse_inside_run(folder)
+    place = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise RequestError(f"cannot write to {shown(folder)}: give another --output-dir")
+
+
 def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
     """The outcomes of a finished run, from its tables, in the order of the samples.
 

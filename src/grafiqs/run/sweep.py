@@ -13,7 +13,7 @@ from typing import Any
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
-from grafiqs.disk.utf8 import need_utf8
+from grafiqs.disk.stated import stated
 from grafiqs.errors import RequestError
 from grafiqs.options.extract import DECIDING, Options
 from grafiqs.options.field import completed
@@ -114,21 +114,13 @@ def output_of(folder: Path) -> Output:
 
 def read(folder: Path) -> Sweep:
     """The sweep that a folder holds. Raises RequestError when its sweep.json cannot be trusted."""
-    need_utf8()
-    path = folder / NAME
-    try:
-        document = json.loads(files.read(path))
-        if document.pop("format") != FORMAT:
-            raise ValueError(f"it has another format than {FORMAT}, which this version of grafiqs reads")
-        found = Sweep(**document)
-        _check(found)
-        return found
-    except OSError as error:
-        raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RequestError(
-            f"{shown(path)} is damaged ({shown(error)}): give another --output-dir, or remove that folder by hand"
-        ) from error
+    return stated(folder / NAME, FORMAT, _parsed, "--output-dir")
+
+
+def _parsed(document: dict[str, Any]) -> Sweep:
+    found = Sweep(**document)
+    _check(found)
+    return found
 
 
 def _check(found: Sweep) -> None:
