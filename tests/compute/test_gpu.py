@@ -113,15 +113,20 @@ def test_a_recorded_program_gives_each_of_two_batches_under_way_its_own_results(
 @on_gpu
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 def test_memory_does_not_grow_over_fifty_batches(engine: str) -> None:
+    """Nor are more than one batch's results alive: autograd's own thread lets them go a moment after it is done."""
     computer = Computer(shallow(), GPU, 8, LAYERS)
     if engine == "compiled":
         computer.compile()
-    pixels, held = batch(8), []
+    pixels, allocated, reserved = batch(8), [], []
     for number in range(55):
-        computer(pixels).wait()
+        found = computer(pixels)
+        found.wait()
         if number >= 5:
-            held.append((torch.cuda.memory_allocated(GPU), torch.cuda.memory_reserved(GPU)))
-    assert set(held) == {held[0]}
+            allocated.append(torch.cuda.memory_allocated(GPU))
+            reserved.append(torch.cuda.memory_reserved(GPU))
+    results = sum(gradient.nbytes for gradient in found.gradients.values()) + found.scores.nbytes
+    assert max(allocated) <= min(allocated) + 1.1 * results
+    assert max(reserved) < reserved[0] + 15 * results  # fifty, if all were kept
 
 
 @on_gpu
@@ -144,15 +149,20 @@ def test_a_program_that_cannot_be_recorded_computes_the_same_on_a_gpu(
     recorded.compile()
     expected = recorded(batch(8))
     expected.wait()
-    begin = torch.cuda.CUDAGraph.capture_begin
+    record = cuda._recorded
 
-    def failing(self: torch.cuda.CUDAGraph, *arguments: Any, **named: Any) -> None:
-        begin(self, *arguments, **named)
-        torch.cuda.synchronize()  # is not allowed there, and raises
+    def failing(run: compiled.Program, *others: Any) -> compiled.Program:
+        def run_and_wait(*inputs: Tensor) -> tuple[Tensor, ...]:
+            outputs = run(*inputs)
+            if torch.cuda.is_current_stream_capturing():
+                torch.cuda.synchronize()  # is not allowed there, and raises
+            return outputs
+
+        return record(run_and_wait, *others)
 
     before = torch.cuda.current_stream(GPU)
     with monkeypatch.context() as patch:
-        patch.setattr(torch.cuda.CUDAGraph, "capture_begin", failing)
+        patch.setattr(cuda, "_recorded", failing)
         launched.compile()
     assert "kernel by kernel" in caplog.text
     assert torch.cuda.current_stream(GPU) == before
@@ -591,5 +601,5 @@ def test_what_is_best_is_said_against_what_the_code_has(benchmark: Any) -> None:
         "buffers: kept is 2.00 times better than new, which the code has now",
         "graph: stays, recorded",
         "batch: not decided, since too little of it was measured",
-        f"COMPILING: 0.5 was measured, tuning.py has {tuning.COMPILING}",
+        f"COMPILING: 0.5 was measured, tuning.py has {tuning.COMPILING['cuda']}",
     ]

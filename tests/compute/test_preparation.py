@@ -187,7 +187,7 @@ def test_a_program_that_is_wrong_gives_way_to_the_reference(
 def test_without_a_compiler_a_run_is_slower_and_says_so(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tuning, "COMPILING", 0)  # it always pays
+    monkeypatch.setitem(tuning.COMPILING, "cpu", 0)  # it always pays
 
     def failing(*_: Any) -> Program:
         raise CompileError("no C++ compiler")
@@ -205,7 +205,7 @@ def test_without_a_compiler_a_run_is_slower_and_says_so(
 def test_auto_compiles_where_that_pays(
     command: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "COMPILING", 1e9)
+    monkeypatch.setitem(tuning.COMPILING, "cpu", 1e9)
     for name, batches, engine in (("few", 1e9, "eager"), ("known", 1, "compiled")):
         monkeypatch.setattr(tuning, "BATCHES", batches)
         assert main([*command, "--output-dir", str(tmp_path / name), "--quiet"]) == 0

@@ -158,7 +158,7 @@ def _name(step: nn.Module, pixels: Tensor, traces: bool, place: Path) -> str:
         with _compiling(place):  # the compiler's front end sets its variables when it is imported
             graph = traced(step, pixels).code
     what = (str(step), layouts, tuple(pixels.shape), device, torch.__version__, torch.get_num_threads(), graph)
-    settings = sorted((cuda.SETTINGS if pixels.is_cuda else CPU_SETTINGS).items())
+    settings = sorted((cuda.settings_for(weights_of(step)) if pixels.is_cuda else CPU_SETTINGS).items())
     return hashlib.sha256(repr((what, settings, _definition())).encode()).hexdigest()[:32]
 
 

