@@ -1,0 +1,1 @@
+"""What a score means: quality from 0 to 100, by the scores of a reference."""
