@@ -60,7 +60,7 @@ class Distribution:
         half = 0.5 / self.count  # a score takes up a share of 1 / count, around its quantile
         start = np.where(first == 0, 0.0, first / STEPS - half)
         end = np.where(last > STEPS, 1.0, (last - 1) / STEPS + half)
-        equal = (start + end) / 2
+        equal = np.clip((start + end) / 2, first / STEPS, (last - 1) / STEPS)
         found = np.where(last > first, equal, between)
         found = np.where(values < known[0], 0.0, np.where(values > known[-1], 1.0, found))
         return np.where(np.isnan(values), np.nan, found)
