@@ -15,7 +15,7 @@ from pathlib import Path
 from grafiqs.compute.computer import Computer
 from grafiqs.compute.preparation import Ready, Task, build, prove
 from grafiqs.faces.opencv import one_thread
-from grafiqs.images.reading import Reader, processes_for, read_ahead
+from grafiqs.images.reading import Source, processes_for, read_ahead
 from grafiqs.pipeline import computed_batches
 from grafiqs.progress import duration
 from grafiqs.run.manifest import Manifest
@@ -54,7 +54,7 @@ def log_estimate(manifest: Manifest, task: Task, ready: Ready, output_dir: Path)
     log.info("Nothing was written.")
 
 
-def images_per_second(computer: Computer, reader: Reader, locations: Sequence[str], gradients: bool) -> float:
+def images_per_second(computer: Computer, reader: Source, locations: Sequence[str], gradients: bool) -> float:
     """How fast these images are read and computed on this machine: the pipeline itself, into nothing, for two seconds.
 
     Its first two batches do not count: they find nothing ready.

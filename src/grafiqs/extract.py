@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from grafiqs.backbones.weights import check_file
 from grafiqs.compute import devices
 from grafiqs.compute.network import load_network, scores_of
 from grafiqs.compute.preparation import Ready, Task, build, choose, prove
 from grafiqs.compute.seeds import set_seeds
+from grafiqs.compute.tools import tools
 from grafiqs.datasets.dataset import Dataset
 from grafiqs.disk.names import shown
 from grafiqs.errors import StoppedError, first_line
 from grafiqs.estimate import log_estimate
 from grafiqs.faces.face import Faces
-from grafiqs.faces.opencv import need_opencv, one_thread
+from grafiqs.faces.opencv import one_thread
 from grafiqs.images.futile import refuse_futile
 from grafiqs.images.reading import Reader
 from grafiqs.images.remarks import Remarks
@@ -98,7 +98,7 @@ def extract_gradients(options: Options) -> Summary | None:
         if pending:
             ready, environment = prove(task, build(task, ready, pending), pending)
             run.begin(environment)
-        work_off(run, task, ready, pending)
+        work_off(run, task, ready, pending, options.quiet)
         with run.working():
             counts = run.finish()
     log.info("%d of %d images have scores: %s", counts[Scored], len(subset.samples), shown(run.root / SCORES))
@@ -106,18 +106,6 @@ def extract_gradients(options: Options) -> Summary | None:
     if counts[Failed]:
         log.warning("%d images have no score; %s says why", counts[Failed], shown(run.root / FAILURES.name))
     return Summary(run.root, counts[Scored], counts[Failed])
-
-
-def tools(options: Options) -> tuple[torch.device, Faces | None]:
-    """The device, and what finds the faces if pictures are to be aligned.
-
-    Raises RequestError when one is not available, or the checkpoint cannot be read.
-    """
-    device = devices.resolve(options.device, options.gpu)
-    devices.check_precision(options.precision, device)
-    if options.weights is not None or not options.is_factory:
-        check_file(options.weights)
-    return device, _faces(options)
 
 
 def plan(
@@ -154,7 +142,7 @@ def plan(
     return Planned(task, ready, _manifest(options, dataset, subset, task, ready))
 
 
-def work_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> None:
+def work_off(run: RunFolder, task: Task, ready: Ready, pending: list[int], quiet: bool) -> None:
     """Compute and write what is pending."""
     total, remarks = len(task.locations), Remarks()
     if len(pending) < total:
@@ -165,7 +153,7 @@ def work_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> No
             run.working(),
             nullcontext() if task.reader.faces is None else one_thread(),
             closing(outcomes(run, ready.computer, task.reader, pending, ready.first, remarks)) as done,
-            progress_bar(total, total - len(pending), task.options.quiet) as bar,
+            progress_bar(total, total - len(pending), quiet) as bar,
         ):
             for outcome in done:
                 run.record(outcome)
@@ -191,16 +179,6 @@ def work_off(run: RunFolder, task: Task, ready: Ready, pending: list[int]) -> No
         log.info("Processed %d images in %s (%.1f a second)", len(pending), duration(seconds), rate)
     for warning in remarks.warnings():
         log.warning("warning: %s", warning)
-
-
-def _faces(options: Options) -> Faces | None:
-    """What finds the faces, if pictures are to be aligned."""
-    if options.align is None:
-        return None
-    need_opencv("--align")
-    from grafiqs.faces.detector import Detector  # loads OpenCV
-
-    return Detector(options.align)
 
 
 def _warn_of_photos(subset: Subset, reader: Reader, dataset: Dataset) -> None:

@@ -24,7 +24,7 @@ from grafiqs.compute.preparation import Batch
 from grafiqs.disk import inside
 from grafiqs.disk.names import shown
 from grafiqs.errors import UnreadableSampleError
-from grafiqs.images.reading import THREADS, Read, Reader, processes_for, read_ahead
+from grafiqs.images.reading import THREADS, Read, Source, processes_for, read_ahead
 from grafiqs.images.remarks import Remarks, UnalignedError
 from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Failed, Outcome, Scored
@@ -49,7 +49,7 @@ class ChangedImageError(Exception):
 def outcomes(
     run: RunFolder,
     computer: Computer,
-    reader: Reader,
+    reader: Source,
     pending: Sequence[int],
     first: Batch | None = None,
     remarks: Remarks | None = None,

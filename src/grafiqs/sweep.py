@@ -10,11 +10,12 @@ from pathlib import Path
 
 from grafiqs.compute import devices
 from grafiqs.compute.preparation import build, is_same_in_any_order, prove
+from grafiqs.compute.tools import tools
 from grafiqs.datasets.dataset import Dataset, Sample
 from grafiqs.disk.names import order, shown
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.estimate import log_estimate
-from grafiqs.extract import Planned, Summary, of_subset, plan, tools, work_off
+from grafiqs.extract import Planned, Summary, of_subset, plan, work_off
 from grafiqs.options.extract import Options
 from grafiqs.options.sweep import SweepOptions
 from grafiqs.printed import table
@@ -83,7 +84,7 @@ def extract_subsets(options: SweepOptions) -> list[Summary] | None:
     with SweepFolder(root, Sweep.of(of), options.overwrite).opened() as sweep:
         done = _done(sweep, of, dataset, options)
         with ExitStack() as stack:
-            computed = _computed(sweep, planned, done, stack)
+            computed = _computed(sweep, planned, done, stack, options.quiet)
             with sweep.working():
                 summaries = _distributed(sweep, of, done, computed, options)
                 if computed is not None:
@@ -211,7 +212,7 @@ def _done(sweep: SweepFolder, of: Mapping[str, Manifest], dataset: Dataset, opti
     return _Done(len(there), found, len(lacked), frozenset(wanted - found.where.keys()))
 
 
-def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStack) -> RunFolder | None:
+def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStack, quiet: bool) -> RunFolder | None:
     """The run of all images that no run folder has, computed; None if they have all.
 
     It is never finished: its journal and its gradients are what the runs are made of.
@@ -262,7 +263,7 @@ def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStac
         log.info("Checked: an image's results are the same, to the bit, in another place of the batch")
     sweep.begin(same)
     run.begin(environment)
-    work_off(run, task, ready, pending)
+    work_off(run, task, ready, pending, quiet)
     return run
 
 

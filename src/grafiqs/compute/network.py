@@ -12,12 +12,12 @@ from grafiqs.compute.probe import load_factory
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 from grafiqs.images.preprocessing import USUAL, Preprocessing
-from grafiqs.options.extract import Options
+from grafiqs.options.compute import ComputeOptions
 
 log = logging.getLogger(__name__)
 
 
-def load_network(options: Options) -> Checkpoint:
+def load_network(options: ComputeOptions) -> Checkpoint:
     """The network that `options` ask for, and the input that it is to be given; logs both.
 
     Raises RequestError when there is no such network.
@@ -30,7 +30,7 @@ def load_network(options: Options) -> Checkpoint:
     return checkpoint
 
 
-def _known(options: Options) -> Checkpoint:
+def _known(options: ComputeOptions) -> Checkpoint:
     checkpoint = load_checkpoint(check_file(options.weights), options.backbone, options.weights_key)
     preprocessing = _changed(checkpoint.preprocessing, options)
     if preprocessing != checkpoint.preprocessing and not checkpoint.assumed:
@@ -41,7 +41,7 @@ def _known(options: Options) -> Checkpoint:
     return replace(checkpoint, preprocessing=preprocessing, told="option" if _asks(options) else checkpoint.told)
 
 
-def _factory(options: Options) -> Checkpoint:
+def _factory(options: ComputeOptions) -> Checkpoint:
     preprocessing = _changed(replace(USUAL, size=options.input_size or USUAL.size), options)
     checkpoint = load_factory(
         *(str(options.backbone), options.blocks, options.weights, preprocessing, options.layers, options.norms),
@@ -50,18 +50,18 @@ def _factory(options: Options) -> Checkpoint:
     return replace(checkpoint, told="option" if _asks(options) else "default")
 
 
-def _changed(preprocessing: Preprocessing, options: Options) -> Preprocessing:
+def _changed(preprocessing: Preprocessing, options: ComputeOptions) -> Preprocessing:
     """The input that options ask for; what they leave open stays."""
     order = "rgb" if options.bgr2rgb else options.channel_order
     return preprocessing.changed(order, options.mean, options.std)
 
 
-def _asks(options: Options) -> bool:
+def _asks(options: ComputeOptions) -> bool:
     """Whether options say what the network is fed."""
     return bool(options.channel_order or options.bgr2rgb or options.mean or options.std)
 
 
-def scores_of(options: Options, checkpoint: Checkpoint) -> tuple[str, ...]:
+def scores_of(options: ComputeOptions, checkpoint: Checkpoint) -> tuple[str, ...]:
     """The scores of a run: those that were asked for, or all that there are; logs which layers have no gradient.
 
     Raises RequestError when a layer that was asked for has none.

@@ -26,8 +26,8 @@ from grafiqs.compute.programs import NoFolderError
 from grafiqs.compute.selfcheck import Differences, differences
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.opencv import opencv_version
-from grafiqs.images.reading import THREADS, Read, Reader
-from grafiqs.options.extract import Options
+from grafiqs.images.reading import THREADS, Read, Source
+from grafiqs.options.compute import ComputeOptions
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ class Task:
     checkpoint: Checkpoint
     device: torch.device
     scores: tuple[str, ...]
-    reader: Reader
+    reader: Source
     locations: Sequence[str]
-    options: Options
+    options: ComputeOptions
     """Precision, compiling, batch size, statistics and embeddings as they were asked for."""
 
     def computer(self, batch_size: int, precision: str = "float32", control: bool = False) -> Computer:

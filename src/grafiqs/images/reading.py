@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from grafiqs.datasets.dataset import Readable
 from grafiqs.errors import StoppedError, UnreadableSampleError
 from grafiqs.faces.face import Face, Faces
-from grafiqs.images.decoding import picture
+from grafiqs.images.decoding import Picture, picture
 from grafiqs.images.preprocessing import USUAL
 from grafiqs.images.remarks import Remark, remark_on, unaligned
 from grafiqs.images.tensors import resized
@@ -45,6 +46,17 @@ class Read:
     face: Face | None = None
 
 
+class Source(Protocol):
+    """What images come from, by their locations: threads may ask at once."""
+
+    @property
+    def faces(self) -> Faces | None:
+        """What finds the faces that pictures are cut to, if any does."""
+
+    def __call__(self, location: str) -> Read | UnreadableSampleError:
+        """One image; or why it cannot be read."""
+
+
 @dataclass(frozen=True)
 class Reader:
     """From a sample of a data set to the pixels that a network of this input size is given.
@@ -59,18 +71,7 @@ class Reader:
     def __call__(self, location: str) -> Read | UnreadableSampleError:
         """Read and decode one sample; or say why that cannot be."""
         try:
-            data = self.dataset.read(location)
-            whole = picture(data)
-            pixels, face = whole.pixels, None
-            height, width, _ = pixels.shape
-            if self.faces is not None:
-                from grafiqs.faces.cut import cut_out  # loads OpenCV, which others need not have
-
-                with unaligned(whole):
-                    face = self.faces.face(location, pixels)
-                    pixels = cut_out(pixels, face, self.size)
-            sha256, remark = hashlib.sha256(data).hexdigest(), remark_on(whole, face)
-            return Read(resized(pixels, self.size).numpy(), sha256, (height, width), remark, face)
+            return read(self.dataset.read(location), self.size, self.faces, location)
         except UnreadableSampleError as error:
             return error
 
@@ -81,6 +82,27 @@ class Reader:
 
     def __reduce__(self) -> tuple[type[Reader], tuple[Readable, tuple[int, int], Faces | None]]:
         return Reader, (self.dataset.reading(), self.size, self.faces)
+
+
+def read(data: bytes, size: tuple[int, int], faces: Faces | None, location: str) -> Read:
+    """An encoded image as a network of this input size is given it. Raises UnreadableSampleError when it cannot be."""
+    return seen(picture(data), hashlib.sha256(data).hexdigest(), size, faces, location)
+
+
+def seen(whole: Picture, sha256: str, size: tuple[int, int], faces: Faces | None, location: str) -> Read:
+    """A picture as a network of this input size is given it: cut to its face by `faces`, and resized.
+
+    Raises UnreadableSampleError when there is no face.
+    """
+    pixels, face = whole.pixels, None
+    height, width, _ = pixels.shape
+    if faces is not None:
+        from grafiqs.faces.cut import cut_out  # loads OpenCV, which others need not have
+
+        with unaligned(whole):
+            face = faces.face(location, pixels)
+            pixels = cut_out(pixels, face, size)
+    return Read(resized(pixels, size).numpy(), sha256, (height, width), remark_on(whole, face), face)
 
 
 def processes_for(device: torch.device, count: int) -> int:
@@ -94,7 +116,7 @@ def processes_for(device: torch.device, count: int) -> int:
 
 
 def read_ahead(
-    reader: Reader, locations: Iterable[str], ahead: int, processes: int = 0
+    reader: Source, locations: Iterable[str], ahead: int, processes: int = 0
 ) -> Generator[Read | UnreadableSampleError]:
     """Read every sample, in order, about `ahead` samples before their turn.
 
@@ -124,7 +146,7 @@ def _chunks(locations: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _alone(reader: Reader) -> None:
+def _alone(reader: Source) -> None:
     """Read on one core: there is a process for each."""
     torch.set_num_threads(1)
     if reader.faces is not None:
@@ -133,5 +155,5 @@ def _alone(reader: Reader) -> None:
         cv2.setNumThreads(1)
 
 
-def _read(reader: Reader, locations: list[str]) -> list[Read | UnreadableSampleError]:
+def _read(reader: Source, locations: list[str]) -> list[Read | UnreadableSampleError]:
     return [reader(location) for location in locations if not stopping()]

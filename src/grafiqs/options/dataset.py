@@ -12,8 +12,8 @@ from grafiqs.options.field import flag, option, plain, settle
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSetOptions:
-    """The data set to work on."""
+class PlaceOptions:
+    """Where the data set is."""
 
     # fmt: off
     image_path: Path = option(
@@ -21,6 +21,14 @@ class DataSetOptions:
         ".lst: a path a line, or columns), a .zip or .tar of identity folders, webdataset's .tar shards, insightface's "
         "train.rec or a .bin of it, or one image",
         metavar="PATH")
+    # fmt: on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How a data set is read, wherever it lies."""
+
+    # fmt: off
     root: Path | None = option(
         "data set", "where the paths in a list begin (default: the list's folder)",
         default=None, metavar="DIR")
@@ -50,6 +58,11 @@ class DataSetOptions:
                 raise RequestError(f"{flag(name)} is {shown(repr(value))}: it takes a name, or a number from 1")
         extensions = tuple(sorted({word.lower().lstrip(".*") for word in self.image_extension}))
         object.__setattr__(self, "image_extension", extensions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSetOptions(ReadingOptions, PlaceOptions):
+    """The data set to work on."""
 
     def reading(self) -> dict[str, Any]:
         """The options that decide how a data set is read, wherever it lies, as JSON values."""

@@ -15,7 +15,8 @@ from grafiqs.disk import files
 from grafiqs.disk.names import encoded, shown
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
-from grafiqs.options.extract import DECIDING, MAX_BATCH, Options
+from grafiqs.options.compute import MAX_BATCH
+from grafiqs.options.extract import DECIDING, Options
 from grafiqs.options.field import completed
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
