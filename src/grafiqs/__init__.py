@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from grafiqs.demo.embedded import demo_backbone as demo_backbone
     from grafiqs.errors import RequestError as RequestError
     from grafiqs.errors import StoppedError as StoppedError
+    from grafiqs.errors import UnreadableSampleError as UnreadableSampleError
     from grafiqs.extract import extract_gradients as extract_gradients
     from grafiqs.gradients import gradient_scores as gradient_scores
     from grafiqs.gradients import image_gradients as image_gradients
     from grafiqs.gradients import image_losses as image_losses
     from grafiqs.guide import create_dataset_with_subset as create_dataset_with_subset
     from grafiqs.inspect import inspect_dataset as inspect_dataset
+    from grafiqs.model.in_hand import Model as Model
+    from grafiqs.model.in_hand import load as load
+    from grafiqs.model.result import Result as Result
     from grafiqs.options.align import AlignOptions as AlignOptions
     from grafiqs.options.draw import DrawOptions as DrawOptions
     from grafiqs.options.extract import Options as Options
@@ -36,10 +40,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "AlignOptions": "options.align",
     "DrawOptions": "options.draw",
+    "Model": "model.in_hand",
     "Options": "options.extract",
     "RequestError": "errors",
+    "Result": "model.result",
     "StoppedError": "errors",
     "SweepOptions": "options.sweep",
+    "UnreadableSampleError": "errors",
     "align_faces": "align",
     "create_dataset_with_subset": "guide",
     "demo_backbone": "demo.embedded",
@@ -50,6 +57,7 @@ _HOMES = {
     "image_gradients": "gradients",
     "image_losses": "gradients",
     "inspect_dataset": "inspect",
+    "load": "model.in_hand",
     "load_checkpoint": "backbones.checkpoint",
     "open_dataset": "select",
     "open_run": "run.results",

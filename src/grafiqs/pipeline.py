@@ -32,7 +32,7 @@ from grafiqs.workers.ahead import mapped
 
 
 @dataclass(frozen=True)
-class _Image:
+class Measured:
     """The results of one image, before its files are written."""
 
     index: int
@@ -40,6 +40,15 @@ class _Image:
     gradients: dict[str, NDArray[np.float32]]
     scores: list[float]
     embedding: NDArray[np.float32] | None
+
+    def flaw(self, names: Iterable[str]) -> str:
+        """Why the results cannot be used, if they cannot; `names` are those of the scores."""
+        for name, score in zip(names, self.scores, strict=True):
+            if not math.isfinite(score):
+                return f"its {f'gradient at {name}' if name in LAYERS else name} is not finite"
+        if self.embedding is not None and not np.isfinite(self.embedding).all():
+            return "its embedding is not finite"
+        return ""
 
 
 class ChangedImageError(Exception):
@@ -97,7 +106,7 @@ def computed_batches(
     pending: Container[int] = range(sys.maxsize),
     first: Batch | None = None,
     unchanged: Callable[[int, Read | UnreadableSampleError], None] = lambda _index, _image: None,
-) -> Iterator[_Image | Failed]:
+) -> Iterator[Measured | Failed]:
     """Compute batch by batch; an image that could not be read leaves its place in the batch empty.
 
     Those that are not `pending` are read for their places in a batch alone, and shown to `unchanged`.
@@ -143,7 +152,7 @@ def _check_unchanged(run: RunFolder, index: int, image: Read | UnreadableSampleE
         raise ChangedImageError(shown(run.manifest.subset.samples[index].location))
 
 
-def _arrived(start: int, known: dict[int, Read], computed: Computed, pending: Container[int]) -> Iterator[_Image]:
+def _arrived(start: int, known: dict[int, Read], computed: Computed, pending: Container[int]) -> Iterator[Measured]:
     """The pending images of a batch that was computed."""
     computed.wait()
     scores = computed.scores.tolist()
@@ -152,19 +161,15 @@ def _arrived(start: int, known: dict[int, Read], computed: Computed, pending: Co
             place = index - start
             own = {layer: gradient[place].numpy() for layer, gradient in computed.gradients.items()}
             embedding = None if computed.embeddings is None else computed.embeddings[place].numpy()
-            yield _Image(index, read, own, scores[place], embedding)
+            yield Measured(index, read, own, scores[place], embedding)
 
 
-def _written(run: RunFolder, image: _Image | Failed) -> Outcome:
+def _written(run: RunFolder, image: Measured | Failed) -> Outcome:
     """Write the gradient files of one image; may run on any thread."""
     if isinstance(image, Failed):
         return image
-    for name, score in zip(run.manifest.layers, image.scores, strict=True):
-        if not math.isfinite(score):
-            what = f"gradient at {name}" if name in LAYERS else name
-            return Failed(image.index, f"its {what} is not finite")
-    if image.embedding is not None and not np.isfinite(image.embedding).all():
-        return Failed(image.index, "its embedding is not finite")
+    if why := image.flaw(run.manifest.layers):
+        return Failed(image.index, why)
     dumped: dict[str, NDArray[Any]] = image.gradients
     if run.manifest.dtype != "float32":
         with np.errstate(over="ignore"):

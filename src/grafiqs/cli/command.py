@@ -17,6 +17,7 @@ from grafiqs.signals import Signals
 _VERBS = {
     "extract": "select a subset and write its gradients and scores",
     "sweep": "the same for many subsets, by lists of seeds; what they share is computed once",
+    "score": "score photos, one after the other, and say which to take again; no run folder",
     "select": "write the chosen subset as CSV",
     "inspect": "describe a data set: identities, samples, duplicates, unreadable files",
     "align": "cut ordinary photos to aligned crops, as the networks expect them",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,10 @@ from grafiqs.images.tensors import normalise
 
 Embeddings = Literal["none", "plain", "flip"]
 """Which embeddings are computed: none, those of the images, or these plus those of their mirror images."""
+
+
+_one_at_a_time = threading.RLock()
+"""Number formats are settings of the whole process: of several threads, one computes."""
 
 
 class Step(nn.Module):
@@ -120,14 +125,14 @@ class Computer:
     def blank(self) -> Tensor:
         """A batch of black images, in memory that a GPU copies from while it computes."""
         shape = (self.batch_size, 3, *self._step.preprocessing.size)
-        return torch.zeros(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        return torch.zeros(shape, dtype=torch.uint8, device="cpu", pin_memory=self.device.type == "cuda")
 
     def __call__(self, pixels: Tensor, gradients: bool = True) -> Computed:
         """uint8 images (batch_size, 3, H, W) -> their scores and, if `gradients`, their gradients.
 
         Other gradients never leave the device. On a GPU this returns while it is at work.
         """
-        with devices.arithmetic(self.precision), torch.no_grad():
+        with _one_at_a_time, devices.usual_settings(), devices.arithmetic(self.precision), torch.no_grad():
             found = self._run(pixels.to(self.device, non_blocking=True))
             wanted = dict(zip(self._names, found, strict=True))
             if not gradients:

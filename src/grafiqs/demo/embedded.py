@@ -33,3 +33,8 @@ def demo_backbone() -> Path:
             f"the demo backbone {shown(path)} is damaged: its SHA-256 is {found}, not {SHA256}; {advice}"
         )
     return path
+
+
+def demo_reference() -> Path:
+    """What the scores of that backbone on drawn faces are held against, for qualities from 0 to 100."""
+    return Path(__file__).with_name("reference.json")

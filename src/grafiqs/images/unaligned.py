@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 
 import numpy as np
@@ -12,7 +12,7 @@ from grafiqs.datasets.dataset import Dataset, Sample
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.faces.likeness import Likeness, edges, smooth
 from grafiqs.faces.template import SIZE
-from grafiqs.images.reading import Reader
+from grafiqs.images.reading import Read, Reader
 
 _FEWEST = 9
 """From so many images on, and fewer identities than tell, a low likeness says something."""
@@ -46,14 +46,34 @@ def are_plainly_unaligned(samples: Sequence[Sample], dataset: Dataset, size: tup
     """
     height, width = size
     reader = Reader(dataset, (SIZE, max(1, round(SIZE * width / height))))  # as high as the template
+
+    def images() -> Iterator[tuple[str, Read]]:
+        for sample in _some(samples):
+            read = reader(sample.location)
+            if not isinstance(read, UnreadableSampleError):
+                yield sample.identity, read
+
+    return _are_plainly_unaligned(
+        ((identity, read.pixels.transpose(1, 2, 0), read.size) for identity, read in images()), size
+    )
+
+
+def are_unaligned(images: Iterable[tuple[NDArray[np.uint8], tuple[int, int]]], size: tuple[int, int]) -> bool:
+    """The same of images of unknown people, as a network that takes this `size` is given them, and their own sizes."""
+    return size[0] == SIZE and _are_plainly_unaligned((("", *image) for image in images), size)
+
+
+def _are_plainly_unaligned(
+    images: Iterable[tuple[str, NDArray[np.uint8], tuple[int, int]]], size: tuple[int, int]
+) -> bool:
+    """The same of identities, pictures as high as the template, and the sizes that they had."""
+    height, width = size
     found, sizes, sharpness = Likeness(), set(), []
-    for sample in _some(samples):
-        read = reader(sample.location)
-        if not isinstance(read, UnreadableSampleError):
-            picture = _as_wide_as_high(read.pixels.transpose(1, 2, 0))
-            found.add(sample.identity, edges(picture))
-            sizes.add(read.size)
-            sharpness.append(_sharpness(picture))
+    for identity, pixels, own in images:
+        picture = _as_wide_as_high(pixels)
+        found.add(identity, edges(picture))
+        sizes.add(own)
+        sharpness.append(_sharpness(picture))
     if not sizes or len(sizes) > 1 or any(abs(w * height / (h * width) - 1) > _OTHER_SHAPE for h, w in sizes):
         return bool(sizes)
     kind = "blurred" if np.median(sharpness) < _SHARP else "crops" if sizes == {size} else "pictures"

@@ -58,12 +58,17 @@ def scores_of(manifest: Manifest) -> CsvTable[list[float]]:
 
 
 def embedding_norm(embedding: str) -> float:
-    """The length of an embedding that the journal holds: the same digits on every machine, as no sum is rounded twice.
+    """The length of an embedding that the journal holds.
 
     >>> embedding_norm(base64.b64encode(np.float32([3, 4]).tobytes()).decode())
     5.0
     """
-    return math.sqrt(math.fsum(number * number for number in vector(embedding).tolist()))
+    return length(vector(embedding))
+
+
+def length(embedding: NDArray[np.float32]) -> float:
+    """The length of an embedding (size,), without a rounding on the way."""
+    return math.sqrt(math.fsum(number * number for number in embedding.tolist()))
 
 
 def vector(embedding: str) -> NDArray[np.float32]:

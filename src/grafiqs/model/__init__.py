@@ -1,0 +1,1 @@
+"""A network in the hand: images of any kind in, scores, gradients and embeddings out."""

@@ -1,0 +1,97 @@
+"""What may be given for an image, and how it becomes pixels: as the files of a data set do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+
+from grafiqs.datasets.dataset import Readable
+from grafiqs.datasets.folders import read_file
+from grafiqs.errors import UnreadableSampleError
+from grafiqs.faces.face import Faces
+from grafiqs.images.decoding import MAX_PIXELS, Picture, picture_of
+from grafiqs.images.reading import Read, read, seen
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An image of a data set, and the path that it is called by."""
+
+    dataset: Readable
+    location: str
+    path: str
+
+
+Given = (
+    Stored
+    | str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | Pillow.Image
+    | np.ndarray[Any, Any]
+    | torch.Tensor
+)
+"""An image of a data set, a path, the bytes of an image file, a Pillow image, or RGB pixels, all of them uint8.
+
+Pixels are an array (H, W, 3), or a tensor (3, H, W).
+"""
+
+
+def name_of(image: Given) -> str | None:
+    """The path of an image that is given by one."""
+    if isinstance(image, Stored):
+        return image.path
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else None
+
+
+def check_kind(image: object) -> None:
+    """Raise TypeError or ValueError for what is no image whatever is in it: a mistake of the caller's."""
+    if isinstance(image, np.ndarray | torch.Tensor):
+        is_array = isinstance(image, np.ndarray)
+        wanted = "an array of pixels is uint8 (H, W, 3)" if is_array else "a tensor of pixels is uint8 (3, H, W)"
+        channels = image.shape[-1 if is_array else 0] if image.ndim == 3 else 0
+        if image.dtype not in (np.uint8, torch.uint8):
+            raise TypeError(f"{wanted}, RGB from 0 to 255; this one is {image.dtype}")
+        if channels != 3:
+            raise ValueError(f"{wanted}, RGB; this one has the shape {tuple(image.shape)}")
+    elif not isinstance(image, Stored | str | os.PathLike | bytes | bytearray | memoryview | Pillow.Image):
+        raise TypeError(
+            f"an image is a path, bytes, a Pillow image, an array or a tensor; this is of type {type(image).__name__}"
+        )
+
+
+def prepared(image: Given, size: tuple[int, int], faces: Faces | None) -> Read | UnreadableSampleError:
+    """An image as a network of this input `size` is given it, cut to its face by `faces`; or why that cannot be."""
+    try:
+        if isinstance(image, Stored):
+            return read(image.dataset.read(image.location), size, faces, image.location)
+        if isinstance(image, str | os.PathLike):
+            return read(read_file(Path(image)), size, faces, os.fspath(image))
+        if isinstance(image, bytes | bytearray | memoryview):
+            return read(bytes(image), size, faces, "")
+        whole = _picture(image)
+        return seen(whole, hashlib.sha256(whole.pixels.tobytes()).hexdigest(), size, faces, "")
+    except UnreadableSampleError as error:
+        return error
+    except ValueError as error:  # of a path: a NUL in it, say
+        return UnreadableSampleError(f"cannot be opened: {error}")
+
+
+def _picture(image: Pillow.Image | np.ndarray[Any, Any] | torch.Tensor) -> Picture:
+    """Pixels that are there already."""
+    if isinstance(image, Pillow.Image):
+        return picture_of(image)
+    pixels = image.detach().cpu().permute(1, 2, 0).numpy() if isinstance(image, torch.Tensor) else image
+    height, width, _ = pixels.shape
+    if not height or not width or height * width > MAX_PIXELS:
+        raise UnreadableSampleError(f"{width}x{height} pixels are " + ("none" if not height * width else "too many"))
+    return Picture("array", "RGB", np.ascontiguousarray(pixels))

@@ -1,0 +1,95 @@
+"""The options of `score`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from grafiqs.backbones.catalogue import DIRECTIONS
+from grafiqs.disk.names import shown
+from grafiqs.errors import RequestError
+from grafiqs.options.compute import ComputeOptions
+from grafiqs.options.dataset import ReadingOptions
+from grafiqs.options.field import flag, option, settle, written
+
+STANDARD_INPUT = "-"
+"""The photo that stands for those whose paths come on standard input."""
+
+FORMATS = ("table", "csv", "json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(ComputeOptions, ReadingOptions):
+    """Which photos to score, by what, and which of them to take again.
+
+    Raises RequestError when the values do not fit together.
+
+    >>> ScoreOptions(photos=["photo.jpg"], max_score=["image=140", "loss=3"]).limits("max_score")
+    {'image': 140.0, 'loss': 3.0}
+    """
+
+    # fmt: off
+    photos: tuple[str, ...] = option(
+        "photos", "photos, folders or archives of them, lists; - for paths on standard input, a line each",
+        metavar="PHOTO")
+    reference: Path | None = option(
+        "quality", "what 'grafiqs calibrate' made of a run: gives each photo a quality from 0 to 100 (default: that "
+        "of the backbone for drawn faces, if no --weights are given)", default=None, metavar="FILE")
+    min_quality: tuple[str, ...] = option(
+        "quality", "mark for taking again what has a lower quality: by the reference's layer, such as 20, or by those "
+        "that are named, such as image=20,block2=10", default=(), metavar="QUALITY")
+    max_score: tuple[str, ...] = option(
+        "quality", "mark for taking again what scores more, such as image=140: what 'grafiqs evaluate' lists",
+        default=(), metavar="LAYER=SCORE")
+    fail_below: bool = option(
+        "quality", "exit with 1 if a photo is marked, so that a script can ask for another", default=False)
+    format: str = option(
+        "output", "a table to read, or csv, or json (one list of objects)", default="table", choices=FORMATS)
+    heat_maps: Path | None = option(
+        "output", "a new folder for a picture of each photo: the crop, and where on it the gradients are large",
+        default=None, metavar="DIR")
+    quiet: bool = option("output", "print warnings and errors only, beside the results", default=False)
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        settle(self)
+        self._check_computation()
+        extensions = tuple(sorted({word.lower().lstrip(".*") for word in self.image_extension}))
+        object.__setattr__(self, "image_extension", extensions)
+        if not self.photos:
+            raise RequestError("nothing to score: give photos, folders of them, or - for paths on standard input")
+        if self.photos.count(STANDARD_INPUT) > 1:
+            raise RequestError("- is there twice, and standard input ends once")
+        self.limits("min_quality")
+        for name in self.limits("max_score"):
+            if DIRECTIONS.get(name) == "higher":
+                raise RequestError(
+                    f"--max-score names {name}, of which higher ones are better: use --min-quality {name}=20"
+                )
+        if self.fail_below and not self.min_quality and not self.max_score:
+            raise RequestError("--fail-below needs --min-quality or --max-score, which say what falls short")
+
+    def limits(self, name: str) -> dict[str, float]:
+        """The limits of `min_quality` or `max_score`, by score; "" stands for the reference's layer.
+
+        Raises RequestError for one that is not a number, or is named twice.
+        """
+        found: dict[str, float] = {}
+        for text in getattr(self, name):
+            score, equals, number = text.rpartition("=")
+            try:
+                value = float(number)
+            except ValueError:
+                value = float("nan")
+            is_quality = name == "min_quality"
+            if not (0 <= value <= 100 if is_quality else 0 <= value < float("inf")) or not (equals or is_quality):
+                what = "a quality from 0 to 100, or LAYER=QUALITY" if is_quality else "LAYER=SCORE"
+                raise RequestError(f"{flag(name)} is {shown(written(getattr(self, name)))}: it takes {what}")
+            if score in found or (equals and score not in DIRECTIONS):
+                names = ", ".join(DIRECTIONS)
+                raise RequestError(
+                    f"{flag(name)} is {shown(written(getattr(self, name)))}: it names {shown(score or text)} twice, or "
+                    f"it is none of {names}"
+                )
+            found[score] = value
+        return found

@@ -1,0 +1,216 @@
+"""Scores of photos, one after the other: what `grafiqs score` prints."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from grafiqs.datasets import lists
+from grafiqs.datasets.dataset import Readable
+from grafiqs.datasets.left_out import UNPACKED_BY
+from grafiqs.disk.files import whole
+from grafiqs.disk.names import encoded, extension, shown
+from grafiqs.disk.output import Output
+from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.faces.opencv import one_thread
+from grafiqs.images.remarks import Remarks
+from grafiqs.images.unaligned import are_unaligned
+from grafiqs.model.given import Stored
+from grafiqs.model.in_hand import Model
+from grafiqs.model.result import Result
+from grafiqs.options.compute import ComputeOptions
+from grafiqs.options.dataset import DataSetOptions, ReadingOptions
+from grafiqs.options.score import STANDARD_INPUT, ScoreOptions
+from grafiqs.run.finished import refuse_inside_run
+from grafiqs.select import left_out, open_dataset
+
+log = logging.getLogger(__name__)
+
+_DATA_SETS = {*lists.EXTENSIONS, "zip", "tar", "rec", "idx", "bin", *UNPACKED_BY}
+"""The extensions of files that hold photos, and are none."""
+
+_LONGEST = 200
+"""Bytes of the name of a photo in that of its heat maps: with a number, less than any file system takes."""
+
+_JUDGED = 80
+"""The most photos by which it is judged whether they are aligned crops."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo that was scored, or could not be; and why it should be taken again, if it should."""
+
+    result: Result
+    short: tuple[str, ...] = ()
+    """What falls short, a reason each."""
+
+
+def scored(options: ScoreOptions, model: Model, lines: Iterable[str]) -> Iterator[Photo]:
+    """Score the photos that `options` name, in their order; `lines` are those of standard input.
+
+    What should not be overlooked is logged at the end. Raises RequestError when the options ask for qualities that the
+    model does not give.
+    """
+    limits = _Limits.of(options, model)
+    remarks, others = Remarks(), 0
+    judged: list[tuple[NDArray[np.uint8], tuple[int, int]]] = []
+    gradients = options.heat_maps is not None
+    with nullcontext() if model.faces is None else one_thread():
+        for result in model.stream(_photos(options, lines), gradients=gradients):
+            if result.remark is not None:
+                remarks.add(result.path or "", result.remark, has_face=result.face is not None)
+            if result.crop is not None and result.size is not None and model.faces is None:
+                others += result.size != model.input_size
+                if len(judged) < _JUDGED:
+                    judged.append((result.crop, result.size))
+            yield Photo(result, limits.short(result))
+    for warning in remarks.warnings():
+        log.warning("warning: %s", warning)
+    if judged and are_unaligned(judged, model.input_size):
+        whole = f"; {others} were resized whole, whatever is in them" if others else ""
+        log.warning(
+            "warning: these images do not look like crops of %dx%d aligned to the ArcFace template, which the networks "
+            "expect%s: scores of unaligned faces mean little. --align DETECTOR.onnx finds and aligns them first",
+            *(*model.input_size, whole),
+        )
+    elif others:
+        log.info(
+            "Images count as aligned crops, since there is no --align: %d were resized whole to %dx%d",
+            *(others, *model.input_size),
+        )
+
+
+def load_model(options: ScoreOptions) -> Model:
+    """The model that scores: paths of standard input as they come, one by one, unless a batch size is given."""
+    own = {field.name: getattr(options, field.name) for field in fields(ComputeOptions)}
+    if own["batch_size"] is None and STANDARD_INPUT in options.photos:
+        own["batch_size"] = 1
+    return Model(ComputeOptions(**own), options.reference)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What a photo must reach."""
+
+    qualities: dict[str, float]
+    scores: dict[str, float]
+
+    @staticmethod
+    def of(options: ScoreOptions, model: Model) -> _Limits:
+        reference, qualities = model.reference, options.limits("min_quality")
+        if qualities and reference is None:
+            raise RequestError("--min-quality needs a --reference, as 'grafiqs calibrate' makes it, to give qualities")
+        if "" in qualities and reference is not None:
+            if reference.layer is None:
+                raise RequestError(
+                    "this reference goes by no layer, since none was shown to predict errors: name those that count, "
+                    "as in --min-quality image=20"
+                )
+            qualities[reference.layer] = qualities.pop("")
+        given = model.names
+        known = () if reference is None else tuple(name for name in given if name in reference.distributions)
+        for flag, names, have in (
+            ("--min-quality", qualities, known),
+            ("--max-score", options.limits("max_score"), given),
+        ):
+            for name in names:
+                if name not in have:
+                    raise RequestError(f"{flag} goes by {shown(name)}, and here are {', '.join(have) or 'none'}")
+        return _Limits(qualities, options.limits("max_score"))
+
+    def short(self, result: Result) -> tuple[str, ...]:
+        """Why a photo falls short, if it does; one that could not be scored does."""
+        if not self.qualities and not self.scores:
+            return ()
+        if result.error is not None:
+            return (result.error,)
+        low = [
+            f"quality {result.quality[name]} by {name} is below {limit:g}"
+            for name, limit in self.qualities.items()
+            if result.quality[name] < limit
+        ]
+        high = [
+            f"{name} {result.scores[name]:.4g} is above {limit:g}"
+            for name, limit in self.scores.items()
+            if result.scores[name] > limit
+        ]
+        return (*low, *high)
+
+
+def _photos(options: ScoreOptions, lines: Iterable[str]) -> Iterator[Stored | str]:
+    """The photos, one by one; what cannot be listed is one that cannot be read."""
+    for photo in options.photos:
+        if photo == STANDARD_INPUT:
+            yield from (path for line in lines if (path := line.rstrip("\r\n")))
+        elif os.path.isdir(photo) or extension(photo) in _DATA_SETS:
+            try:
+                yield from _of_dataset(photo, options)
+            except RequestError as error:
+                yield Stored(_Unlisted(str(error)), "", photo)
+        else:
+            yield photo
+
+
+def _of_dataset(photo: str, options: ScoreOptions) -> Iterator[Stored]:
+    """The images of a folder, archive or list, at any depth."""
+    reading = {field.name: getattr(options, field.name) for field in fields(ReadingOptions)}
+    if options.identity_depth is None and options.identity_column is None:
+        reading["flat_structure"] = True
+    dataset = open_dataset(DataSetOptions(image_path=Path(photo), **reading))
+    for identity in dataset.identities:
+        for sample in dataset.samples(identity):
+            location = dataset.location(identity, sample)
+            yield Stored(dataset, location, f"{dataset.root.as_posix()}/{location}")
+    for level, line in left_out(dataset):
+        log.log(level, "%s", line)
+
+
+@dataclass(frozen=True)
+class _Unlisted(Readable):
+    """A data set that cannot be listed."""
+
+    why: str
+
+    def read(self, location: str) -> bytes:
+        """Nothing. Raises UnreadableSampleError, with the reason."""
+        del location
+        raise UnreadableSampleError(self.why)
+
+    def reading(self) -> Readable:
+        """Itself."""
+        return self
+
+
+def need_new_folder(options: ScoreOptions) -> None:
+    """Make the folder of heat maps. Raises RequestError when it is there with something in it, or cannot be made."""
+    folder = options.heat_maps
+    if folder is None:
+        return
+    refuse_inside_run(folder)
+    for photo in options.photos:
+        if os.path.isdir(photo):
+            Output(folder, "").refuse_inside(Path(photo))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RequestError(f"--heat-maps {shown(folder)} holds something already: give a new folder")
+    except OSError as error:
+        raise RequestError(f"cannot make {shown(folder)}: {error.strerror}; give another --heat-maps") from error
+
+
+def save(picture: NDArray[np.uint8], folder: Path, number: int, path: str | None) -> None:
+    """Write the picture of a photo, the `number`-th, to <number>_<name of the photo>.png."""
+    name = encoded(Path(path or "").stem)[:_LONGEST].decode("utf-8", "ignore")
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "PNG")
+    with whole(folder / f"{number:06d}_{name}.png") as file:
+        file.write(data.getvalue())
