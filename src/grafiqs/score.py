@@ -19,7 +19,6 @@ from grafiqs.datasets.dataset import Readable
 from grafiqs.datasets.left_out import UNPACKED_BY
 from grafiqs.disk.files import whole
 from grafiqs.disk.names import encoded, extension, shown
-from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.opencv import one_thread
 from grafiqs.images.remarks import Remarks
@@ -197,8 +196,11 @@ def need_new_folder(options: ScoreOptions) -> None:
         return
     refuse_inside_run(folder)
     for photo in options.photos:
-        if os.path.isdir(photo):
-            Output(folder, "").refuse_inside(Path(photo))
+        if os.path.isdir(photo) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(photo)):
+            raise RequestError(
+                f"--heat-maps {shown(folder)} lies inside {shown(photo)}, where its pictures would be taken for photos: "
+                "give a folder outside it"
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
