@@ -198,8 +198,8 @@ def need_new_folder(options: ScoreOptions) -> None:
     for photo in options.photos:
         if os.path.isdir(photo) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(photo)):
             raise RequestError(
-                f"--heat-maps {shown(folder)} lies inside {shown(photo)}, where its pictures would be taken for photos: "
-                "give a folder outside it"
+                f"--heat-maps {shown(folder)} lies inside {shown(photo)}, where its pictures would be taken for "
+                "photos: give a folder outside it"
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)

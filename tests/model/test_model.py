@@ -258,10 +258,8 @@ def test_one_by_one_each_result_is_there_before_the_next_image_is_asked_for(weig
             asked.append(number)
             yield picture(number)
 
-    seen = []
-    for _ in load(weights, device="cpu", layers=["block4"], batch_size=1).stream(images()):
-        seen.append(len(asked))
-    assert seen == [1, 2, 3]
+    one_by_one = load(weights, device="cpu", layers=["block4"], batch_size=1)
+    assert [len(asked) for _ in one_by_one.stream(images())] == [1, 2, 3]
 
 
 def test_a_stream_without_end_reads_two_batches_ahead(weights: Path) -> None:
@@ -332,7 +330,8 @@ def test_unknown_options_and_values_are_refused(weights: Path) -> None:
 def test_a_heat_map_lies_over_the_crop(loaded: Model) -> None:
     result = loaded(picture(0))
     shares = result.heat_map("block4")
-    assert (shares.shape, shares.dtype, shares.max() <= 1, shares.min() >= 0) == ((112, 112), np.float32, True, True)
+    assert (shares.shape, shares.dtype.name) == ((112, 112), "float32")
+    assert 0 <= shares.min() <= shares.max() <= 1
     magnitude = np.abs(result.gradients("block4")).sum(axis=0)
     row, column = np.unravel_index(magnitude.argmax(), magnitude.shape)
     assert shares[16 * row + 8, 16 * column + 8] > 0.9  # the middle of that place

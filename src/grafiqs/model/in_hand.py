@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, cast, overload
 
 import torch
 
@@ -134,14 +134,12 @@ class Model:
         return self._way(None).size
 
     @overload
-    def __call__(self, image: Given, *, gradients: bool = True) -> Result: ...
+    def __call__(self, image: Given, *, gradients: bool = True) -> Result: ...  # type: ignore[overload-overlap]  # text
 
     @overload
-    def __call__(self, image: list[Given] | tuple[Given, ...], *, gradients: bool = True) -> list[Result]: ...
+    def __call__(self, image: Sequence[Given], *, gradients: bool = True) -> list[Result]: ...
 
-    def __call__(
-        self, image: Given | list[Given] | tuple[Given, ...], *, gradients: bool = True
-    ) -> Result | list[Result]:
+    def __call__(self, image: Given | Sequence[Given], *, gradients: bool = True) -> Result | list[Result]:
         """Score an image, or a list of them. Without `gradients`, none leaves the device, and results hold none.
 
         Raises grafiqs.UnreadableSampleError when one image alone cannot be scored, TypeError or ValueError for what is
@@ -150,7 +148,7 @@ class Model:
         if isinstance(image, list | tuple):
             return list(self.stream(image, gradients=gradients))
         check_kind(image)
-        [result] = self._results(self._way(1), iter([self._read(image)]), gradients)
+        [result] = self._results(self._way(1), iter([self._read(cast(Given, image))]), gradients)
         if result.error is not None:
             raise UnreadableSampleError(result.error)
         return result
