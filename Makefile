@@ -35,7 +35,7 @@ fix: $(INSTALLED)  ## format, and fix what the linter can
 test: $(INSTALLED)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-bench: $(INSTALLED)  ## measure gradients, whole runs, memory, start-up, scan, evaluation; print a table, write bench.json
+bench: $(INSTALLED)  ## measure gradients, whole runs, memory, start-up, scan, evaluation, model; print a table, write bench.json
 	$(BIN)/python benchmarks/bench.py
 
 gpu: $(INSTALLED)  ## on a GPU: run its tests, measure every choice, print a table, write gpu.json

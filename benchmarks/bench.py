@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -36,6 +36,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import in_hand
 from comparisons import COUNT, METHODS, as_arrays, write_comparisons
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
@@ -59,7 +60,7 @@ class Row:
     unit: str
 
 
-PARTS = ("gradients", "runs", "start", "memory", "names", "drawing", "evaluation")
+PARTS = ("gradients", "runs", "start", "memory", "names", "drawing", "evaluation", "model")
 
 SCAN = """
 import sys
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--run-images", type=int, help="images of the whole runs (default: 256; 50000 on a GPU)")
     parser.add_argument("--start-images", default="100,400,2000", help="images of the runs whose first score is timed")
     parser.add_argument("--files", type=int, default=1_000_000, help="files of the data set that is scanned")
+    parser.add_argument("--detector", type=Path, help="a YuNet model (.onnx), by which the model's photos are aligned")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="the file of figures")
     options = parser.parse_args()
     device = devices.resolve(options.device)
@@ -125,6 +127,7 @@ def main() -> None:
             ("names", lambda: selection(folder / "names", options.files)),
             ("drawing", lambda: drawing(folder)),
             ("evaluation", lambda: evaluation(folder)),
+            ("model", lambda: starmap(Row, in_hand.figures(folder, weights, device, options.detector))),
         ]
         for part, measure in measurements:
             if part in (options.only or PARTS):
