@@ -13,6 +13,7 @@ from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, SCOR
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files
 from grafiqs.disk.names import encoded, shown
+from grafiqs.disk.stated import compared
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 from grafiqs.options.compute import MAX_BATCH
@@ -294,11 +295,3 @@ def _inside(path: str) -> str:
     if parts <= {"", "."} or path.startswith("/") or ".." in parts or "\0" in path:
         raise ValueError(f"the path {shown(path)} leads out of its folder")
     return path
-
-
-def compared(name: str, there: Any, here: Any, words: tuple[str, str] = ("in the folder", "asked for")) -> list[str]:
-    """What differs between two JSON values, a line each; `words` say where the one is, and the other."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = sorted(there.keys() | here.keys())
-        return [line for key in keys for line in compared(f"{name}.{key}", there.get(key), here.get(key), words)]
-    return [] if there == here else [f"{name}: {shown(there)} {words[0]}, {shown(here)} {words[1]}"]
