@@ -19,7 +19,7 @@ def stated(path: Path, version: int, parsed: Callable[[dict[str, Any]], Document
     """What the document at `path` states, of this `version` of its format, as `parsed` makes it of the rest.
 
     Raises RequestError, which names the `argument` to give instead, when it cannot be read, is of another version, or
-    `parsed` raises ValueError, TypeError, KeyError or AttributeError.
+    `parsed` raises ValueError, TypeError, KeyError, AttributeError or OverflowError.
     """
     try:
         data = files.read(path)
@@ -38,7 +38,7 @@ def understood(
         if document.pop("format") != version:
             raise ValueError(f"it has another format than {version}, which this version of grafiqs reads")
         return parsed(document)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise RequestError(f"{shown(path)} is damaged ({shown(error)}): {otherwise}") from error
 
 

@@ -118,6 +118,7 @@ def read(folder: Path) -> Sweep:
 
 
 def _parsed(document: dict[str, Any]) -> Sweep:
+    document["shared"].setdefault("reference", {})  # earlier versions knew none
     found = Sweep(**document)
     _check(found)
     return found
