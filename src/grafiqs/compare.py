@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
+from grafiqs.calibration.reference import read_reference
 from grafiqs.comparison import together
 from grafiqs.comparison.result import Comparison, Rows
 from grafiqs.comparison.runs import Compared, folders, read
@@ -24,8 +26,8 @@ _SHOWN = 3
 def compare(options: CompareOptions) -> Comparison:
     """Compare the runs that `options` name; what is not as it should be among replicates is logged as warnings.
 
-    Nothing is written. Raises RequestError for what is not a finished run, one that is damaged or given twice, and
-    when the output folder lies in a run or its data set.
+    Nothing is written. Raises RequestError for what is not a finished run, one that is damaged or given twice, one that
+    no reference holds for if there are some, and when the output folder lies in a run or its data set.
 
     >>> from grafiqs import Options, extract_gradients
     >>> for seed in (1, 2):
@@ -39,7 +41,10 @@ def compare(options: CompareOptions) -> Comparison:
     given, said = folders(options.named())
     for line in said:
         log.info("%s", line)
-    runs = read(given, options.output_dir)
+    references = {Path(path): read_reference(path) for path in options.reference}
+    for path, reference in references.items():
+        log.info("Reference %s: %s", shown(path), reference.said())
+    runs = read(given, options.output_dir, references)
     networks = together.networks(runs)
     pairs = list(combinations(runs, 2))
     scores = [row for run in runs for row in together.distributions(run)]

@@ -52,7 +52,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     >>> [row["quality"] for row in found.of(found.results, found.targets()[0], error="fnmr", x_max=0.2)]
     ['image', 'block1', 'block2', 'block3', 'block4', 'loss', 'embedding_norm', 'random']
     """
-    samples, said = gathered(options.named(), options.directions(), options.embeddings, options.prefixed)
+    samples, said = gathered(
+        options.named(), options.directions(), options.embeddings, options.prefixed, options.reference
+    )
     for line in said:
         log.info("%s", line)
     pairs = _pairs(options, samples)
@@ -110,7 +112,12 @@ def _pairs(options: EvaluateOptions, samples: Samples) -> Pairs:
 
 def _chosen(options: EvaluateOptions, methods: Sequence[Method]) -> tuple[Method, ...]:
     """The methods that are asked for, in the order of the scores."""
-    wanted = options.methods or [method.name for method in methods]
+    wanted = options.methods or [method.name for method in methods if not method.is_quality]
+    rounded = [] if options.methods else [shown(method.name) for method in methods if method.is_quality]
+    if rounded:
+        log.info(
+            "Left out, as they order samples as the scores do, rounded (--methods takes them): %s", ", ".join(rounded)
+        )
     found = tuple(method for method in methods if {method.name, method.name.rpartition("/")[2]} & set(wanted))
     known = {name for method in methods for name in (method.name, method.name.rpartition("/")[2])}
     unknown = [name for name in wanted if name not in known]
@@ -181,7 +188,15 @@ def _evaluated(
                     _warn_of_target(target, counts["n_impostor"])
                 fixed = curve if options.protocol == "fixed" else curve_of(one, own[error], **target)
                 found_points = points_of(fixed, own[error], method.direction)
-                points += ({"quality": method.name, **target, **asdict(point)} for point in found_points)
+                points += (
+                    {
+                        "quality": method.name,
+                        **target,
+                        **asdict(point),
+                        "quality_threshold": method.quality(point.score_threshold),
+                    }
+                    for point in found_points
+                )
     about = {
         "grafiqs": version("grafiqs"),
         "scores": {name: str(path) for name, path in options.named().items()},

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from grafiqs.calibration.reference import Reference, read_reference
 from grafiqs.compute import devices
 from grafiqs.compute.network import load_network, scores_of
 from grafiqs.compute.preparation import Ready, Task, build, choose, prove
@@ -19,7 +20,7 @@ from grafiqs.compute.seeds import set_seeds
 from grafiqs.compute.tools import tools
 from grafiqs.datasets.dataset import Dataset
 from grafiqs.disk.names import shown
-from grafiqs.errors import StoppedError, first_line
+from grafiqs.errors import RequestError, StoppedError, first_line
 from grafiqs.estimate import log_estimate
 from grafiqs.faces.face import Faces
 from grafiqs.faces.opencv import one_thread
@@ -73,6 +74,7 @@ def extract_gradients(options: Options) -> Summary | None:
     Summary(output_dir=PosixPath('grafiqs_output'), scored=8, failed=0)
     """
     device, faces = tools(options)
+    reference = given_reference(options)
     output = output_of(options.output_dir)
     output.refuse_inside(options.image_path)
     output.refuse_foreign()
@@ -85,7 +87,7 @@ def extract_gradients(options: Options) -> Summary | None:
 
     resumes = not options.overwrite and output.is_used()
     kept = manifests.read(options.output_dir).computation if resumes else None
-    planned = plan(options, device, faces, dataset, subset, kept)
+    planned = plan(options, device, faces, dataset, subset, kept, reference)
     task, ready, manifest = planned.task, planned.ready, planned.manifest
     if options.dry_run:
         log_estimate(manifest, task, ready, options.output_dir)
@@ -100,7 +102,7 @@ def extract_gradients(options: Options) -> Summary | None:
             run.begin(environment)
         work_off(run, task, ready, pending, options.quiet)
         with run.working():
-            counts = run.finish()
+            counts = run.finish(reference)
     log.info("%d of %d images have scores: %s", counts[Scored], len(subset.samples), shown(run.root / SCORES))
     log.info("%s", manifest.better)
     if counts[Failed]:
@@ -115,10 +117,12 @@ def plan(
     dataset: Dataset,
     subset: Subset,
     kept: dict[str, Any] | None,
+    reference: Reference | None,
 ) -> Planned:
     """How the samples of a subset are read and computed; nothing is written.
 
-    `kept` is the computation that a run began with if it is resumed. Raises RequestError when that is not possible.
+    `kept` is the computation that a run began with if it is resumed. Raises RequestError when that is not possible,
+    and when the reference is one of other scores.
     """
     set_seeds(options.random_seed)
 
@@ -139,7 +143,34 @@ def plan(
     task = Task(checkpoint, device, scores, reader, locations, options)
     ready = choose(task, kept or {})
     log.info("Computing on %s, %d images at once", device, ready.computer.batch_size)
-    return Planned(task, ready, _manifest(options, dataset, subset, task, ready))
+    return Planned(task, ready, _manifest(options, dataset, subset, task, ready, reference))
+
+
+def given_reference(options: Options) -> Reference | None:
+    """The reference that options name; logs what it is. Raises RequestError when it cannot be read."""
+    if options.reference is None:
+        return None
+    found = read_reference(options.reference)
+    log.info("Reference: %s", found.said())
+    return found
+
+
+def _need_holding(reference: Reference, manifest: Manifest, place: Path) -> None:
+    """Raise RequestError when a reference gives no qualities of a run; warns when some scores have none."""
+    reference.refuse_other(manifest.holds_for(), place)
+    without = [name for name in manifest.scores if name not in reference.distributions]
+    if without == list(manifest.scores):
+        raise RequestError(
+            f"the reference {shown(place)} is of {', '.join(reference.distributions)}, and this run scores by "
+            f"{', '.join(without)}: give --layers that both have, or another --reference"
+        )
+    if without:
+        log.warning("warning: the reference has no scores of %s: they get no quality", ", ".join(without))
+    if reference.layer is not None and reference.layer not in manifest.scores:
+        log.warning(
+            "warning: the reference's layer is %s, and this run does not score by it: there is no column quality",
+            reference.layer,
+        )
 
 
 def work_off(run: RunFolder, task: Task, ready: Ready, pending: list[int], quiet: bool) -> None:
@@ -191,9 +222,11 @@ def _warn_of_photos(subset: Subset, reader: Reader, dataset: Dataset) -> None:
         )
 
 
-def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, ready: Ready) -> Manifest:
+def _manifest(
+    options: Options, dataset: Dataset, subset: Subset, task: Task, ready: Ready, reference: Reference | None
+) -> Manifest:
     checkpoint = task.checkpoint
-    return Manifest(
+    manifest = Manifest(
         method=METHOD,
         **_chosen(options, dataset, subset),
         data_set={
@@ -212,8 +245,14 @@ def _manifest(options: Options, dataset: Dataset, subset: Subset, task: Task, re
             "alignment": None if task.reader.faces is None else task.reader.faces.source(),
         },
         computation=ready.plan,
+        reference={},
         environments=[],
     )
+    if reference is None or options.reference is None:
+        return manifest
+    _need_holding(reference, manifest, options.reference)
+    source = reference.source(manifest.scores)
+    return replace(manifest, reference=source, directions=directions(task.scores, options.embeddings, source))
 
 
 def _chosen(options: Options, dataset: Dataset, subset: Subset) -> dict[str, Any]:

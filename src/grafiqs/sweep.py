@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from grafiqs.calibration.reference import Reference
 from grafiqs.compute import devices
 from grafiqs.compute.preparation import build, is_same_in_any_order, prove
 from grafiqs.compute.tools import tools
@@ -15,7 +16,7 @@ from grafiqs.datasets.dataset import Dataset, Sample
 from grafiqs.disk.names import order, shown
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.estimate import log_estimate
-from grafiqs.extract import Planned, Summary, of_subset, plan, work_off
+from grafiqs.extract import Planned, Summary, given_reference, of_subset, plan, work_off
 from grafiqs.options.extract import Options
 from grafiqs.options.sweep import SweepOptions
 from grafiqs.printed import table
@@ -49,6 +50,7 @@ def extract_subsets(options: SweepOptions) -> list[Summary] | None:
     """
     root = options.output_dir
     device, faces = tools(options)
+    reference = given_reference(options)
     output = sweeps.output_of(root)
     output.refuse_inside(options.image_path)
     output.refuse_foreign()
@@ -66,7 +68,7 @@ def extract_subsets(options: SweepOptions) -> list[Summary] | None:
     # Plan: a run of all that is to be computed, and one for each subset, which differ in nothing else.
     kept = sweeps.read(root).shared["computation"] if not options.overwrite and output.is_used() else None
     pool = replace(runs[min(runs)], output_dir=root / POOL)  # whichever was named first
-    planned = plan(pool, device, faces, dataset, every, kept)
+    planned = plan(pool, device, faces, dataset, every, kept, reference)
     if options.dry_run:
         log_estimate(planned.manifest, planned.task, planned.ready, root)
         return None
@@ -86,7 +88,7 @@ def extract_subsets(options: SweepOptions) -> list[Summary] | None:
         with ExitStack() as stack:
             computed = _computed(sweep, planned, done, stack, options.quiet)
             with sweep.working():
-                summaries = _distributed(sweep, of, done, computed, options)
+                summaries = _distributed(sweep, of, done, computed, options, reference)
                 if computed is not None:
                     computed.discard()
         with suppress(OSError):
@@ -271,7 +273,12 @@ def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStac
 
 
 def _distributed(
-    sweep: SweepFolder, of: Mapping[str, Manifest], done: _Done, computed: RunFolder | None, options: SweepOptions
+    sweep: SweepFolder,
+    of: Mapping[str, Manifest],
+    done: _Done,
+    computed: RunFolder | None,
+    options: SweepOptions,
+    reference: Reference | None,
 ) -> list[Summary]:
     """Give each run the gradients and outcomes that it lacks, and finish it."""
     found: list[Summary] = []
@@ -289,7 +296,7 @@ def _distributed(
                             run.tree.link(samples[outcome.index], there)
                         run.record(outcome)
                         bar.update()
-                    counts = run.finish()
+                    counts = run.finish(reference)
             except RequestError as error:  # before the first write it would be one
                 cause, place = error.__cause__, shown(sweep.root / name)
                 why = f"cannot write to {place}: {cause.strerror or cause}" if isinstance(cause, OSError) else error

@@ -229,7 +229,8 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Write all tables once more, elsewhere, from what they say, and compare."""
     try:
         with tempfile.TemporaryDirectory() as elsewhere:
-            finished.write(folder, manifest, finished.read(folder, manifest), into=Path(elsewhere))
+            reference = finished.reference_of(folder, manifest)
+            finished.write(folder, manifest, finished.read(folder, manifest), reference, Path(elsewhere))
             for name in finished.names(manifest):
                 if not filecmp.cmp(folder / name, Path(elsewhere) / name, shallow=False):
                     yield f"{name} does not say what {finished.SCORES} and {FAILURES.name} say"

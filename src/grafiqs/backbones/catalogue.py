@@ -20,6 +20,12 @@ EMBEDDING_NORM = "embedding_norm"
 DIRECTIONS = {**dict.fromkeys(SCORES, "lower"), EMBEDDING_NORM: "higher"}
 """Whether the lower or the higher score means higher quality."""
 
+QUALITY = "quality"
+"""The quality from 0 to 100 by the layer that a reference names; a higher one is better."""
+
+QUALITIES = {name: f"{QUALITY}_{name}" for name in DIRECTIONS}
+"""What the quality by each score is called."""
+
 NORMS = ("maps", "all")
 """Which BatchNorm2d count: those that see maps of more than one pixel, or all."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,35 +45,50 @@ class Distribution:
         quantiles = np.quantile(values, np.arange(STEPS + 1) / STEPS, method="hazen")
         return Distribution(tuple(quantiles.tolist()), len(values))
 
-    def below(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """For each of `scores` (N,), the share below it and half the share equal to it, 0 to 1; NaN stays.
+    def standing(self, score: float) -> float:
+        """The share of the scores below this one and half the share equal to it, 0 to 1; NaN stays.
 
-        Between quantiles it is interpolated linearly; beyond them it is 0 or 1.
+        Between quantiles it is interpolated linearly; beyond them it is 0 or 1. Plain Python, about a microsecond: the
+        rows of a table are written one at a time.
+
+        >>> Distribution.of([1.0, 2.0, 3.0]).standing(2.0)
+        0.5
         """
-        values, known = np.asarray(scores, np.float64), np.asarray(self.quantiles)
-        first = np.searchsorted(known, values, side="left")
-        last = np.searchsorted(known, values, side="right")
-        inside = np.clip(first, 1, STEPS)
-        low, high = known[inside - 1], known[inside]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            between = (inside - 1 + (values - low) / (high - low)) / STEPS
+        known = self.quantiles
+        if not known[0] <= score <= known[-1]:
+            return score if math.isnan(score) else float(score > known[-1])
+        first, last = bisect_left(known, score), bisect_right(known, score)
+        if last == first:
+            low = known[first - 1]
+            return (first - 1 + (score - low) / (known[first] - low)) / STEPS
         half = 0.5 / self.count  # a score takes up a share of 1 / count, around its quantile
-        start = np.where(first == 0, 0.0, first / STEPS - half)
-        end = np.where(last > STEPS, 1.0, (last - 1) / STEPS + half)
-        equal = np.clip((start + end) / 2, first / STEPS, (last - 1) / STEPS)
-        found = np.where(last > first, equal, between)
-        found = np.where(values < known[0], 0.0, np.where(values > known[-1], 1.0, found))
-        return np.where(np.isnan(values), np.nan, found)
+        start = first / STEPS - half if first else 0.0
+        end = (last - 1) / STEPS + half if last <= STEPS else 1.0
+        return min(max((start + end) / 2, first / STEPS), (last - 1) / STEPS)
+
+    def below(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """The standing of each of `scores` (N,)."""
+        return np.array([self.standing(score) for score in np.asarray(scores, np.float64).tolist()], np.float64)
+
+    def quality(self, score: float, direction: str) -> float:
+        """The quality of a score: 100 times the share of the reference that is worse, rounded; NaN stays.
+
+        Half of those equal to it count. 80 means: better than 80 % of the reference's faces. ISO/IEC 29794-1 wants a
+        quality from 0 to 100 where higher is better.
+
+        >>> Distribution.of([1.0, 2.0, 3.0]).quality(0.5, "lower")
+        100.0
+        """
+        below = self.standing(score)
+        found = 100 * (1 - below if direction == "lower" else below)
+        return found if math.isnan(found) else float(round(found))
 
 
 def quality(distribution: Distribution, scores: ArrayLike, direction: str) -> NDArray[np.float64]:
-    """The quality of each of `scores` (N,): 100 times the share of the reference that is worse, rounded; NaN stays.
-
-    Half of those equal to it count. 80 means: better than 80 % of the reference's faces. ISO/IEC 29794-1 wants a
-    quality from 0 to 100 where higher is better.
+    """The quality of each of `scores` (N,).
 
     >>> quality(Distribution.of([1.0, 2.0, 3.0]), [0.5, 2.0, 9.0], "lower")
     array([100.,  50.,   0.])
     """
-    below = distribution.below(scores)
-    return np.round(100 * (1 - below if direction == "lower" else below))
+    known = np.asarray(scores, np.float64).tolist()
+    return np.array([distribution.quality(score, direction) for score in known], np.float64)

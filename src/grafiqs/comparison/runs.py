@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.calibration.reference import Reference
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk.names import in_order, key, shown
 from grafiqs.disk.output import Output
@@ -19,7 +20,7 @@ from grafiqs.errors import RequestError
 from grafiqs.run import sums
 from grafiqs.run.manifest import Manifest, is_run
 from grafiqs.run.results import Run, open_run
-from grafiqs.run.tables import IMAGE_SUMS, SAMPLE
+from grafiqs.run.tables import IMAGE_SUMS
 
 _LARGEST = 1e100
 """The size of scores that no network gives; what is computed of smaller ones stays finite."""
@@ -83,11 +84,12 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(map(shown, names if len(names) <= 3 else (names[0], "...", names[-1])))
 
 
-def read(given: Mapping[str, Path], output: Path) -> list[Compared]:
+def read(given: Mapping[str, Path], output: Path, references: Mapping[Path, Reference]) -> list[Compared]:
     """Read the runs, one after the other, so that no more than their numbers are kept.
 
-    Raises RequestError for what is not a finished run, one that is damaged, or without scores, and when `output` lies
-    in the data set of one.
+    If there are `references`, by their files, each run has qualities by the one that holds for it, in the place of its
+    own. Raises RequestError for what is not a finished run, one that is damaged, without scores, or that no reference
+    holds for, and when `output` lies in the data set of one.
     """
     samples: dict[str, int] = {}
     people: dict[str, int] = {}
@@ -95,17 +97,34 @@ def read(given: Mapping[str, Path], output: Path) -> list[Compared]:
     for name, folder in given.items():
         run = open_run(folder)
         Output(output, "").refuse_inside(Path(run.manifest.data_set["place"]))
-        found.append(_compared(name, run, samples, people))
+        reference = _reference_for(name, run, references) if references else run.reference
+        found.append(_compared(name, run, reference, samples, people))
     return found
 
 
-def _compared(name: str, run: Run, samples: dict[str, int], people: dict[str, int]) -> Compared:
+def _reference_for(name: str, run: Run, references: Mapping[Path, Reference]) -> Reference:
+    """The first reference that holds for a run. Raises RequestError when none does."""
+    asked = run.manifest.holds_for()
+    differences = {path: reference.differences(asked) for path, reference in references.items()}
+    for path, reference in references.items():
+        if not differences[path]:
+            reference.refuse_other(asked, path)  # warns of another precision
+            return reference
+    lines = [f"  - {shown(path)}: {line}" for path, own in differences.items() for line in own]
+    raise RequestError(
+        f"no --reference holds for the run {shown(name)}: make one by 'grafiqs calibrate' from a run like it, or leave "
+        "that run out. What differs:\n" + "\n".join(lines)
+    )
+
+
+def _compared(
+    name: str, run: Run, reference: Reference | None, samples: dict[str, int], people: dict[str, int]
+) -> Compared:
     if not len(run.scores):
         raise RequestError(f"no sample of the run in {shown(run.folder)} has a score: there is nothing to compare")
-    names = (run.scores.dtype.names or ())[len(SAMPLE) :]
     try:
         images = np.array([checksum for checksum, _ in sums.read(run.folder / IMAGE_SUMS.name)], "S64")
-        scores = {score: np.array(run.scores[score], np.float64) for score in names}
+        scores = {score: np.array(run.scores[score], np.float64) for score in run.manifest.scores}
         if len(images) != len(run.scores):
             raise ValueError(f"{IMAGE_SUMS.name} does not have the images of its scores")
         if not all(np.abs(values).max() < _LARGEST for values in scores.values()):  # nor of those that are no numbers
@@ -114,18 +133,30 @@ def _compared(name: str, run: Run, samples: dict[str, int], people: dict[str, in
         raise RequestError(
             f"the run in {shown(run.folder)} is damaged ({shown(error)}): 'grafiqs verify' says more"
         ) from error
+    scores |= _qualities(scores, reference)
     listed = run.manifest.subset.samples
     return Compared(
         name=name,
-        about=_about(run),
+        about=_about(run, reference),
         network=_network(run.manifest),
-        settings=dict(_settings(run.manifest)),
+        settings=dict(_settings(run.manifest, reference)),
         samples=np.array(list(_numbers(listed, samples)), np.int64),
         people=np.array([people.setdefault(key(one.identity), len(people)) for one in listed], np.int64),
         scored=np.array([place for place, one in enumerate(listed) if one.location not in run.failures], np.int64),
         images=images,
         scores=scores,
     )
+
+
+def _qualities(
+    scores: Mapping[str, NDArray[np.float64]], reference: Reference | None
+) -> dict[str, NDArray[np.float64]]:
+    """The qualities of all samples, by the names of their columns."""
+    if reference is None:
+        return {}
+    columns = [values.tolist() for values in scores.values()]
+    rows = [reference.qualities(dict(zip(scores, row, strict=True))) for row in zip(*columns, strict=True)]
+    return {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
 
 
 def _numbers(listed: Iterable[Sample], known: dict[str, int]) -> Iterator[int]:
@@ -139,8 +170,8 @@ def _numbers(listed: Iterable[Sample], known: dict[str, int]) -> Iterator[int]:
         yield number
 
 
-def _about(run: Run) -> dict[str, Any]:
-    """What the manifest says of a run, as JSON values."""
+def _about(run: Run, reference: Reference | None) -> dict[str, Any]:
+    """What the manifest says of a run, and by what it has qualities, as JSON values."""
     manifest = run.manifest
     seeds = manifest.seeds
     drawn = manifest.options["random_identity_selection"]
@@ -158,6 +189,7 @@ def _about(run: Run) -> dict[str, Any]:
         "norms": manifest.options["norms"],
         "preprocessing": manifest.preprocessing,
         "computation": manifest.computation,
+        "reference": None if reference is None else reference.sha256,
     }
 
 
@@ -168,8 +200,9 @@ def _network(manifest: Manifest) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def _settings(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """What changes scores, or what they are of, on one scale: its name, and its value in words."""
+def _settings(manifest: Manifest, reference: Reference | None) -> Iterator[tuple[str, str]]:
+    """What changes scores or qualities, or what they are of, on one scale: its name, and its value in words."""
+    yield "reference", "none" if reference is None else reference.sha256[:8]
     yield "data set", manifest.data_set["place"]
     yield "precision", str(manifest.computation["precision"])
     for name, value in manifest.preprocessing.items():

@@ -19,17 +19,32 @@ def stated(path: Path, version: int, parsed: Callable[[dict[str, Any]], Document
     """What the document at `path` states, of this `version` of its format, as `parsed` makes it of the rest.
 
     Raises RequestError, which names the `argument` to give instead, when it cannot be read, is of another version, or
-    `parsed` raises ValueError, TypeError, KeyError or AttributeError.
+    `parsed` raises ValueError, TypeError, KeyError, AttributeError or OverflowError.
     """
+    try:
+        data = files.read(path)
+    except OSError as error:
+        raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
+    return understood(path, data, version, parsed, f"give another {argument}, or remove that folder by hand")
+
+
+def understood(
+    path: Path, data: bytes, version: int, parsed: Callable[[dict[str, Any]], Document], otherwise: str
+) -> Document:
+    """The same of the bytes of the document at `path`; `otherwise` says what to do if they are damaged."""
     need_utf8()
     try:
-        document = json.loads(files.read(path))
+        document = json.loads(data)
         if document.pop("format") != version:
             raise ValueError(f"it has another format than {version}, which this version of grafiqs reads")
         return parsed(document)
-    except OSError as error:
-        raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RequestError(
-            f"{shown(path)} is damaged ({shown(error)}): give another {argument}, or remove that folder by hand"
-        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise RequestError(f"{shown(path)} is damaged ({shown(error)}): {otherwise}") from error
+
+
+def compared(name: str, there: Any, here: Any, words: tuple[str, str] = ("in the folder", "asked for")) -> list[str]:
+    """What differs between two JSON values, a line each; `words` say where the one is, and the other."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = sorted(there.keys() | here.keys())
+        return [line for key in keys for line in compared(f"{name}.{key}", there.get(key), here.get(key), words)]
+    return [] if there == here else [f"{name}: {shown(there)} {words[0]}, {shown(here)} {words[1]}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.backbones.catalogue import DIRECTIONS
+from grafiqs.backbones.catalogue import DIRECTIONS, QUALITIES, QUALITY
+from grafiqs.calibration.reference import Reference
 from grafiqs.datasets.readings import PATHS, plain
 from grafiqs.disk import files
 from grafiqs.disk.delimited import LAST_BLANK, TableError, TextTable
@@ -23,6 +25,11 @@ _SPLITS = (",", ";", "\t", LAST_BLANK)
 
 _MISSING = frozenset(("", "-", "nan", "na", "n/a", "none", "null"))
 """What stands where a sample has no score."""
+
+_QUALITIES = dict.fromkeys((*QUALITIES.values(), QUALITY), "higher")
+
+_KNOWN = {**DIRECTIONS, **_QUALITIES}
+"""The directions of all columns of a run's scores.csv."""
 
 _INDICES = ("index", "idx", "id", "no", "row", "number", "unnamed: 0")
 """What columns are called that number the rows."""
@@ -40,7 +47,8 @@ _FORM = "a path and a score a line, or columns with names, one of which is a pat
 class ScoreTable:
     """Paths, and columns of scores by name: NaN where a sample has none. `directions` are those that are known.
 
-    `identities` are those of the samples, if the table has them; `said` is what was left out.
+    `identities` are those of the samples, if the table has them; `said` is what was left out; `qualities` are the
+    columns that hold a run's scores once more, rounded to a quality; `reference` makes qualities of the others.
     """
 
     paths: list[str]
@@ -48,6 +56,8 @@ class ScoreTable:
     identities: Sequence[str | None] | None = None
     directions: Mapping[str, str] = field(default_factory=dict)
     said: str = ""
+    qualities: AbstractSet[str] = frozenset()
+    reference: Reference | None = None
 
 
 def read_scores(place: Path) -> ScoreTable:
@@ -105,8 +115,9 @@ def _table(head: list[str], rows: list[tuple[int, list[str]]], place: Path) -> S
         cells_of[path],
         values,
         _identities(cells_of[names.index("identity")], blank=is_ours) if "identity" in names else None,
-        {name: DIRECTIONS[name] for name in values if is_ours and name in DIRECTIONS},
+        {name: _KNOWN[name] for name in values if is_ours and name in _KNOWN},
         f"; left out as no score: the column {', '.join(map(shown, left_out))}" if left_out else "",
+        values.keys() & _QUALITIES.keys() if is_ours else frozenset(),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.calibration.reference import Reference, read_reference
 from grafiqs.disk import files
 from grafiqs.disk.names import key, shown
 from grafiqs.errors import RequestError
@@ -21,11 +22,24 @@ from grafiqs.run.results import Run, open_run
 
 @dataclass(frozen=True)
 class Method:
-    """One method's scores of samples: NaN where it has none. `direction` says which are better, as `edc` takes it."""
+    """One method's scores of samples: NaN where it has none. `direction` says which are better, as `edc` takes it.
+
+    `column` is its name in its table; `reference` makes qualities of its scores, if there is one; `is_quality` says
+    that it is one of a run: the order of a score beside it, rounded.
+    """
 
     name: str
     scores: NDArray[np.float64]
     direction: str
+    column: str = ""
+    reference: Reference | None = None
+    is_quality: bool = False
+
+    def quality(self, score: float | None) -> int | None:
+        """The quality of a score, by the reference; None where there is none."""
+        if score is None or self.reference is None or self.column not in self.reference.distributions:
+            return None
+        return self.reference.quality(self.column, score)
 
 
 @dataclass(frozen=True)
@@ -55,21 +69,28 @@ def gathered(
     directions: Mapping[str, str],
     embeddings: Path | None = None,
     prefixed: bool = False,
+    reference: Path | None = None,
 ) -> tuple[Samples, list[str]]:
     """The samples of all tables and runs that are given by name, and how each was read, a line each.
 
     The samples are those of the first, in its order, then others. `directions` are those of scores that do not say it
     themselves: by name, and under "" of the others. `embeddings` (.npy) have a row for each score of the first, and
-    take the place of those of its run. Methods are called as the columns of scores are; if there are several of SCORES,
+    take the place of those of its run. `reference` (.json) makes qualities of the scores of runs, in the place of their
+    own. Methods are called as the columns of scores are; if there are several of SCORES,
     or `prefixed`, with the name before.
-    Raises RequestError for what cannot be read, and for tables without a direction.
+    Raises RequestError for what cannot be read, for tables without a direction, and for a reference of other scores.
     """
     said: list[str] = []
+    known = None if reference is None else read_reference(reference)
+    if known is not None:
+        said.append(f"Reference: {known.said()}")
     found: Samples | None = None
     untold = False
     for name, place in given.items():
         run = _run_of(place)
-        table = read_scores(place) if run is None else _of_run(run)
+        if run is not None and known is not None and reference is not None:
+            known.refuse_other(run.manifest.holds_for(), reference)
+        table = read_scores(place) if run is None else _of_run(run, known or run.reference)
         if found is None:
             own = _embeddings(run, embeddings, len(table.paths))
             whose = shown(name if embeddings is None else embeddings)
@@ -94,6 +115,8 @@ def gathered(
         said.append(f"Scores of {shown(name)}: {len(table.paths):,} samples{beside}; {better}{table.said}")
         found.methods.extend(methods)
     assert found is not None  # noqa: S101 - the options have one
+    if known is not None and not found.runs:
+        raise RequestError("--reference is for the scores of runs, and no run is among the SCORES: leave it out")
     if "" in directions and not untold:
         raise RequestError("--direction is for tables that do not say it, and all of these do: leave it out")
     return found, said
@@ -118,13 +141,15 @@ def _run_of(place: Path) -> Run | None:
     return open_run(folder) if is_run(folder) else None
 
 
-def _of_run(run: Run) -> ScoreTable:
+def _of_run(run: Run, reference: Reference | None) -> ScoreTable:
     failed = list(run.failures)
     paths = [*map(str, run.scores["path"]), *failed]
     nothing = np.full(len(failed), np.nan)
     columns = {name: np.concatenate([run.scores[name], nothing]) for name in run.directions}
     by_path = {sample.location: sample.identity for sample in run.manifest.subset.samples}
-    return ScoreTable(paths, columns, [by_path[path] for path in paths], run.directions)
+    qualities = run.directions.keys() - {*run.manifest.scores}
+    identities = [by_path[path] for path in paths]
+    return ScoreTable(paths, columns, identities, run.directions, qualities=qualities, reference=reference)
 
 
 def _methods(
@@ -152,7 +177,7 @@ def _methods(
         called = column if alone else f"{name}/{column}"
         if len(table.columns) == 1 and not table.directions:
             called = name
-        yield Method(called, scores, direction)
+        yield Method(called, scores, direction, column, table.reference, column in table.qualities)
 
 
 def _embeddings(run: Run | None, path: Path | None, samples: int) -> NDArray[np.float32] | None:

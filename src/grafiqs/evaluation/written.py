@@ -73,7 +73,8 @@ def lines(found: Evaluation) -> Iterator[str]:
         points = found.of(found.operating_points, target)
         shares = list(dict.fromkeys(row["discard"] for row in points))
         yield "FNMR left when this share of the genuine comparisons is discarded; in brackets the scores to discard,"
-        yield "and the share that they come to, if equal scores make it less:"
+        known = "; q: the quality there" * any(row["quality_threshold"] is not None for row in points)
+        yield f"and the share that they come to, if equal scores make it less{known}:"
         cells = {name: [_point(row, directions[name]) for row in points if row["quality"] == name] for name in names}
         body = [[shown(name), *own] for name, own in cells.items()]
         yield from table(["", *(f"{share:.0%}" for share in shares)], body)
@@ -113,7 +114,8 @@ def _point(row: dict[str, Any], direction: str) -> str:
     if limit is None:
         return f"{left} (none)"
     less = f": {100 * row['discarded']:.3g} %" if row["discarded"] < row["discard"] - 0.001 else ""
-    return f"{left} ({'>' if direction == 'lower' else '<'}{limit:.5g}{less})"
+    quality = "" if row["quality_threshold"] is None else f", q {row['quality_threshold']}"
+    return f"{left} ({'>' if direction == 'lower' else '<'}{limit:.5g}{quality}{less})"
 
 
 def _share(value: float) -> str:

@@ -23,6 +23,9 @@ class CompareOptions:
         "runs", "finished run folders, or a folder of them, such as a sweep's; each may be given a name, as in "
         "small=runs/1 (default: what the folder is called)",
         metavar="RUN")
+    reference: tuple[str, ...] = option(
+        "runs", "give each run qualities by the one of these reference.json files, commas between them, that holds for "
+        "it (default: by its own)", default=(), metavar="FILES")
 
     output_dir: Path = option(
         "output", "where compare.json, compare.svg and compare.png go", default=Path("comparison"), metavar="DIR")

@@ -18,7 +18,28 @@ PROTOCOLS = ("fixed", "rethreshold")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class ProtocolOptions:
+    """What is compared, and how errors are counted."""
+
+    # fmt: off
+    pairs: Path | None = option(
+        "comparisons", "what to compare: CSV with columns a,b,genuine and perhaps similarity, lines 'path path 1', "
+        "LFW's pairs.txt, or insightface's .bin (default: the pairs of the run's data set, or all genuine ones and "
+        "as many impostors)", default=None, metavar="FILE")
+    seed: int = option(
+        "comparisons", "of the draws: impostors, the random baseline, the bootstrap", default=42, **SEED)
+    protocol: str = option(
+        "error", "fixed: one threshold, set before anything is discarded; rethreshold: it is set anew at every "
+        "twentieth of all comparisons discarded, as CR-FIQA's published evaluation does. They give other numbers",
+        default="fixed", choices=PROTOCOLS)
+    bootstrap: int = option(
+        "error", "rounds of the bootstrap over identities, for intervals of 95 %; 0 for none", default=1000,
+        metavar="N", minimum=0, maximum=100_000)
+    # fmt: on
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ProtocolOptions):
     """Which scores to evaluate, on which comparisons, how. Raises RequestError when the values do not fit together.
 
     >>> EvaluateOptions(scores=["run", "others=scores.txt"], direction="higher").named()
@@ -39,13 +60,9 @@ class EvaluateOptions:
     embeddings: Path | None = option(
         "scores", "embeddings (.npy) with a row for each score of the first SCORES (default: those of its run)",
         default=None, metavar="NPY")
-
-    pairs: Path | None = option(
-        "comparisons", "what to compare: CSV with columns a,b,genuine and perhaps similarity, lines 'path path 1', "
-        "LFW's pairs.txt, or insightface's .bin (default: the pairs of the run's data set, or all genuine ones and "
-        "as many impostors)", default=None, metavar="FILE")
-    seed: int = option(
-        "comparisons", "of the draws: impostors, the random baseline, the bootstrap", default=42, **SEED)
+    reference: Path | None = option(
+        "scores", "say at which quality to discard, by this reference.json of the runs (default: each run's own)",
+        default=None, metavar="FILE")
 
     fmr: tuple[float, ...] = option(
         "error", "false match rates that set the threshold of similarity", default=(0.01, 0.001), metavar="RATES",
@@ -53,16 +70,9 @@ class EvaluateOptions:
     starting_error: tuple[float, ...] = option(
         "error", "set the threshold by the FNMR before anything is discarded, instead", default=(), metavar="RATES",
         minimum=0, maximum=0.5, excludes={"fmr": None})
-    protocol: str = option(
-        "error", "fixed: one threshold, set before anything is discarded; rethreshold: it is set anew at every "
-        "twentieth of all comparisons discarded, as CR-FIQA's published evaluation does. They give other numbers",
-        default="fixed", choices=PROTOCOLS)
     x_max: tuple[float, ...] = option(
         "error", "up to which share discarded the area under the curve is taken", default=(0.2, 0.3), metavar="SHARES",
         minimum=0.001, maximum=1)
-    bootstrap: int = option(
-        "error", "rounds of the bootstrap over identities, for intervals of 95 %; 0 for none", default=1000,
-        metavar="N", minimum=0, maximum=100_000)
 
     output_dir: Path = option(
         "output", "where edc.json, edc.csv, edc.svg and edc.png go", default=Path("evaluation"), metavar="DIR")

@@ -37,6 +37,9 @@ class Options(ComputeOptions, SubsetOptions):
     path_replace_with: str | None = option(
         "output", "... with this text (default: with nothing)", default=None, metavar="TEXT",
         requires=("path_replace",), which="the text to be replaced")
+    reference: Path | None = option(
+        "output", "write qualities from 0 to 100 beside the scores, by this reference.json, which 'grafiqs calibrate' "
+        "makes", default=None, metavar="FILE", decides=False)
     keep_going: bool = option(
         "output", "go on if the first hundred images all fail, instead of stopping before the first",
         default=False, decides=False)

@@ -12,14 +12,14 @@ from typing import Any
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
-from grafiqs.disk.stated import stated
+from grafiqs.disk.stated import compared, stated
 from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.field import completed
 from grafiqs.run import journal as journals
 from grafiqs.run import sums, tables
 from grafiqs.run.crops import Crops
 from grafiqs.run.journal import Aligned, Failed, Journal
-from grafiqs.run.manifest import compared, documented_subset, subset_differences, subset_document
+from grafiqs.run.manifest import documented_subset, subset_differences, subset_document
 from grafiqs.run.resumable import Journaled
 from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Table, faces_table, sums_table
 from grafiqs.select import Subset

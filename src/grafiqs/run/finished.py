@@ -1,7 +1,7 @@
 """The tables of a finished run: scores.csv and all beside it, written and read a row at a time.
 
 GraFIQs_<layer>.txt is the field's "path score"; align.csv and embeddings.npy are there if they were asked for, with
-a row for each of scores.csv.
+a row for each of scores.csv; and a copy of the reference if the scores have qualities.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO
@@ -18,6 +18,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.calibration.reference import NAME as REFERENCE
+from grafiqs.calibration.reference import Reference, read_reference
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files, npy
 from grafiqs.disk.names import encoded, shown
@@ -43,18 +45,31 @@ SCORES = "scores.csv"
 EMBEDDINGS = "embeddings.npy"
 
 
-def scores_of(manifest: Manifest) -> CsvTable[list[float]]:
-    """scores.csv: a column for each score; what is read are those that were computed, without the embedding's norm."""
-
-    def row(scored: Scored) -> list[float]:
-        return [*scored.scores, *([embedding_norm(scored.embedding)] if manifest.has_embedding_norm else [])]
-
+def scores_of(manifest: Manifest, reference: Reference | None) -> CsvTable[list[float]]:
+    """scores.csv: a column for each score; what is read are those that were computed, and nothing made of them."""
+    row = row_of(manifest, reference)
     return CsvTable(
         SCORES,
         tuple(manifest.directions),
         lambda outcome: [row(outcome)] if isinstance(outcome, Scored) else [],
         lambda row: [float(text) for text in row[: len(manifest.layers)]],
     )
+
+
+def row_of(manifest: Manifest, reference: Reference | None) -> Callable[[Scored], list[float]]:
+    """What makes the row of a sample: its scores, the norm of its embedding and its qualities, as the directions are.
+
+    `reference` is that of the run, if it has one.
+    """
+    names = manifest.scores
+
+    def row(scored: Scored) -> list[float]:
+        found = [*scored.scores, *([embedding_norm(scored.embedding)] if manifest.has_embedding_norm else [])]
+        if reference is None:
+            return found
+        return [*found, *reference.qualities(dict(zip(names, found, strict=True))).values()]
+
+    return row
 
 
 def embedding_norm(embedding: str) -> float:
@@ -106,12 +121,18 @@ def _embeddings(manifest: Manifest) -> Table:
     )
 
 
-def of(manifest: Manifest) -> list[Table]:
-    """The tables of a run, but for SHA256SUMS."""
+def _reference(reference: Reference | None) -> Table:
+    """reference.json: byte by byte what the run was given."""
+    return Table(REFERENCE, lambda _sample, _outcome: (), lambda _count: b"" if reference is None else reference.file)
+
+
+def of(manifest: Manifest, reference: Reference | None = None) -> list[Table]:
+    """The tables of a run, but for SHA256SUMS; without its `reference` they can be named, and not be written."""
     texts = [_field_format(manifest, layer) for layer in manifest.layers]
     faces = [faces_table(turns="turns" in manifest.preprocessing["alignment"])] if manifest.aligns else []
     embeddings = [_embeddings(manifest)] if manifest.embeds else []
-    return [scores_of(manifest), FAILURES, *texts, *faces, *embeddings, IMAGE_SUMS]
+    references = [_reference(reference)] if manifest.reference else []
+    return [scores_of(manifest, reference), FAILURES, *texts, *faces, *embeddings, *references, IMAGE_SUMS]
 
 
 def names(manifest: Manifest) -> tuple[str, ...]:
@@ -120,13 +141,28 @@ def names(manifest: Manifest) -> tuple[str, ...]:
 
 
 def write(
-    folder: Path, manifest: Manifest, outcomes: Iterable[Outcome], into: Path | None = None
+    folder: Path,
+    manifest: Manifest,
+    outcomes: Iterable[Outcome],
+    reference: Reference | None = None,
+    into: Path | None = None,
 ) -> Counter[type[Anything]]:
     """Write all tables of the run in `folder` from its outcomes, in the order of the samples; counts them by kind.
 
-    They go `into` the run folder, unless another folder is named.
+    `reference` is that of the run, if it has one. They go `into` the run folder, unless another folder is named.
     """
-    return tables.write(folder, MANIFEST, of(manifest), sums_of(manifest), manifest.subset, outcomes, into)
+    every = of(manifest, reference)
+    return tables.write(folder, MANIFEST, every, sums_of(manifest), manifest.subset, outcomes, into)
+
+
+def reference_of(folder: Path, manifest: Manifest) -> Reference | None:
+    """The reference of a finished run, None if it has none. Raises ValueError if it is not there as it was given."""
+    if not manifest.reference:
+        return None
+    found = read_reference(folder / REFERENCE)  # a RequestError is a ValueError
+    if found.source(manifest.scores) != manifest.reference:
+        raise ValueError(f"{REFERENCE} is not the reference that {MANIFEST} names")
+    return found
 
 
 def is_finished(folder: Path) -> bool:
@@ -134,23 +170,23 @@ def is_finished(folder: Path) -> bool:
     return (folder / SUMS).exists() and not (folder / JOURNAL).exists()
 
 
-def refuse_inside_run(folder: Path) -> None:
+def refuse_inside_run(folder: Path, argument: str = "--output-dir") -> None:
     """Raise RequestError when a folder to write to is, or lies in, that of a finished run, which holds nothing else."""
     place = Path(os.path.realpath(folder))
     for above in (place, *place.parents):
         if files.exists(above / MANIFEST) and is_finished(above):
             raise RequestError(
                 f"the output folder {shown(folder)} lies in the run folder {shown(above)}, which 'verify' would no "
-                "longer pass: give another --output-dir"
+                f"longer pass: give another {argument}"
             )
 
 
-def need_folder(folder: Path) -> None:
+def need_folder(folder: Path, argument: str = "--output-dir") -> None:
     """Raise RequestError when files cannot be written to `folder`, or should not be, as it is a run's."""
-    refuse_inside_run(folder)
+    refuse_inside_run(folder, argument)
     place = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise RequestError(f"cannot write to {shown(folder)}: give another --output-dir")
+        raise RequestError(f"cannot write to {shown(folder)}: give another {argument}")
 
 
 def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
@@ -161,7 +197,7 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
     """
     tree = manifest.tree(folder)
     with ExitStack() as stack:
-        scores = stack.enter_context(closing(scores_of(manifest).read(folder)))
+        scores = stack.enter_context(closing(scores_of(manifest, None).read(folder)))
         failures = stack.enter_context(closing(FAILURES.read(folder)))
         faces = stack.enter_context(closing(FACES.read(folder))) if manifest.aligns else None
         image_sums, own_sums = (stack.enter_context(files.opened(folder / name)) for name in (IMAGE_SUMS.name, SUMS))

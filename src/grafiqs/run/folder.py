@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from grafiqs.calibration.reference import Reference
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import Output
@@ -84,10 +85,13 @@ class RunFolder(Journaled[Manifest, Scored]):
             self.tree.remove([self.manifest.subset.samples[outcome.index]])
         self.journal.append(outcome)
 
-    def finish(self) -> Counter[type[Any]]:
-        """Write the tables; the run is finished when this returns. Returns the outcomes of each kind."""
+    def finish(self, reference: Reference | None = None) -> Counter[type[Any]]:
+        """Write the tables; the run is finished when this returns. Returns the outcomes of each kind.
+
+        `reference` is that of the run, if its manifest names one.
+        """
         self._is_reopened = False
-        counts = finished.write(self.root, self.manifest, self.journal.outcomes())
+        counts = finished.write(self.root, self.manifest, self.journal.outcomes(), reference)
         self.journal.remove()
         return counts
 

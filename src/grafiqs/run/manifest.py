@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, SCORES
+from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, QUALITIES, QUALITY, SCORES
+from grafiqs.calibration.reference import holds_for
 from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files
 from grafiqs.disk.names import encoded, shown
+from grafiqs.disk.stated import compared
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 from grafiqs.options.compute import MAX_BATCH
@@ -22,11 +24,12 @@ from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 
 NAME = "manifest.json"
-FORMAT = 7
+FORMAT = 8
 """Version of the run folder's layout."""
 
-_BEFORE = 6
-"""The version before, which is read, too: it had no directions, as its scores were those at layers alone."""
+_BEFORE = (6, 7)
+"""The versions before, which are read, too: they had no reference, and the first no directions, as its scores were
+those at layers alone."""
 
 _LARGEST = 2**16
 """The most channels, rows or columns of a layer."""
@@ -41,7 +44,17 @@ METHOD = {
 
 _DATA_SET = {"form", "place", "root", "path_prefix"}
 
-COMPARED = ("method", "options", "seeds", "weights_sha256", "backbone", "layers", "preprocessing", "computation")
+COMPARED = (
+    "method",
+    "options",
+    "seeds",
+    "weights_sha256",
+    "backbone",
+    "layers",
+    "preprocessing",
+    "computation",
+    "reference",
+)
 """The sections that two commands must share to belong to one run. Where data set and weights lie does not matter."""
 
 
@@ -55,7 +68,9 @@ class Manifest:
     what the data set was (`form`), where it lay (`place`), what locations are relative to (`root`), and how that was
     given (`path_prefix`). `environments` names the versions and machines that the run was computed on, in order; one,
     unless a stopped run was resumed elsewhere. `computation` says how it was asked to compute, and each environment
-    which engine and precision computed there, and how far they lay from the reference.
+    which engine and precision computed there, and how far they lay from the reference. `reference` says by which one
+    the scores have qualities, `layer` which of them `quality` alone means, and `scores` which have one; it is empty
+    without one.
     """
 
     method: dict[str, str]
@@ -69,6 +84,7 @@ class Manifest:
     directions: dict[str, str]
     preprocessing: dict[str, Any]
     computation: dict[str, Any]
+    reference: dict[str, Any]
     subset: Subset
     pairs: list[list[Any]]
     environments: list[dict[str, Any]]
@@ -97,7 +113,27 @@ class Manifest:
     @property
     def better(self) -> str:
         """Which scores are better, in a sentence."""
-        return f"A lower score means higher quality{', and a higher embedding_norm' * self.has_embedding_norm}."
+        norm = ", and a higher embedding_norm" * self.has_embedding_norm
+        quality = " Qualities are from 0 to 100: a higher one is better." * bool(self.reference)
+        return f"A lower score means higher quality{norm}.{quality}"
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores of the run, without qualities."""
+        return tuple(name for name in self.directions if name in DIRECTIONS)
+
+    def holds_for(self, any_alignment: bool = False) -> dict[str, Any]:
+        """What a reference made of this run holds for, or one for it has to; with `any_alignment`, however aligned."""
+        return holds_for(
+            weights_sha256=self.weights_sha256,
+            backbone=self.backbone,
+            norms=self.options["norms"],
+            loss=self.method["loss"],
+            preprocessing=self.preprocessing,
+            precision=self.computation["precision"],
+            flip=self.options["flip"] if self.embeds else None,
+            any_alignment=any_alignment,
+        )
 
     @property
     def embedding_size(self) -> int:
@@ -138,9 +174,13 @@ class Manifest:
         yield "\n"
 
 
-def directions(layers: Iterable[str], embeddings: bool) -> dict[str, str]:
-    """The directions of the scores of a run, in the order of its table."""
-    return {name: DIRECTIONS[name] for name in (*layers, *([EMBEDDING_NORM] if embeddings else []))}
+def directions(layers: Iterable[str], embeddings: bool, reference: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The directions of the scores of a run, and of the qualities by its `reference`, in the order of its table."""
+    found = {name: DIRECTIONS[name] for name in (*layers, *([EMBEDDING_NORM] if embeddings else []))}
+    if reference:
+        found |= {QUALITIES[name]: "higher" for name in reference["scores"]}
+        found |= {QUALITY: "higher"} if reference["layer"] in reference["scores"] else {}
+    return found
 
 
 def subset_document(subset: Subset) -> dict[str, Any]:
@@ -208,9 +248,11 @@ def read(folder: Path) -> Manifest:
         found = document["format"]
         if type(found) is not int:
             raise ValueError("its format is not a number")
-        if found in (FORMAT, _BEFORE):
+        if found in (FORMAT, *_BEFORE):
             del document["format"]
-            if found == _BEFORE:
+            if found in _BEFORE:
+                document["reference"] = {}
+            if found == _BEFORE[0]:
                 document["directions"] = directions(document["layers"], embeddings=False)
             return _parsed(document)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -246,8 +288,11 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     for layer, shape in manifest.layers.items():
         if len(shape) != (3 if layer in LAYERS else 0) or not all(1 <= _count(n) <= _LARGEST for n in shape):
             raise ValueError("its layers have other shapes than gradients have")
-    if manifest.directions not in (directions(manifest.layers, embeds) for embeds in {False, manifest.embeds}):
+    of = manifest.reference
+    if manifest.directions not in (directions(manifest.layers, embeds, of) for embeds in {False, manifest.embeds}):
         raise ValueError("its directions are not those of its scores")
+    if of and not (isinstance(of["sha256"], str) and of["scores"] and {*of["scores"]} <= {*manifest.scores}):
+        raise ValueError("it does not say by which reference its scores have qualities")
     encoded(json.dumps([manifest.data_set, manifest.options], ensure_ascii=False))  # lone surrogates cannot be written
     if manifest.data_set.keys() != _DATA_SET or not all(isinstance(text, str) for text in manifest.data_set.values()):
         raise ValueError("it does not say where its data set was")
@@ -294,11 +339,3 @@ def _inside(path: str) -> str:
     if parts <= {"", "."} or path.startswith("/") or ".." in parts or "\0" in path:
         raise ValueError(f"the path {shown(path)} leads out of its folder")
     return path
-
-
-def compared(name: str, there: Any, here: Any, words: tuple[str, str] = ("in the folder", "asked for")) -> list[str]:
-    """What differs between two JSON values, a line each; `words` say where the one is, and the other."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = sorted(there.keys() | here.keys())
-        return [line for key in keys for line in compared(f"{name}.{key}", there.get(key), here.get(key), words)]
-    return [] if there == here else [f"{name}: {shown(there)} {words[0]}, {shown(here)} {words[1]}"]

@@ -71,8 +71,8 @@ class Run:
     """A finished run. `open_run` makes it.
 
     `scores` is a NumPy structured array, a row a scored sample, in the order of the subset: `identity`, `sample` and
-    `path` (text), and a float64 column a score. pandas makes a DataFrame of it. `directions` says of each score
-    whether `lower` or `higher` ones mean higher quality.
+    `path` (text), a float64 column a score, and an int64 column a quality, if the run has a `reference`. pandas makes
+    a DataFrame of it. `directions` says of each score whether `lower` or `higher` ones mean higher quality.
     `failures` gives the reason for each path that has no score.
     """
 
@@ -80,18 +80,20 @@ class Run:
         self.folder = folder
         self.manifest = manifest
         self.directions = dict(manifest.directions)
+        self.reference = finished.reference_of(folder, manifest)
         self.failures: dict[str, str] = {}
         samples: list[Sample] = []
         rows: list[tuple[Any, ...]] = []
+        row = finished.row_of(manifest, self.reference)
         for outcome in finished.read(folder, manifest):
             sample = manifest.subset.samples[outcome.index]
             if isinstance(outcome, Failed):
                 self.failures[sample.location] = outcome.reason
             else:
                 samples.append(sample)
-                norm = [finished.embedding_norm(outcome.embedding)] if manifest.has_embedding_norm else []
-                rows.append((*tables.columns_of(sample), *outcome.scores, *norm))
-        columns = [*((name, object) for name in tables.SAMPLE), *((name, np.float64) for name in manifest.directions)]
+                rows.append((*tables.columns_of(sample), *row(outcome)))
+        kinds = [(name, np.float64 if name in manifest.scores else np.int64) for name in manifest.directions]
+        columns = [*((name, object) for name in tables.SAMPLE), *kinds]
         self.scores = np.array(rows, dtype=columns)
         self._samples = tuple(samples)
 

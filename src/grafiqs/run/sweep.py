@@ -13,7 +13,7 @@ from typing import Any
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
-from grafiqs.disk.stated import stated
+from grafiqs.disk.stated import compared, stated
 from grafiqs.errors import RequestError
 from grafiqs.options.extract import DECIDING, Options
 from grafiqs.options.field import completed
@@ -21,7 +21,7 @@ from grafiqs.options.sweep import VARYING
 from grafiqs.run import manifest as manifests
 from grafiqs.run.folder import RunFolder, files_of
 from grafiqs.run.folder import output_of as run_output
-from grafiqs.run.manifest import COMPARED, Manifest, binding, compared
+from grafiqs.run.manifest import COMPARED, Manifest, binding
 from grafiqs.run.resumable import Resumable
 from grafiqs.run.tables import csv_row
 
@@ -118,6 +118,7 @@ def read(folder: Path) -> Sweep:
 
 
 def _parsed(document: dict[str, Any]) -> Sweep:
+    document["shared"].setdefault("reference", {})  # earlier versions knew none
     found = Sweep(**document)
     _check(found)
     return found

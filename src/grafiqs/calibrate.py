@@ -1,0 +1,302 @@
+"""From a run to a reference: how its scores are distributed, and which of them predicts recognition errors."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from grafiqs.backbones.catalogue import EMBEDDING_NORM
+from grafiqs.calibration.distribution import Distribution
+from grafiqs.calibration.reference import Reference, read_reference
+from grafiqs.disk import files
+from grafiqs.disk.names import shown
+from grafiqs.disk.output import Output
+from grafiqs.errors import RequestError
+from grafiqs.evaluate import evaluate
+from grafiqs.evaluation.result import Evaluation
+from grafiqs.options.calibrate import CalibrateOptions
+from grafiqs.options.evaluate import EvaluateOptions
+from grafiqs.printed import table
+from grafiqs.run.finished import need_folder
+from grafiqs.run.results import Run, open_run
+
+__all__ = ["CalibrateOptions", "Reference", "calibrate"]
+
+log = logging.getLogger(__name__)
+
+_FEWEST = 20
+"""Of fewer images, a quality is a step of five or more."""
+
+_FINE = 1000
+"""Of fewer images, single ones move a quality."""
+
+Row = dict[str, Any]
+
+
+def calibrate(options: CalibrateOptions) -> Reference:
+    """Make a reference of a run, and write it; how its scores rank, and which of them it takes, is logged.
+
+    Raises RequestError when the run cannot be read or has too few scores, when the file exists and is not to be
+    replaced, and when `pairs` are given that cannot be evaluated; nothing was written then.
+
+    >>> from grafiqs import Options, extract_gradients
+    >>> made = Options(image_path="faces", weights="weights.pth", embeddings=True, output_dir="run", quiet=True)
+    >>> _ = extract_gradients(made)
+    >>> reference = calibrate(CalibrateOptions(run="run", fmr=0.2, bootstrap=20, quiet=True))
+    >>> reference.quality("image", reference.distributions["image"].quantiles[250])
+    75
+    """
+    _need_output(options)
+    run = open_run(options.run)
+    place = Path(run.manifest.data_set["place"])
+    Output(options.output.parent, "", argument="--output").refuse_inside(place)
+    distributions = _distributions(run)
+    if options.layer is not None and options.layer not in distributions:
+        raise RequestError(
+            f"--layer is {options.layer}, and the run has no scores of it: it has {', '.join(distributions)}"
+        )
+    found, why = _evaluated(options, run)
+    ranking = [] if found is None else _ranking(found)
+    for line in _lines(options, ranking):
+        log.info("%s", line)
+    best = _best(ranking)
+    if options.layer is None:
+        _conclude(options, found, ranking, best, why)
+    else:
+        _weigh(options.layer, ranking, best, why)
+    reference = Reference(
+        distributions=distributions,
+        directions={name: run.directions[name] for name in distributions},
+        layer=options.layer or best,
+        ranking=ranking,
+        holds_for=run.manifest.holds_for(options.any_alignment),
+        about=_about(options, run, found),
+    )
+    _write(reference, options.output)
+    return reference
+
+
+def _need_output(options: CalibrateOptions) -> None:
+    """Raise RequestError when the file cannot be written, or is not to be replaced."""
+    path = options.output
+    need_folder(path.parent, "--output")
+    if not os.path.lexists(path):
+        return
+    if path.is_dir():
+        raise RequestError(f"{shown(path)} is a folder: give the --output a file's name, such as reference.json")
+    if not options.overwrite:
+        raise RequestError(f"{shown(path)} exists already: give another --output, or replace it with --overwrite")
+    try:
+        read_reference(path)
+    except RequestError as error:
+        raise RequestError(
+            f"{shown(path)} is not a reference, and --overwrite replaces nothing else: give another --output, or "
+            "remove it by hand"
+        ) from error
+
+
+def _distributions(run: Run) -> dict[str, Distribution]:
+    """How the scores of a run are distributed. Raises RequestError when there are too few."""
+    count = len(run.scores)
+    if count < _FEWEST:
+        raise RequestError(
+            f"the run in {shown(run.folder)} has scores of {count} images, and a reference takes {_FEWEST} at least, "
+            f"better {_FINE:,}: make it of a run of more"
+        )
+    if count < _FINE:
+        log.warning(
+            "warning: %d images make a coarse reference: a quality is uncertain by up to %.0f; take %s or more",
+            *(count, 100 * 1.96 * 0.5 / math.sqrt(count), f"{_FINE:,}"),
+        )
+    try:
+        return {name: Distribution.of(run.scores[name]) for name in run.manifest.scores}
+    except ValueError as error:
+        raise RequestError(
+            f"the run in {shown(run.folder)} is damaged (it has scores that are not finite): 'grafiqs verify' says more"
+        ) from error
+
+
+# -- ranking -----------------------------------------------------------------------------------------------
+
+
+def _evaluated(options: CalibrateOptions, run: Run) -> tuple[Evaluation | None, str]:
+    """How well the scores of a run predict errors, or why that cannot be said.
+
+    Raises RequestError when pairs are given, and cannot be evaluated.
+    """
+    if options.pairs is None and not run.manifest.embeds:
+        return None, "the run has no embeddings"
+    try:
+        found = evaluate(
+            EvaluateOptions(
+                scores=(str(options.run),),
+                methods=(*run.manifest.scores, *([EMBEDDING_NORM] if run.manifest.embeds else [])),
+                pairs=options.pairs,
+                seed=options.seed,
+                fmr=(options.fmr,),
+                protocol=options.protocol,
+                x_max=(options.x_max,),
+                bootstrap=options.bootstrap,
+                output_dir=options.output.parent,
+                quiet=options.quiet,
+            )
+        )
+    except RequestError as error:
+        if options.pairs is not None:
+            raise
+        return None, str(error)
+    if not found.results[0]["e0"]:
+        return None, f"no genuine comparison fails at FMR {options.fmr:g}, so that there is no error to predict"
+    return found, ""
+
+
+def _ranking(found: Evaluation) -> list[Row]:
+    """The scores, the one that predicts errors best first."""
+    directions = {method["quality"]: method["direction"] for method in found.about["methods"]}
+    rows = [
+        {
+            "quality": row["quality"],
+            "direction": directions[row["quality"]],
+            **{name: _known(row[name]) for name in ("pauc_normalised", "ci_low", "ci_high")},
+        }
+        for row in found.results
+        if row["error"] == "fnmr"
+    ]
+    return sorted(rows, key=lambda row: (row["pauc_normalised"] is None, row["pauc_normalised"]))
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _predicts(row: Row) -> bool:
+    """Whether a score predicts errors: its interval lies below that of no order at all."""
+    return row["ci_high"] is not None and row["ci_high"] < 1
+
+
+def _best(ranking: list[Row]) -> str | None:
+    """The layer, or the loss, that predicts errors best, if one does."""
+    return next((row["quality"] for row in ranking if row["quality"] != EMBEDDING_NORM and _predicts(row)), None)
+
+
+# -- saying ------------------------------------------------------------------------------------------------
+
+
+def _lines(options: CalibrateOptions, ranking: list[Row]) -> Iterator[str]:
+    if not ranking:
+        return
+    yield f"Errors left at FMR {options.fmr:g}, up to {options.x_max:g} of the comparisons discarded: the area under the curve"
+    yield "relative to no gain (1), smaller is better, with its interval of 95 %:"
+    yield from table(["", "area", "interval"], [[row["quality"], *_figures(row)] for row in ranking])
+
+
+def _figures(row: Row) -> tuple[str, str]:
+    area, low, high = (row[name] for name in ("pauc_normalised", "ci_low", "ci_high"))
+    return "-" if area is None else f"{area:.3f}", "" if None in (low, high) else f"{low:.3f} to {high:.3f}"
+
+
+def _conclude(
+    options: CalibrateOptions, found: Evaluation | None, ranking: list[Row], best: str | None, why: str
+) -> None:
+    """Say which score the reference takes, and what that is worth."""
+    norm = next((row for row in ranking if row["quality"] == EMBEDDING_NORM), None)
+    if found is None:
+        log.warning(
+            "warning: which score predicts errors is not known: %s. The reference names no layer: make it of a run "
+            "with --embeddings, of people with two images or more, or give --pairs with similarities; or choose by "
+            "--layer",
+            why,
+        )
+    elif not options.bootstrap:
+        log.warning(
+            "warning: without --bootstrap it is not known whether these areas lie below 1 by chance: the reference "
+            "names no layer; choose one by --layer"
+        )
+    elif best is None:
+        log.warning(
+            "warning: with this network these scores do not predict recognition errors: the interval of no layer, nor "
+            "of the loss, lies below 1. The reference names no layer. Its qualities say where a score stands among "
+            "those of this run, and not whether a face will be recognised"
+        )
+        if norm is not None and _predicts(norm):
+            log.warning(
+                "The length of the embedding does predict them: --layer %s takes it for quality", EMBEDDING_NORM
+            )
+    else:
+        log.info("%s predicts errors best of the layers and the loss: quality is that of %s", best, best)
+        row = next(row for row in ranking if row["quality"] == best)
+        if norm is not None and _is_better(norm, row):
+            log.info(
+                "The length of the embedding predicts them better by %s: --layer %s takes it for quality",
+                *(_difference(found, best), EMBEDDING_NORM),
+            )
+
+
+def _is_better(one: Row, other: Row) -> bool:
+    areas = one["pauc_normalised"], other["pauc_normalised"]
+    return None not in areas and areas[0] < areas[1]
+
+
+def _difference(found: Evaluation, best: str) -> str:
+    """How much smaller the area of the embedding's length is than that of the best layer, in words."""
+    row = next(row for row in found.differences if {row["first"], row["second"]} == {best, EMBEDDING_NORM})
+    sign = 1 if row["first"] == best else -1
+    low, high = sorted((sign * row["ci_low"], sign * row["ci_high"]))
+    doubt = "" if low > 0 else ", so that it may be chance"
+    return f"{sign * row['difference']:.3f} (interval {low:.3f} to {high:.3f}{doubt})"
+
+
+def _weigh(layer: str, ranking: list[Row], best: str | None, why: str) -> None:
+    """Say what bears out a layer that was chosen by hand, or that nothing does."""
+    row = next((row for row in ranking if row["quality"] == layer), None)
+    if row is None:
+        log.warning("warning: nothing says whether %s predicts errors: %s", layer, why or "it was not ranked")
+    elif not _predicts(row):
+        area, interval = _figures(row)
+        log.warning(
+            "warning: %s is taken as asked for, and is not known to predict errors: its area is %s%s, which does not "
+            "lie below 1",
+            *(layer, area, f", interval {interval}" if interval else " without an interval"),
+        )
+    elif best is not None and best != layer and layer != EMBEDDING_NORM:
+        log.info("%s is taken as asked for; %s predicts errors better", layer, best)
+    else:
+        log.info("quality is that of %s, as asked for", layer)
+
+
+# -- writing -----------------------------------------------------------------------------------------------
+
+
+def _about(options: CalibrateOptions, run: Run, found: Evaluation | None) -> dict[str, Any]:
+    """What the reference was made of, and how its scores were ranked."""
+    about: dict[str, Any] = {
+        "grafiqs": version("grafiqs"),
+        "run": Path(os.path.realpath(run.folder)).name,
+        "subset_sha256": run.manifest.subset.sha256,
+        "images": len(run.scores),
+        "without_score": len(run.failures),
+        "layer": "by hand" if options.layer is not None else "by ranking",
+    }
+    if found is not None:
+        row = found.results[0]
+        about |= {
+            "comparisons": found.about["comparisons"],
+            **{name: row[name] for name in ("n_genuine", "n_impostor", "fmr", "protocol", "x_max", "e0")},
+            "seed": options.seed,
+            "bootstrap": options.bootstrap,
+        }
+    return about
+
+
+def _write(reference: Reference, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.whole(path) as file:
+            file.write(reference.file)
+    except OSError as error:
+        raise RequestError(f"cannot write {shown(path)}: {error.strerror}; give another --output") from error
