@@ -47,6 +47,11 @@ class Task:
     options: ComputeOptions
     """Precision, compiling, batch size, statistics and embeddings as they were asked for."""
 
+    def preprocessing(self) -> dict[str, Any]:
+        """What decides the pixels that the network is given, as JSON values."""
+        faces = self.reader.faces
+        return {**self.checkpoint.preprocessing.source(), "alignment": None if faces is None else faces.source()}
+
     def computer(self, batch_size: int, precision: str = "float32", control: bool = False) -> Computer:
         """What computes batches of this size; a `control` on the CPU, with a network of its own."""
         network, options = self.checkpoint.network, self.options

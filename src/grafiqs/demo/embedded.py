@@ -1,16 +1,19 @@
-"""The backbone that comes with the package: for drawn faces only (MODEL_CARD.md says why)."""
+"""The backbone that comes with the package, and its reference: for drawn faces only (MODEL_CARD.md says why)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from grafiqs.backbones.catalogue import DEMO
-from grafiqs.disk.files import sha256
+from grafiqs.disk import files
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 
 SHA256 = DEMO.sha256
 """Of the file that MODEL_CARD.md describes."""
+
+REFERENCE_SHA256 = "d42cda3a87a8082f0db42bc78e161440dd86eff8c3f7c55d7d63828cfd69567b"
+"""Of the reference that it describes."""
 
 
 def demo_backbone() -> Path:
@@ -22,19 +25,26 @@ def demo_backbone() -> Path:
     >>> demo_backbone().name
     'backbone.safetensors'
     """
-    path = Path(__file__).with_name("backbone.safetensors")
-    advice = "install the package again"
-    try:
-        found = sha256(path)
-    except OSError as error:
-        raise RequestError(f"the demo backbone {shown(path)} cannot be read ({error.strerror}): {advice}") from error
-    if found != SHA256:
-        raise RequestError(
-            f"the demo backbone {shown(path)} is damaged: its SHA-256 is {found}, not {SHA256}; {advice}"
-        )
-    return path
+    return _shipped("backbone.safetensors", SHA256)
 
 
 def demo_reference() -> Path:
-    """What the scores of that backbone on drawn faces are held against, for qualities from 0 to 100."""
-    return Path(__file__).with_name("reference.json")
+    """What that backbone's scores are held against, for qualities from 0 to 100: those of 2,392 drawn faces.
+
+    Its layer is block4. Raises RequestError as above.
+
+    >>> demo_reference().name
+    'reference.json'
+    """
+    return _shipped("reference.json", REFERENCE_SHA256)
+
+
+def _shipped(name: str, sha256: str) -> Path:
+    path, advice = Path(__file__).with_name(name), "install the package again"
+    try:
+        found = files.sha256(path)
+    except OSError as error:
+        raise RequestError(f"{shown(path)} of this package cannot be read ({error.strerror}): {advice}") from error
+    if found != sha256:
+        raise RequestError(f"{shown(path)} is damaged: its SHA-256 is {found}, not {sha256}; {advice}")
+    return path

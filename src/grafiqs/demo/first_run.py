@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.backbones.catalogue import QUALITY
 from grafiqs.demo import sheet
 from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.demo.draw import draw_faces
-from grafiqs.demo.embedded import demo_backbone
+from grafiqs.demo.embedded import demo_backbone, demo_reference
 from grafiqs.demo.plan import FACES, read_faces
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
@@ -47,6 +48,7 @@ class Ranked:
     """A face of the demo's run."""
 
     score: float
+    quality: int
     identity: str
     sample: str
     path: str
@@ -71,6 +73,7 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
         num_identities=CHOSEN[0],
         samples_per_identity=CHOSEN[1],
         output_dir=run,
+        reference=demo_reference(),
         overwrite=overwrite,
     )
     log.info("1. Draw faces of people who do not exist")
@@ -100,7 +103,8 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
         log.info("  %s\n      %s", shown(place), what)
     log.info(
         "\nThe demo backbone knows drawn faces only. With your own faces and weights:\n"
-        "  grafiqs extract --image-path faces --weights backbone.pth --num-identities %d --samples-per-identity %d",
+        "  grafiqs extract --image-path faces --weights backbone.pth --num-identities %d --samples-per-identity %d\n"
+        "  grafiqs score photo.jpg --weights backbone.pth --align yunet.onnx",
         *(options.num_identities, options.samples_per_identity),
     )
     return summary
@@ -124,7 +128,8 @@ def ranked(faces: Path, run: Run) -> list[Ranked]:
     """Every scored face, best first."""
     wrong = read_faces(faces)
     rows = [
-        Ranked(float(row[LAYER]), row["identity"], row["sample"], row["path"], wrong[row["path"]]) for row in run.scores
+        Ranked(float(row[LAYER]), int(row[QUALITY]), row["identity"], row["sample"], row["path"], wrong[row["path"]])
+        for row in run.scores
     ]
     return sorted(rows, key=lambda one: (one.score, one.path))
 
@@ -142,7 +147,12 @@ def best_and_worst(faces: Path, run: Run, ranking: list[Ranked]) -> NDArray[np.u
         text = f"The {title} faces by {LAYER} (lower is better), and the magnitude of their gradients at the image"
         rows.append([sheet.heading(count * SIZE, text)])
         rows.append([sheet.tile(sheet.load(faces / one.path), sheet.words(one.degradation)) for one in end])
-        rows.append([sheet.tile(_heat(gradients[one.path] / brightest), f"{one.score:#.3g}") for one in end])
+        rows.append(
+            [
+                sheet.tile(_heat(gradients[one.path] / brightest), f"{one.score:#.3g}, quality {one.quality}")
+                for one in end
+            ]
+        )
     return sheet.arranged(rows)
 
 
@@ -164,9 +174,11 @@ def _heat(share: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _report(ranking: list[Ranked]) -> list[str]:
     """The ends of the ranking, and the median score of clean faces and of every degradation, light and strong."""
-    lines = [f"Scores at {LAYER}; lower means higher quality."]
+    lines = [f"Scores at {LAYER}, a lower one is better; and quality: better than so many of 100 drawn faces."]
     for title, end in (("best", ranking[:LISTED]), ("worst", ranking[-LISTED:])):
-        lines += [f"  {title:<6}{one.score:<#9.3g} {one.path}  {sheet.words(one.degradation)}" for one in end]
+        lines += [
+            f"  {title:<6}{one.score:<#9.3g}{one.quality:>4}  {one.path}  {sheet.words(one.degradation)}" for one in end
+        ]
     lines.append("Their median (and the number of faces) by what was done to the face:")
     clean = [one.score for one in ranking if not one.degradation]
     lines.append(f"  {'clean':<16}{_median(clean)}")

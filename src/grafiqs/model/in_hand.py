@@ -23,6 +23,7 @@ from grafiqs.compute.network import load_network, scores_of
 from grafiqs.compute.preparation import Batch, Ready, Task, build, choose, prove
 from grafiqs.compute.tools import tools
 from grafiqs.demo.embedded import demo_backbone, demo_reference
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.face import Faces
 from grafiqs.images.reading import THREADS, Read
@@ -32,6 +33,7 @@ from grafiqs.options.compute import ComputeOptions
 from grafiqs.pipeline import Measured, computed_batches
 from grafiqs.run.finished import length
 from grafiqs.run.journal import Failed
+from grafiqs.run.manifest import METHOD
 from grafiqs.workers.ahead import mapped
 
 log = logging.getLogger(__name__)
@@ -106,25 +108,10 @@ class Model:
         self.faces = faces
         self.input_size = checkpoint.preprocessing.size
         """Height and width of what the network is given, in pixels."""
-        self.reference = read_reference(Path(reference)) if isinstance(reference, str | os.PathLike) else reference
-        if self.reference is not None:
-            self.reference.refuse_other(
-                holds_for(
-                    checkpoint.sha256,
-                    checkpoint.source(),
-                    options.norms,
-                    {
-                        **checkpoint.preprocessing.source(),
-                        "alignment": None if faces is None else faces.source(),
-                    },
-                    options.precision,
-                    options.flip,
-                )
-            )
         compiles = "on" if options.compile == "on" else "off"  # nobody knows how many images will come
-        self._task: Task | None = Task(
-            checkpoint, device, self.scores, _Held([], faces), [], replace(options, compile=compiles)
-        )
+        task = Task(checkpoint, device, self.scores, _Held([], faces), [], replace(options, compile=compiles))
+        self.reference = None if reference is None else _holding(reference, task, self.names)
+        self._task: Task | None = task
         self._ways: dict[int | None, _Way] = {}
         self._making = threading.Lock()
 
@@ -268,6 +255,24 @@ class Model:
             read.remark,
             found.gradients,
         )
+
+
+def _holding(given: Reference | str | os.PathLike[str], task: Task, scores: Sequence[str]) -> Reference:
+    """The reference that is given. Raises RequestError when it does not hold for this computation."""
+    reference = given if isinstance(given, Reference) else read_reference(Path(given))
+    log.info("Reference: %s", reference.said())
+    options = task.options
+    asked = holds_for(
+        weights_sha256=task.checkpoint.sha256,
+        backbone=task.checkpoint.source(),
+        norms=options.norms,
+        loss=METHOD["loss"],
+        preprocessing=task.preprocessing(),
+        precision=options.precision,
+        flip=options.flip if options.embeddings else None,
+    )
+    reference.need_holding(asked, scores, "given" if isinstance(given, Reference) else shown(given))
+    return reference
 
 
 def load(
