@@ -190,8 +190,8 @@ def _best(ranking: list[Row]) -> str | None:
 def _lines(options: CalibrateOptions, ranking: list[Row]) -> Iterator[str]:
     if not ranking:
         return
-    yield f"Errors left at FMR {options.fmr:g}, up to {options.x_max:g} of the comparisons discarded: the area under the curve"
-    yield "relative to no gain (1), smaller is better, with its interval of 95 %:"
+    yield f"Errors left at FMR {options.fmr:g} when up to {options.x_max:g} of the comparisons are discarded:"
+    yield "the area under the curve relative to no gain (1), smaller is better, with its interval of 95 %"
     yield from table(["", "area", "interval"], [[row["quality"], *_figures(row)] for row in ranking])
 
 

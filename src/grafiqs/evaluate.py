@@ -115,9 +115,7 @@ def _chosen(options: EvaluateOptions, methods: Sequence[Method]) -> tuple[Method
     wanted = options.methods or [method.name for method in methods if not method.is_quality]
     rounded = [] if options.methods else [shown(method.name) for method in methods if method.is_quality]
     if rounded:
-        log.info(
-            "Left out, as they order samples as the scores do, rounded (--methods takes them): %s", ", ".join(rounded)
-        )
+        log.info("Left out, as they are the same scores, rounded (--methods takes them): %s", ", ".join(rounded))
     found = tuple(method for method in methods if {method.name, method.name.rpartition("/")[2]} & set(wanted))
     known = {name for method in methods for name in (method.name, method.name.rpartition("/")[2])}
     unknown = [name for name in wanted if name not in known]

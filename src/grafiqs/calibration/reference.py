@@ -151,9 +151,9 @@ class Reference:
         differences = self.differences(asked)
         if differences:
             raise RequestError(
-                f"the reference {shown(place)} does not hold here: it was made of other scores, and would give "
-                "qualities that mean nothing. Give another --reference, or make one by 'grafiqs calibrate' from a run "
-                "like this one. What differs:\n" + "\n".join(f"  - {line}" for line in differences)
+                f"the reference {shown(place)} does not hold for these scores, whose qualities by it would mean "
+                "nothing: give another --reference, or make one by 'grafiqs calibrate' from a run like this one. "
+                "What differs:\n" + "\n".join(f"  - {line}" for line in differences)
             )
         own, other = self.holds_for["precision"], asked["precision"]
         if own != other:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from grafiqs.backbones.catalogue import DIRECTIONS
 from grafiqs.comparison.result import Comparison, Rows
 from grafiqs.plotting import COLOURS, DASHES, label, save
 
@@ -29,7 +30,7 @@ def draw(found: Comparison, folder: Path) -> None:
 
     Raises StoppedError when that fails.
     """
-    names = list(dict.fromkeys(row["score"] for row in found.scores))
+    names = list(dict.fromkeys(row["score"] for row in found.scores if row["score"] in DIRECTIONS))  # no qualities
     between = found.between_networks
     heights = [2.6] * len(found.networks) + [0.9 + 0.25 * len(_pairs(between))] * bool(between)
     wide = 2.3 * len(names) + 1.2 + 0.5 * len(names)

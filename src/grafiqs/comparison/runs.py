@@ -33,7 +33,7 @@ class Compared:
     """A run as it is compared. `samples` (N,) and `people` (N,) number all samples of its subset and their identities.
 
     The same number means the same name in every run. `scored` (n,) are the places in them of those that have scores,
-    `images` (n,) the SHA-256 of their images, and `scores` (n,) by name.
+    `images` (n,) the SHA-256 of their images, and `scores` and `qualities` (n,) by name.
     """
 
     name: str
@@ -45,6 +45,8 @@ class Compared:
     scored: Integers
     images: NDArray[np.bytes_]
     scores: dict[str, NDArray[np.float64]]
+    qualities: dict[str, NDArray[np.float64]]
+    """They rank as the scores do, and are on one scale whatever the network."""
 
 
 def folders(given: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
@@ -133,7 +135,6 @@ def _compared(
         raise RequestError(
             f"the run in {shown(run.folder)} is damaged ({shown(error)}): 'grafiqs verify' says more"
         ) from error
-    scores |= _qualities(scores, reference)
     listed = run.manifest.subset.samples
     return Compared(
         name=name,
@@ -145,6 +146,7 @@ def _compared(
         scored=np.array([place for place, one in enumerate(listed) if one.location not in run.failures], np.int64),
         images=images,
         scores=scores,
+        qualities=_qualities(scores, reference),
     )
 
 

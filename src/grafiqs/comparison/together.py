@@ -146,9 +146,9 @@ def _of_both(first: Compared, second: Compared) -> list[str]:
 
 
 def distributions(run: Compared) -> Iterator[Row]:
-    """For each score of a run, how it is distributed, and how its variance is shared."""
+    """For each score and quality of a run, how it is distributed, and how its variance is shared."""
     people = run.people[run.scored]
-    for score, values in run.scores.items():
+    for score, values in (run.scores | run.qualities).items():
         shares = statistics.variance_shares(values, people)
         yield {
             "run": run.name,

@@ -109,7 +109,7 @@ def gathered(
         others = len(found.names) - before if found.methods else 0
         beside = f", of which {others:,} are not among those before" if others else ""
         by: dict[str, list[str]] = {}
-        for method in methods:
+        for method in (each for each in methods if not each.is_quality):
             by.setdefault(method.direction, []).append(shown(method.name))
         better = "; ".join(f"{direction} is better: {', '.join(names)}" for direction, names in by.items())
         said.append(f"Scores of {shown(name)}: {len(table.paths):,} samples{beside}; {better}{table.said}")
