@@ -20,7 +20,7 @@ from grafiqs.compute.seeds import set_seeds
 from grafiqs.compute.tools import tools
 from grafiqs.datasets.dataset import Dataset
 from grafiqs.disk.names import shown
-from grafiqs.errors import RequestError, StoppedError, first_line
+from grafiqs.errors import StoppedError, first_line
 from grafiqs.estimate import log_estimate
 from grafiqs.faces.face import Faces
 from grafiqs.faces.opencv import one_thread
@@ -155,24 +155,6 @@ def given_reference(options: Options) -> Reference | None:
     return found
 
 
-def _need_holding(reference: Reference, manifest: Manifest, place: Path) -> None:
-    """Raise RequestError when a reference gives no qualities of a run; warns when some scores have none."""
-    reference.refuse_other(manifest.holds_for(), place)
-    without = [name for name in manifest.scores if name not in reference.distributions]
-    if without == list(manifest.scores):
-        raise RequestError(
-            f"the reference {shown(place)} is of {', '.join(reference.distributions)}, and this run scores by "
-            f"{', '.join(without)}: give --layers that both have, or another --reference"
-        )
-    if without:
-        log.warning("warning: the reference has no scores of %s: they get no quality", ", ".join(without))
-    if reference.layer is not None and reference.layer not in manifest.scores:
-        log.warning(
-            "warning: the reference's layer is %s, and this run does not score by it: there is no column quality",
-            reference.layer,
-        )
-
-
 def work_off(run: RunFolder, task: Task, ready: Ready, pending: list[int], quiet: bool) -> None:
     """Compute and write what is pending."""
     total, remarks = len(task.locations), Remarks()
@@ -240,17 +222,14 @@ def _manifest(
         backbone=checkpoint.source(),
         layers={name: list(checkpoint.shapes.get(name, ())) for name in task.scores},
         directions=directions(task.scores, options.embeddings),
-        preprocessing={
-            **checkpoint.preprocessing.source(),
-            "alignment": None if task.reader.faces is None else task.reader.faces.source(),
-        },
+        preprocessing=task.preprocessing(),
         computation=ready.plan,
         reference={},
         environments=[],
     )
     if reference is None or options.reference is None:
         return manifest
-    _need_holding(reference, manifest, options.reference)
+    reference.need_holding(manifest.holds_for(), manifest.scores, shown(options.reference))
     source = reference.source(manifest.scores)
     return replace(manifest, reference=source, directions=directions(task.scores, options.embeddings, source))
 

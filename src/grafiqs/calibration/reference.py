@@ -143,15 +143,15 @@ class Reference:
         words = ("in the reference", "here")
         return [line for name in own for line in compared(name, own[name], other[name], words)]
 
-    def refuse_other(self, asked: Mapping[str, Any], place: Path) -> None:
-        """Raise RequestError with what differs if it does not hold for what is asked; `place` is its file's.
+    def refuse_other(self, asked: Mapping[str, Any], place: str) -> None:
+        """Raise RequestError with what differs if it does not hold for what is asked; `place` is what it is called.
 
         `asked` is made by `holds_for`. Another precision is a warning.
         """
         differences = self.differences(asked)
         if differences:
             raise RequestError(
-                f"the reference {shown(place)} does not hold for these scores, whose qualities by it would mean "
+                f"the reference {place} does not hold for these scores, whose qualities by it would mean "
                 "nothing: give another --reference, or make one by 'grafiqs calibrate' from a run like this one. "
                 "What differs:\n" + "\n".join(f"  - {line}" for line in differences)
             )
@@ -160,6 +160,24 @@ class Reference:
             log.warning(
                 "warning: the reference was made in %s, and here it is %s: scores differ by up to half a percent",
                 *(shown(own), shown(other)),
+            )
+
+    def need_holding(self, asked: Mapping[str, Any], scores: Iterable[str], place: str) -> None:
+        """The same, and raise RequestError when it is of none of these scores; warns when some get no quality."""
+        self.refuse_other(asked, place)
+        given = tuple(scores)
+        without = [name for name in given if name not in self.distributions]
+        if len(without) == len(given):
+            raise RequestError(
+                f"the reference {place} is of {', '.join(self.distributions)}, and the scores here are "
+                f"{', '.join(without)}: give --layers that both have, or another --reference"
+            )
+        if without:
+            log.warning("warning: the reference has no scores of %s: they get no quality", ", ".join(without))
+        if self.layer is not None and self.layer not in given:
+            log.warning(
+                "warning: the reference's layer is %s, which is not among the scores here: there is no quality by it",
+                self.layer,
             )
 
     def said(self) -> str:
