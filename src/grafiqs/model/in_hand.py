@@ -87,6 +87,11 @@ class Model:
 
     Several threads may use one model, or several: reading and aligning go on side by side, computing one at a time.
     Other processes need models of their own. `close()`, or the end of a with-statement, frees the device.
+
+    >>> import grafiqs
+    >>> with grafiqs.load("weights.pth", layers=["block4"], device="cpu") as model:
+    ...     [result.error for result in model(["faces/ann/0.png", "no/such.png"])]
+    [None, 'cannot be opened: No such file or directory']
     """
 
     def __init__(self, options: ComputeOptions, reference: Reference | str | os.PathLike[str] | None = None) -> None:

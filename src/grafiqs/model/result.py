@@ -24,6 +24,11 @@ class Result:
     reference goes by. `embedding` is float32 (size,), `crop` uint8 (H, W, 3), what the network was given, in RGB.
     `face` is where it was found in the picture, if the model looks for one, `size` the picture's height and width, and
     `remark` what should not be overlooked about it.
+
+    >>> import grafiqs
+    >>> result = grafiqs.load("weights.pth", device="cpu")("faces/ann/0.png")
+    >>> result.crop.shape, result.size, result.face, result.quality_score
+    ((112, 112, 3), (112, 112), None, None)
     """
 
     path: str | None = None
