@@ -143,7 +143,7 @@ class Reference:
         words = ("in the reference", "here")
         return [line for name in own for line in compared(name, own[name], other[name], words)]
 
-    def refuse_other(self, asked: Mapping[str, Any], place: Path) -> None:
+    def refuse_other(self, asked: Mapping[str, Any], place: str | Path) -> None:
         """Raise RequestError with what differs if it does not hold for what is asked; `place` is its file's.
 
         `asked` is made by `holds_for`. Another precision is a warning.
