@@ -17,6 +17,7 @@ from grafiqs.backbones.catalogue import DIRECTIONS
 from grafiqs.calibration.distribution import Distribution
 from grafiqs.calibration.reference import Reference, holds_for, read_reference
 from grafiqs.errors import RequestError
+from support.commands import RED
 
 Document = dict[str, Any]
 
@@ -174,6 +175,14 @@ def test_it_is_refused_where_it_does_not_hold(what: str) -> None:
     with pytest.raises(RequestError, match=rf"mine\.json does not hold.*\n(.*\n)*  - {said}"):
         reference().refuse_other(asked(**others), Path("mine.json"))
     assert reference().differences(asked()) == []
+
+
+def test_what_a_reference_says_is_printed_harmlessly(tmp_path: Path) -> None:
+    path = written(tmp_path / "reference.json", lambda it: it["holds_for"].update(backbone={RED: RED}, norms=RED))
+    with pytest.raises(RequestError, match="does not hold") as caught:
+        read_reference(path).refuse_other(asked(), path)
+    assert "\x1b" not in str(caught.value)
+    assert str(caught.value).count("\n  - ") == str(caught.value).count("\n")
 
 
 def test_it_holds_in_another_precision_without_embeddings_and_however_aligned(
