@@ -164,7 +164,10 @@ OTHERS: dict[str, tuple[Document, str]] = {
     "colours": ({"preprocessing": {**PREPROCESSING, "channel_order": "bgr"}}, "preprocessing.channel_order: rgb"),
     "mean": ({"preprocessing": {**PREPROCESSING, "mean": [0.4] * 3}}, "preprocessing.mean"),
     "size": ({"preprocessing": {**PREPROCESSING, "size": [112, 96]}}, "preprocessing.size"),
-    "alignment": ({"preprocessing": {**PREPROCESSING, "alignment": {"detector": "YuNet"}}}, "preprocessing.alignment"),
+    "alignment": (
+        {"preprocessing": {**PREPROCESSING, "alignment": {"detector": "YuNet"}}},
+        "preprocessing.alignment: None",
+    ),
     "flip": ({"flip": True}, "flip: False in the reference, True here"),
 }
 
@@ -175,6 +178,9 @@ def test_it_is_refused_where_it_does_not_hold(what: str) -> None:
     with pytest.raises(RequestError, match=rf"mine\.json does not hold.*\n(.*\n)*  - {said}"):
         reference().refuse_other(asked(**others), Path("mine.json"))
     assert reference().differences(asked()) == []
+    with pytest.raises(RequestError) as caught:
+        reference().refuse_other(asked(**others), "mine.json")
+    assert ("--any-alignment" in str(caught.value)) is (what == "alignment")
 
 
 def test_what_a_reference_says_is_printed_harmlessly(tmp_path: Path) -> None:

@@ -150,10 +150,12 @@ class Reference:
         """
         differences = self.differences(asked)
         if differences:
+            aligned = all(line.startswith(f"preprocessing.{_ALIGNMENT}") for line in differences)
+            alike = "; if the faces of both are aligned alike, make it with --any-alignment" * aligned
             raise RequestError(
                 f"the reference {shown(place)} does not hold for these scores, whose qualities by it would mean "
-                "nothing: give another --reference, or make one by 'grafiqs calibrate' from a run like this one. "
-                "What differs:\n" + "\n".join(f"  - {line}" for line in differences)
+                "nothing: give another --reference, or make one by 'grafiqs calibrate' from a run like this "
+                f"one{alike}. What differs:\n" + "\n".join(f"  - {line}" for line in differences)
             )
         own, other = self.holds_for["precision"], asked["precision"]
         if own != other:
