@@ -14,7 +14,9 @@ import grafiqs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NAMES = sorted({*grafiqs.__all__, "align_faces", "draw_faces"} - {"RequestError", "StoppedError", "UnreadableSampleError"})
+NAMES = sorted(
+    {*grafiqs.__all__, "align_faces", "draw_faces"} - {"RequestError", "StoppedError", "UnreadableSampleError"}
+)
 NAMES += ["select.rank_identities", "select.draw_samples", "backbones.prefixes.chosen"]
 NAMES += [f"evaluate.{name}" for name in ("edc", "equal_error_rate", "evaluate", "operating_points")]
 NAMES += ["run.finished.embedding_norm", "printed.table"]

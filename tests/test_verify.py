@@ -20,7 +20,7 @@ from PIL import Image
 
 from grafiqs.cli import main
 from grafiqs.options.extract import Options
-from support.making import make_faces, picture, tree
+from support.making import make_faces, picture, sealed_again, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,16 +56,6 @@ def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copytree(original, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     return Path("run")
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def sealed_again(run: Path) -> None:
-    """Make SHA256SUMS fit the files as they are now, as a forger would."""
-    lines = (run / "SHA256SUMS").read_text().splitlines()
-    (run / "SHA256SUMS").write_text("".join(f"{sha256(run / line[66:])}  {line[66:]}\n" for line in lines))
 
 
 def edit_text(path: Path, old: str, new: str) -> None:

@@ -61,6 +61,11 @@ def calibrate(options: CalibrateOptions) -> Reference:
             f"--layer is {options.layer}, and the run has no scores of it: it has {', '.join(distributions)}"
         )
     found, why = _evaluated(options, run)
+    if (count := len(run.scores)) < _FINE:
+        log.warning(
+            "warning: %d images make a coarse reference: a quality is uncertain by up to %.0f; take %s or more",
+            *(count, 100 * 1.96 * 0.5 / math.sqrt(count), f"{_FINE:,}"),
+        )
     ranking = [] if found is None else _ranking(found)
     for line in _lines(options, ranking):
         log.info("%s", line)
@@ -108,11 +113,6 @@ def _distributions(run: Run) -> dict[str, Distribution]:
             f"the run in {shown(run.folder)} has scores of {count} images, and a reference takes {_FEWEST} at least, "
             f"better {_FINE:,}: make it of a run of more"
         )
-    if count < _FINE:
-        log.warning(
-            "warning: %d images make a coarse reference: a quality is uncertain by up to %.0f; take %s or more",
-            *(count, 100 * 1.96 * 0.5 / math.sqrt(count), f"{_FINE:,}"),
-        )
     try:
         return {name: Distribution.of(run.scores[name]) for name in run.manifest.scores}
     except ValueError as error:
@@ -130,7 +130,7 @@ def _evaluated(options: CalibrateOptions, run: Run) -> tuple[Evaluation | None, 
     Raises RequestError when pairs are given, and cannot be evaluated.
     """
     if options.pairs is None and not run.manifest.embeds:
-        return None, "the run has no embeddings"
+        return None, "the run has no embeddings: make it with --embeddings, or give --pairs with similarities"
     try:
         found = evaluate(
             EvaluateOptions(
@@ -151,7 +151,10 @@ def _evaluated(options: CalibrateOptions, run: Run) -> tuple[Evaluation | None, 
             raise
         return None, str(error)
     if not found.results[0]["e0"]:
-        return None, f"no genuine comparison fails at FMR {options.fmr:g}, so that there is no error to predict"
+        return (
+            None,
+            f"no genuine comparison fails at FMR {options.fmr:g}: give a lower --fmr, or a run of harder images",
+        )
     return found, ""
 
 
@@ -207,9 +210,8 @@ def _conclude(
     norm = next((row for row in ranking if row["quality"] == EMBEDDING_NORM), None)
     if found is None:
         log.warning(
-            "warning: which score predicts errors is not known: %s. The reference names no layer: make it of a run "
-            "with --embeddings, of people with two images or more, or give --pairs with similarities; or choose by "
-            "--layer",
+            "warning: the reference names no layer, as it is not known which score predicts errors: %s. --layer "
+            "chooses one by hand",
             why,
         )
     elif not options.bootstrap:
@@ -219,9 +221,11 @@ def _conclude(
         )
     elif best is None:
         log.warning(
-            "warning: with this network these scores do not predict recognition errors: the interval of no layer, nor "
-            "of the loss, lies below 1. The reference names no layer. Its qualities say where a score stands among "
-            "those of this run, and not whether a face will be recognised"
+            "warning: %s: the interval of no layer, nor of the loss, lies below 1. The reference names no layer. Its "
+            "qualities say where a score stands among those of this run, and not whether a face will be recognised",
+            "it is not certain that these scores predict recognition errors, and a run of more people may tell"
+            if any((row["pauc_normalised"] or 1) < 1 for row in ranking if row["quality"] != EMBEDDING_NORM)
+            else "with this network these scores do not predict recognition errors",
         )
         if norm is not None and _predicts(norm):
             log.warning(

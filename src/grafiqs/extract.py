@@ -229,7 +229,7 @@ def _manifest(
     )
     if reference is None or options.reference is None:
         return manifest
-    reference.need_holding(manifest.holds_for(), manifest.scores, shown(options.reference))
+    reference.need_holding(manifest.holds_for(), manifest.scores, options.reference)
     source = reference.source(manifest.scores)
     return replace(manifest, reference=source, directions=directions(task.scores, options.embeddings, source))
 

@@ -143,17 +143,19 @@ class Reference:
         words = ("in the reference", "here")
         return [line for name in own for line in compared(name, own[name], other[name], words)]
 
-    def refuse_other(self, asked: Mapping[str, Any], place: str) -> None:
-        """Raise RequestError with what differs if it does not hold for what is asked; `place` is what it is called.
+    def refuse_other(self, asked: Mapping[str, Any], place: str | Path) -> None:
+        """Raise RequestError with what differs if it does not hold for what is asked; `place` is its file's.
 
         `asked` is made by `holds_for`. Another precision is a warning.
         """
         differences = self.differences(asked)
         if differences:
+            aligned = all(line.startswith(f"preprocessing.{_ALIGNMENT}") for line in differences)
+            alike = "; if the faces of both are aligned alike, make it with --any-alignment" * aligned
             raise RequestError(
-                f"the reference {place} does not hold for these scores, whose qualities by it would mean "
-                "nothing: give another --reference, or make one by 'grafiqs calibrate' from a run like this one. "
-                "What differs:\n" + "\n".join(f"  - {line}" for line in differences)
+                f"the reference {shown(place)} does not hold for these scores, whose qualities by it would mean "
+                "nothing: give another --reference, or make one by 'grafiqs calibrate' from a run like this "
+                f"one{alike}. What differs:\n" + "\n".join(f"  - {line}" for line in differences)
             )
         own, other = self.holds_for["precision"], asked["precision"]
         if own != other:
@@ -162,14 +164,14 @@ class Reference:
                 *(shown(own), shown(other)),
             )
 
-    def need_holding(self, asked: Mapping[str, Any], scores: Iterable[str], place: str) -> None:
+    def need_holding(self, asked: Mapping[str, Any], scores: Iterable[str], place: str | Path) -> None:
         """The same, and raise RequestError when it is of none of these scores; warns when some get no quality."""
         self.refuse_other(asked, place)
         given = tuple(scores)
         without = [name for name in given if name not in self.distributions]
         if len(without) == len(given):
             raise RequestError(
-                f"the reference {place} is of {', '.join(self.distributions)}, and the scores here are "
+                f"the reference {shown(place)} is of {', '.join(self.distributions)}, and the scores here are "
                 f"{', '.join(without)}: give --layers that both have, or another --reference"
             )
         if without:

@@ -110,7 +110,7 @@ def _reference_for(name: str, run: Run, references: Mapping[Path, Reference]) ->
     differences = {path: reference.differences(asked) for path, reference in references.items()}
     for path, reference in references.items():
         if not differences[path]:
-            reference.refuse_other(asked, shown(path))  # warns of another precision
+            reference.refuse_other(asked, path)  # warns of another precision
             return reference
     lines = [f"  - {shown(path)}: {line}" for path, own in differences.items() for line in own]
     raise RequestError(

@@ -46,5 +46,5 @@ def compared(name: str, there: Any, here: Any, words: tuple[str, str] = ("in the
     """What differs between two JSON values, a line each; `words` say where the one is, and the other."""
     if isinstance(there, dict) and isinstance(here, dict):
         keys = sorted(there.keys() | here.keys())
-        return [line for key in keys for line in compared(f"{name}.{key}", there.get(key), here.get(key), words)]
+        return [line for key in keys for line in compared(f"{name}.{shown(key)}", there.get(key), here.get(key), words)]
     return [] if there == here else [f"{name}: {shown(there)} {words[0]}, {shown(here)} {words[1]}"]

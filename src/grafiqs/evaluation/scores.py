@@ -89,7 +89,7 @@ def gathered(
     for name, place in given.items():
         run = _run_of(place)
         if run is not None and known is not None and reference is not None:
-            known.refuse_other(run.manifest.holds_for(), shown(reference))
+            known.refuse_other(run.manifest.holds_for(), reference)
         table = read_scores(place) if run is None else _of_run(run, known or run.reference)
         if found is None:
             own = _embeddings(run, embeddings, len(table.paths))

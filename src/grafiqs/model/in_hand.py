@@ -23,7 +23,6 @@ from grafiqs.compute.network import load_network, scores_of
 from grafiqs.compute.preparation import Batch, Ready, Task, build, choose, prove
 from grafiqs.compute.tools import tools
 from grafiqs.demo.embedded import demo_backbone, demo_reference
-from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.face import Faces
 from grafiqs.images.reading import THREADS, Read
@@ -276,7 +275,7 @@ def _holding(given: Reference | str | os.PathLike[str], task: Task, scores: Sequ
         precision=options.precision,
         flip=options.flip if options.embeddings else None,
     )
-    reference.need_holding(asked, scores, "given" if isinstance(given, Reference) else shown(given))
+    reference.need_holding(asked, scores, "given" if isinstance(given, Reference) else Path(given))
     return reference
 
 
