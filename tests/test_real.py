@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,14 +17,17 @@ from PIL import Image
 
 from grafiqs import (
     Options,
+    extract_gradients,
     gradient_scores,
     image_gradients,
+    load,
     load_checkpoint,
     open_dataset,
     open_run,
     select_subset,
 )
 from grafiqs.backbones.catalogue import LAYERS
+from grafiqs.calibrate import CalibrateOptions, calibrate
 from grafiqs.cli import main
 from grafiqs.faces.likeness import edges, likeness
 from grafiqs.faces.template import LANDMARKS
@@ -244,6 +248,26 @@ def test_scores_of_real_faces_rise_where_they_get_worse(
     for change in changes:
         risen = (scores([change(crop) for crop in crops]) > before).double().mean()
         assert risen >= 0.9, f"{change.__name__}: {risen:.2f}"
+
+
+@pytest.mark.parametrize("weights", CHECKPOINTS)
+def test_the_quality_of_real_faces_falls_where_they_get_worse(
+    weights: str, aligned_photos: Path, tmp_path: Path
+) -> None:
+    """By the loss, which is the layer of both networks' references (docs/meaning.md)."""
+    network: dict[str, Any] = {"weights": REAL / "weights" / weights, "layers": ["loss"], "device": "cpu"}
+    data: dict[str, Any] = {"image_path": aligned_photos, "samples_per_identity": 1, "quiet": True}
+    extract_gradients(Options(**data, **network, output_dir=tmp_path / "run"))
+    options = CalibrateOptions(run=tmp_path / "run", layer="loss", output=tmp_path / "own.json")
+    own = calibrate(options).distributions["loss"]
+    assert own.count == 80
+    crops = [decode(path.read_bytes()) for path in sorted(aligned_photos.glob("*/*.png"))[::25]]
+    with load(**network, reference=tmp_path / "own.json") as model:
+        before = [result.quality_score or 0 for result in model(crops, gradients=False)]
+        for change in (_blurred, _dark, _covered):
+            after = [result.quality_score or 0 for result in model(list(map(change, crops)), gradients=False)]
+            fallen = np.mean([one < other for one, other in zip(after, before, strict=True)])
+            assert fallen >= 0.9, f"{change.__name__}: {fallen:.2f}"
 
 
 def test_photos_are_told_from_aligned_crops_before_a_run(aligned_photos: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from grafiqs import load
 from grafiqs.cli import main
-from support.making import REAL, make_faces, picture
+from support.making import REAL, make_faces, person, picture
 from support.photos import YUNET, real
 
 Capture = pytest.CaptureFixture[str]
@@ -165,6 +165,36 @@ def test_what_scores_too_much_is_to_be_taken_again(score: Any, folder: Path) -> 
     code, out, _ = score(folder / "ann" / "damaged.png", "--max-score", "loss=1e9", "--fail-below", "--format", "csv")
     assert code == 1
     assert as_csv(out)[0]["take_again"] == as_csv(out)[0]["error"] != ""
+
+
+def test_what_is_of_low_quality_is_to_be_taken_again(folder: Path, capsys: Capture) -> None:
+    """By the backbone for drawn faces, whose reference comes with the package."""
+    drawn, other = folder.with_name("drawn.png"), folder / "alone.png"
+    Image.fromarray(person(2).face(0).image).save(drawn)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main(["score", str(drawn), str(other), "--device", "cpu", *map(str, arguments)])
+        return (code, *capsys.readouterr())
+
+    code, out, err = run("--format", "json")
+    good, bad = json.loads(out)
+    assert code == 0
+    assert "knows drawn faces only" in err
+    assert (good["layer"], bad["layer"]) == ("block4", "block4")
+    assert good["quality_score"] == good["quality"]["block4"] > 40
+    assert bad["quality_score"] < 5
+    code, out, _ = run("--min-quality", "20,image=1", "--fail-below", "--format", "csv")
+    rows = as_csv(out)
+    assert code == 1
+    assert [row["quality"] for row in rows] == [str(good["quality_score"]), str(bad["quality_score"])]
+    assert rows[0]["take_again"] == ""
+    assert f"quality {bad['quality_score']} by block4 is below 20" in rows[1]["take_again"]
+    code, out, _ = run("--min-quality", "0", "--fail-below")
+    assert code == 0
+    assert out.splitlines()[0].split()[:2] == ["quality", "image"]
+    code, out, err = run("--min-quality", "embedding_norm=20")
+    assert (code, out) == (2, "")
+    assert "--min-quality goes by embedding_norm, and here are image, block1" in err
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 
 from grafiqs import Model, Options, RequestError, Result, UnreadableSampleError, extract_gradients, load, open_run
+from grafiqs.calibration.distribution import Distribution
+from grafiqs.calibration.reference import Reference
 from grafiqs.compute.computer import Computed, Computer
 from grafiqs.images.heat import coloured, heat_map, over
 from grafiqs.model import in_hand
@@ -136,6 +138,47 @@ def test_a_computation_that_lies_is_found_out_by_the_first_images(
     monkeypatch.setattr("grafiqs.compute.preparation.Computer", Wrong)
     found = model(weights, batch_size=4, compile="on")(paths(run))
     assert_same(found, run)
+
+
+# -- quality -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reference(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """How the scores of the run are distributed; its layer is the loss."""
+    made = Reference(
+        distributions={name: Distribution.of(run.scores[name]) for name in run.directions},
+        directions=run.directions,
+        layer="loss",
+        ranking=[],
+        holds_for=run.manifest.holds_for(),
+        about={},
+    )
+    path = tmp_path_factory.mktemp("reference") / "own.json"
+    path.write_bytes(made.file)
+    return path
+
+
+def test_qualities_are_those_of_extract(run: Run, faces: Path, weights: Path, reference: Path, tmp_path: Path) -> None:
+    rows = extracted(tmp_path / "run", faces, weights, batch_size=4, reference=reference).scores
+    found = model(weights, batch_size=4, reference=reference)(paths(run))
+    assert len({result.quality_score for result in found}) > 10
+    for row, result in zip(rows, found, strict=True):
+        assert result.layer == "loss"
+        assert result.quality_score == row["quality"]
+        assert dict(result.quality) == {name: row[f"quality_{name}"] for name in run.directions}
+
+
+def test_a_reference_of_other_scores_is_refused(weights: Path, reference: Path) -> None:
+    for options, said in (
+        ({"norms": "all", "mean": [0.4]}, "norms: maps in the reference, all here(.|\n)*mean"),
+        ({"flip": False}, "flip: True in the reference, False here"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            model(weights, reference=reference, **options)
+    with pytest.raises(RequestError, match=r"does not hold(.|\n)*weights_sha256"):
+        load(reference=reference, device="cpu")
+    assert model(weights, reference=reference, embeddings=False, flip=False).reference is not None
 
 
 # -- what an image may be ----------------------------------------------------------------------------------
