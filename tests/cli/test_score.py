@@ -169,8 +169,11 @@ def test_what_scores_too_much_is_to_be_taken_again(score: Any, folder: Path) -> 
 
 def test_what_is_of_low_quality_is_to_be_taken_again(folder: Path, capsys: Capture) -> None:
     """By the backbone for drawn faces, whose reference comes with the package."""
-    drawn, other = folder.with_name("drawn.png"), folder / "alone.png"
-    Image.fromarray(person(2).face(0).image).save(drawn)
+    drawn, other = folder.with_name("drawn.png"), folder.with_name("covered.png")
+    face = person(2).face(0).image.copy()
+    Image.fromarray(face).save(drawn)
+    face[40:64, 20:92] = 0  # the eyes
+    Image.fromarray(face).save(other)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         code = main(["score", str(drawn), str(other), "--device", "cpu", *map(str, arguments)])
