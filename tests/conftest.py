@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
+from grafiqs.demo import draw
 from grafiqs.faces.detector import Detector
 from grafiqs.faces.template import LANDMARKS
 from support.making import make_faces, picture, random_network
@@ -79,6 +81,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_helper() -> Iterator[None]:
+    """Drawings in this process have one helper process, which takes a second to begin; commands have all they want."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "processors", SimpleNamespace(usable=lambda: 1))
+        yield
 
 
 @pytest.fixture(scope="module")

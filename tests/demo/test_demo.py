@@ -34,7 +34,7 @@ from support.making import grafiqs, tree, widths_of
 UNSEEN = 3
 """A seed that neither the training nor the evaluation of the backbone nor the demo uses."""
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "one_helper")
 
 
 @pytest.fixture(scope="module")
