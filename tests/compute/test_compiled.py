@@ -64,7 +64,7 @@ def parted() -> IResNet:
     for name, norm in network.named_modules():
         if name == "bn1" or name.endswith(".bn2"):  # a PReLU follows
             assert isinstance(norm, nn.BatchNorm2d)
-            norm.bias += 2.5 * norm.weight * torch.tensor([1.0, -1.0]).repeat(norm.num_features // 2)
+            norm.bias.add_(2.5 * norm.weight * torch.tensor([1.0, -1.0]).repeat(norm.num_features // 2))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
             module.reset_running_stats()
