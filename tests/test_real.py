@@ -157,15 +157,18 @@ def test_a_face_detector_finds_drawn_faces_where_the_template_has_them() -> None
 
 
 @pytest.fixture(scope="module")
-def aligned_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The photos of the first eighty people as aligned crops."""
-    folder = tmp_path_factory.mktemp("aligned")
-    (folder / "photos").mkdir()
-    for own in sorted(path for path in PHOTOS.iterdir() if path.is_dir())[:80]:
-        (folder / "photos" / own.name).symlink_to(own)
-    crops = folder / "crops"
-    assert main(["align", str(folder / "photos"), str(crops), "--detector", str(YUNET), "--quiet"]) == 0
-    return crops
+def aligned_photos(shared: Path) -> Path:
+    """The photos of the first eighty people as aligned crops, made once for all processes; read only."""
+    folder = shared / "aligned"
+    with FileLock(shared / "aligned.lock"):
+        if not (folder / "done").exists():
+            (folder / "photos").mkdir(parents=True)
+            for own in sorted(path for path in PHOTOS.iterdir() if path.is_dir())[:80]:
+                (folder / "photos" / own.name).symlink_to(own)
+            command = ["align", str(folder / "photos"), str(folder / "crops"), "--detector", str(YUNET), "--quiet"]
+            assert main(command) == 0
+            (folder / "done").touch()
+    return folder / "crops"
 
 
 def leave_one_out_accuracy(embeddings: NDArray[np.float32], identities: NDArray[np.object_]) -> float:
