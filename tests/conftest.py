@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
+from grafiqs.demo import draw
 from grafiqs.faces.detector import Detector
 from grafiqs.faces.template import LANDMARKS
 from support.making import make_faces, picture, random_network
@@ -33,12 +37,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session, the same one for all processes that the tests are spread over."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_cache(shared: Path) -> Iterator[None]:
     """A cache of compiled programs that nobody else fills; one, since the compiler loads a program once a process."""
+    (shared / "programs").mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("programs")))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(shared / "programs"))
         yield
+
+
+@pytest.fixture(scope="session")
+def compiling(shared: Path) -> FileLock:
+    """Held while a program is compiled that several tests run, so that one process does it, and the others load it."""
+    return FileLock(shared / "compiling.lock")
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +81,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_helper() -> Iterator[None]:
+    """Drawings in this process have one helper process, which takes a second to begin; commands have all they want."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "processors", SimpleNamespace(usable=lambda: 1))
+        yield
 
 
 @pytest.fixture(scope="module")

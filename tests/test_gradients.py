@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from itertools import combinations
 
 import pytest
@@ -25,6 +26,10 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 def faces(count: int) -> Tensor:
     pixels = torch.stack([resized(picture(100 + number)) for number in range(count)])
     return normalise(pixels, dtype=torch.float64)
+
+
+random = cache(random_network)
+"""Networks that both types are tried on; read only."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def test_a_permuted_batch_and_a_partial_last_one_agree(network: IResNet, dtype: 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("backbone", DEPTHS)
 def test_every_depth_agrees(backbone: str, dtype: torch.dtype) -> None:
-    deep = random_network(backbone)
+    deep = random(backbone)
     typed = copy.deepcopy(deep).to(dtype)
     with recorded_branches(typed) as branches:
         found = image_gradients(typed, faces(2).to(dtype))
@@ -70,7 +75,7 @@ def test_every_depth_agrees(backbone: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_the_published_widths_agree(dtype: torch.dtype) -> None:
-    wide = random_network("iresnet18", WIDTHS, embedding_size=512)
+    wide = random("iresnet18", WIDTHS, embedding_size=512)
     typed = copy.deepcopy(wide).to(dtype)
     with recorded_branches(typed) as branches:
         found = image_gradients(typed, faces(2).to(dtype))

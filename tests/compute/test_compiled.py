@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from grafiqs.backbones.catalogue import LAYERS, LOSS, SCORES
@@ -21,7 +23,7 @@ from grafiqs.gradients import gradient_scores
 from grafiqs.images.preprocessing import Preprocessing
 from grafiqs.images.tensors import normalise, resized
 from support.making import NARROW, picture, recorded_statistics
-from support.oracle import largest_difference, oracle_gradients, oracle_losses, recorded_branches
+from support.oracle import largest_difference, oracle_gradients, oracle_losses
 
 CPU = torch.device("cpu")
 SIZE = 4
@@ -43,9 +45,10 @@ def network() -> IResNet:
 
 
 @pytest.fixture(scope="module")
-def fast(network: IResNet) -> Computer:
+def fast(network: IResNet, compiling: FileLock) -> Computer:
     computer = Computer(network, CPU, SIZE, SCORES, embeddings="flip")
-    computer.compile()
+    with compiling:
+        computer.compile()
     return computer
 
 
@@ -54,29 +57,47 @@ def binaries() -> dict[Path, float]:
     return {path: path.stat().st_mtime for path in programs.folder().rglob("*.so")}
 
 
-class Recording(nn.Module):
-    """A step that also says which side of its kink every PReLU took."""
+@pytest.fixture(scope="module")
+def parted() -> IResNet:
+    """A network of the same shapes whose PReLUs see few values near their kink, and many on either side of it."""
+    network = shallow(2)
+    for name, norm in network.named_modules():
+        if name == "bn1" or name.endswith(".bn2"):  # a PReLU follows
+            assert isinstance(norm, nn.BatchNorm2d)
+            norm.bias.add_(2.5 * norm.weight * torch.tensor([1.0, -1.0]).repeat(norm.num_features // 2))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.reset_running_stats()
+    with torch.no_grad():
+        network.train()(normalise(pixels(0, 16)))
+    return network.eval()
 
-    def __init__(self, network: IResNet) -> None:
-        super().__init__()
-        self.step = Step(network, LAYERS, Preprocessing(), torch.channels_last)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        with recorded_branches(self.step.network) as branches:
-            found = self.step(pixels)
-        return (*found, *branches.values())
+def far_from_the_kink(network: IResNet) -> Tensor:
+    """A batch whose PReLU inputs are all so far from 0 that no rounding takes one across, which lets gradients jump."""
+    seen: list[Tensor] = []
+    modules = [module for module in network.modules() if isinstance(module, nn.PReLU)]
+    handles = [module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for module in modules]
+    candidates = pixels(0, 16)
+    network(normalise(candidates))
+    for handle in handles:
+        handle.remove()
+    assert len(seen) == 5
+    assert all(0.4 < (x > 0).double().mean() < 0.6 for x in seen)
+    nearest = torch.stack([x.abs().amin((1, 2, 3)) for x in seen]).amin(0)
+    best = nearest.topk(SIZE)
+    assert best.values.min() > 1e-4  # they are of order 1, and rounded to 1e-5
+    return candidates[best.indices]
 
 
-def test_the_compiled_program_agrees_with_the_oracle(network: IResNet, fast: Computer) -> None:
-    batch = pixels(0)
-    *found, _scores = compiled.program(Recording(network), batch)(batch)[: len(LAYERS) + 1]
-    sides = compiled.program(Recording(network), batch)(batch)[len(LAYERS) + 1 :]
-    names = [name for name, module in network.named_modules() if isinstance(module, nn.PReLU)]
-    expected = oracle_gradients(network, normalise(batch, dtype=torch.float64), dict(zip(names, sides, strict=True)))
-    assert largest_difference(dict(zip(LAYERS, found, strict=True)), expected) < 1e-5
-    # What runs is that program without the record, and rounds as it does.
-    own = fast(batch).gradients
-    assert largest_difference(own, dict(zip(LAYERS, found, strict=True))) < 1e-5
+def test_the_compiled_program_agrees_with_the_oracle(parted: IResNet, fast: Computer) -> None:
+    computer = Computer(parted, CPU, SIZE, SCORES, embeddings="flip")
+    assert computer.was_compiled_before()
+    computer.compile()
+    batch = far_from_the_kink(parted)
+    expected = oracle_gradients(parted, normalise(batch, dtype=torch.float64))
+    assert expected.keys() == {*LAYERS}
+    assert largest_difference(computer(batch).gradients, expected) < 1e-5
 
 
 def test_scores_are_the_sums_of_the_gradients(fast: Computer) -> None:
@@ -120,7 +141,15 @@ def test_neighbours_and_position_do_not_change_a_bit(network: IResNet, fast: Com
             assert all(torch.equal(found.gradients[layer][place], alone.gradients[layer][0]) for layer in LAYERS)
 
 
-def test_one_program_serves_every_checkpoint_and_every_process(network: IResNet, fast: Computer) -> None:
+def test_one_program_serves_every_checkpoint_and_every_process(
+    fast: Computer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a folder of its own, to which nobody else adds a program."""
+    place, name = programs.folder(), compiled._name(*fast._compiled(), programs.folder())
+    library = programs.library(place, name)
+    assert library is not None
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "programs"))
+    shutil.copy(library, programs.folder())
     other = Computer(shallow(1), CPU, SIZE, SCORES, embeddings="flip")
     assert other.was_compiled_before()
     program = f"""
@@ -135,6 +164,7 @@ torch.testing.assert_close(fast(pixels(0)).scores, plain(pixels(0)).scores, rtol
 assert not torch.equal(plain(pixels(0)).gradients["image"], fast(pixels(0)).gradients["image"])
 """
     before = binaries()
+    assert len(before) == 1
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert binaries() == before
@@ -205,6 +235,7 @@ def test_a_damaged_program_is_compiled_again_and_says_so(
         return ""
 
     monkeypatch.setattr("torch._inductor.aot_compile", compiling)
+    monkeypatch.setattr(compiled, "traced", lambda *_: None)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "programs"))
     for damage in (content[:5000] + b"\x00\xff" + content[5002:], content[: len(content) // 2], b"", content[:-1]):
         (programs.folder() / right.name).write_bytes(damage)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from grafiqs.backbones.catalogue import LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
@@ -26,7 +27,7 @@ from grafiqs.demo.embedded import demo_backbone
 from grafiqs.images.decoding import decode
 from grafiqs.images.reading import Reader
 from grafiqs.images.tensors import normalise, resized
-from support.making import picture, random_network, recorded_statistics, tree
+from support.making import make_faces, picture, random_network, recorded_statistics, tree
 from support.oracle import oracle_gradients
 
 CPU = torch.device("cpu")
@@ -40,10 +41,11 @@ def command(faces: Path, weights: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory, compiling: FileLock) -> Path:
     """A compiled run that was never stopped."""
     output = tmp_path_factory.mktemp("compiled") / "run"
-    assert main([*command, "--output-dir", str(output), "--compile", "on", "--quiet"]) == 0
+    with compiling:
+        assert main([*command, "--output-dir", str(output), "--compile", "on", "--quiet"]) == 0
     return output
 
 
@@ -317,8 +319,9 @@ def scores_of(output: Path) -> dict[str, Any]:
     return {layer: found[layer] for layer in open_run(output).manifest.layers}
 
 
-def test_float64_is_the_reference_itself(faces: Path, weights: Path, tmp_path: Path) -> None:
+def test_float64_is_the_reference_itself(weights: Path, tmp_path: Path) -> None:
     """Also with another batch size and number of threads: to nine digits and more."""
+    faces = make_faces(tmp_path / "faces", {"ann": 3, "bob": 4})
     run = ["extract", "--image-path", str(faces), "--weights", str(weights), "--precision", "float64", "--quiet"]
     assert main([*run, "--output-dir", str(tmp_path / "one"), "--batch-size", "1"]) == 0
     torch.set_num_threads(2)

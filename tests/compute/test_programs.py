@@ -45,32 +45,6 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / ".cache" / "grafiqs"
 
 
-def test_programs_go_to_the_users_cache_and_none_is_loaded_from_a_folder_prepared_by_others(
-    command: list[object], tmp_path: Path
-) -> None:
-    home, temporary = tmp_path / "home", tmp_path / "tmp"
-    home.mkdir(mode=0o700)
-    temporary.mkdir()
-    trap = temporary / f"torchinductor_{getpass.getuser()}"
-    trap.mkdir()
-    trap.chmod(0o777)
-    done = as_user(home, temporary, *command, "--output-dir", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    assert "compiled in float32, agrees with the reference" in done.stdout
-    assert [path for path in temporary.rglob("*") if path != trap] == []
-    kept = home / ".cache" / "grafiqs"
-    assert [path for path in kept.rglob("*") if path.is_file()]
-    assert all(path.stat().st_mode & 0o077 == 0 for path in (kept, *kept.iterdir()))
-    assert list(home.iterdir()) == [home / ".cache"]
-    again = as_user(home, temporary, *command, "--output-dir", tmp_path / "again")
-    assert again.returncode == 0, again.stderr
-    assert "Compiling the computation" in done.stdout
-    assert "Compiling the computation" not in again.stdout
-    assert "compiled in float32, agrees with the reference" in again.stdout
-    assert len([path for path in kept.rglob("*") if path.is_file()]) == 1
-    assert [path for path in temporary.rglob("*") if path != trap] == []
-
-
 FACTORY = """
 from torch import nn
 
@@ -99,35 +73,61 @@ sys.exit(code)
 """
 
 
-def test_compiling_a_network_of_the_users_own_leaves_no_variable_set_and_no_file_elsewhere(
-    faces: Path, tmp_path: Path
-) -> None:
+Homes = tuple[Path, Path, Path]
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Homes:
+    """The folders of a user: home, for temporary files, and of code, with a program that runs the command and looks."""
     home, temporary, code = tmp_path / "home", tmp_path / "tmp", tmp_path / "code"
     for folder in (home, temporary, code):
         folder.mkdir(mode=0o700)
     (code / "own.py").write_text(FACTORY)
     (code / "look.py").write_text(AND_LOOK)
+    return home, temporary, code
+
+
+def test_programs_go_to_the_users_cache_and_none_is_loaded_from_a_folder_prepared_by_others(
+    homes: Homes, faces: Path, tmp_path: Path
+) -> None:
+    """That of a network of the user's own, which is compiled and traced for its name: no variable is left set."""
+    home, temporary, code = homes
+    trap = temporary / f"torchinductor_{getpass.getuser()}"
+    trap.mkdir()
+    trap.chmod(0o777)
     network = ("--backbone", "own:small", "--blocks", "layer1,layer2,layer3,layer4", "--compile", "on")
     few = ("--layers", "block3", "--num-identities", "1", "--samples-per-identity", "2", "--batch-size", "2")
-    done = as_user(
-        home,
-        temporary,
-        "extract",
-        "--image-path",
-        faces,
-        *network,
-        *few,
-        "--device",
-        "cpu",
-        "--output-dir",
-        tmp_path / "run",
-        program=(code / "look.py",),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "compiled in float32, agrees with the reference" in done.stdout
+    command = ("extract", "--image-path", faces, *network, *few, "--device", "cpu", "--output-dir")
+    said = []
+    for run in ("run", "again"):
+        done = as_user(home, temporary, *command, tmp_path / run, program=(code / "look.py",))
+        assert done.returncode == 0, done.stderr
+        assert "compiled in float32, agrees with the reference" in done.stdout
+        assert done.stdout.splitlines()[-1] == "changed: set()"
+        assert [path for path in temporary.rglob("*") if path != trap] == []
+        assert list(home.iterdir()) == [home / ".cache"]
+        said.append(done.stdout)
+        kept = home / ".cache" / "grafiqs"
+        assert len([path for path in kept.rglob("*") if path.is_file()]) == 1
+        assert all(path.stat().st_mode & 0o077 == 0 for path in (kept, *kept.iterdir()))
+    assert ["Compiling the computation" in text for text in said] == [True, False]
+
+
+def test_without_a_compiler_no_variable_is_left_set_and_no_file_anywhere(
+    homes: Homes, command: list[object], tmp_path: Path
+) -> None:
+    """A known network is not traced for its name: the compiler is loaded when it is to compile."""
+    home, temporary, code = homes
+    output = ("--output-dir", tmp_path / "run")
+    done = as_user(home, temporary, *command, *output, program=(code / "look.py",), CXX="/bin/false")
+    assert done.returncode == 2, done.stderr
+    assert "Compiling the computation" in done.stdout
+    assert "the computation cannot be compiled here" in done.stderr
     assert done.stdout.splitlines()[-1] == "changed: set()"
     assert list(temporary.iterdir()) == []
+    assert [path for path in home.rglob("*") if path.is_file()] == []
     assert list(home.iterdir()) == [home / ".cache"]
+    assert not (tmp_path / "run").exists()
 
 
 def linked(place: Path) -> None:

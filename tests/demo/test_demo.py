@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -34,7 +34,7 @@ from support.making import grafiqs, tree, widths_of
 UNSEEN = 3
 """A seed that neither the training nor the evaluation of the backbone nor the demo uses."""
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "one_helper")
 
 
 @pytest.fixture(scope="module")
@@ -90,36 +90,58 @@ def test_its_picture_shows_both_ends(shown: tuple[Path, str]) -> None:
         assert cv2.matchTemplate(picture, face, cv2.TM_SQDIFF).min() < 1e3, f"{one.path} is not in the picture"
 
 
-def test_again_it_shows_the_same_and_keeps_what_is_there(shown: tuple[Path, str]) -> None:
+def test_again_it_shows_the_same_and_keeps_what_is_there(
+    shown: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, said = shown
     before = tree(folder)
     times = {path: path.stat().st_mtime_ns for kind in ("*.npy", "person_*/*.png") for path in folder.rglob(kind)}
-    again = grafiqs("demo", "--output-dir", folder)
-    assert again.returncode == 0
+    assert main(["demo", "--output-dir", str(folder)]) == 0
+    again = capsys.readouterr().out
     assert tree(folder) == before
     assert len(times) == 1180 + 5 * 300
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    ends = [[line for line in text.splitlines() if line.startswith("  best ")] for text in (said, again.stdout)]
+    ends = [[line for line in text.splitlines() if line.startswith("  best ")] for text in (said, again)]
     assert ends[0] == ends[1]
 
 
-FEW = """
+DRAWN, CHOSEN = (8, 10), (4, 4)
+"""Fewer faces than the demo's."""
+
+FEW = f"""
 import sys
 from grafiqs.cli import main
 from grafiqs.demo import first_run
 if __name__ == "__main__":
-    first_run.DRAWN, first_run.CHOSEN = (8, 10), (4, 4)
+    first_run.DRAWN, first_run.CHOSEN = {DRAWN}, {CHOSEN}
     sys.exit(main())
 """
-"""The demo as a program, with fewer faces."""
+"""The demo as a program, with so many."""
 
 
-def test_stopped_by_ctrl_c_it_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    program = tmp_path / "few.py"
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer faces, for demos in this process."""
+    monkeypatch.setattr(first_run, "DRAWN", DRAWN)
+    monkeypatch.setattr(first_run, "CHOSEN", CHOSEN)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished demo of few faces, which was never stopped; read only."""
+    folder = tmp_path_factory.mktemp("small") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first_run, "DRAWN", DRAWN)
+        patch.setattr(first_run, "CHOSEN", CHOSEN)
+        assert main(["demo", "--output-dir", str(folder)]) == 0
+    return folder
+
+
+def test_stopped_by_ctrl_c_it_goes_on_to_the_same_end(few: None, small: Path, tmp_path: Path) -> None:
+    program, output = tmp_path / "few.py", tmp_path / "out"
     program.write_text(FEW)
-    output, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
-    commands = [[sys.executable, str(program), "demo", "--output-dir", str(each)] for each in (output, undisturbed)]
-    process = subprocess.Popen(commands[0], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, str(program), "demo", "--output-dir", str(output)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (output / "faces" / "person_0001").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -129,10 +151,9 @@ def test_stopped_by_ctrl_c_it_goes_on_to_the_same_end(tmp_path: Path) -> None:
     assert "Traceback" not in trouble
     assert "the same command resumes" in trouble
     assert not (output / "run").exists()
-    for command in commands:
-        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-    assert tree(output / "faces") == tree(undisturbed / "faces")
-    assert scores(output) == scores(undisturbed)
+    assert main(command[2:]) == 0
+    assert tree(output / "faces") == tree(small / "faces")
+    assert scores(output) == scores(small)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,25 +170,8 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "cannot write to" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def few() -> Iterator[None]:
-    """Fewer faces, for demos in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(first_run, "DRAWN", (4, 8))
-        patch.setattr(first_run, "CHOSEN", (3, 4))
-        yield
-
-
-@pytest.fixture(scope="module")
-def small(few: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished demo of few faces; read only."""
-    folder = tmp_path_factory.mktemp("small") / "out"
-    assert main(["demo", "--output-dir", str(folder)]) == 0
-    return folder
-
-
 @pytest.fixture
-def copied(small: Path, tmp_path: Path) -> Path:
+def copied(few: None, small: Path, tmp_path: Path) -> Path:
     """A finished demo that was moved elsewhere."""
     return Path(shutil.copytree(small, tmp_path / "moved"))
 
@@ -187,7 +191,7 @@ def test_a_demo_that_was_moved_is_begun_anew_when_asked(copied: Path, capsys: py
 
 
 def test_another_spelling_of_the_same_folder_is_the_same_demo(
-    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    few: None, small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(small.parent)
     assert said(capsys, 0, "--output-dir", "out") == ""
@@ -272,7 +276,7 @@ def test_a_damaged_backbone_is_not_loaded(
 
 def test_it_tells_unseen_people_apart(network: Backbone) -> None:
     people, samples = 40, 4
-    faces = [identity.face(sample).image for identity in map(person, range(people)) for sample in range(samples)]
+    faces = [clean_face(number, sample) for number in range(people) for sample in range(samples)]
     with torch.inference_mode():
         embeddings = torch.nn.functional.normalize(network(inputs(faces)))
     similarity = (embeddings @ embeddings.T).numpy()
@@ -288,10 +292,22 @@ def person(number: int) -> Identity:
     return Identity(UNSEEN, number)
 
 
+@cache
+def clean_face(number: int, sample: int = 0) -> NDArray[np.uint8]:
+    return person(number).face(sample).image
+
+
+@pytest.fixture(scope="module")
+def clean(network: Backbone) -> NDArray[np.float64]:
+    """The scores of forty people's clean faces."""
+    return block4_scores(network, [clean_face(number) for number in range(40)])
+
+
 @pytest.mark.parametrize("kind", ["blur", "darkness", "low_resolution", "covered_eyes"])
-def test_a_degraded_face_scores_above_its_own_clean_version(network: Backbone, kind: str) -> None:
-    people = [person(number) for number in range(40)]
-    clean = block4_scores(network, [one.face(0).image for one in people])
+def test_a_degraded_face_scores_above_its_own_clean_version(
+    network: Backbone, clean: NDArray[np.float64], kind: str
+) -> None:
+    people = [person(number) for number in range(len(clean))]
     shares = []
     for strength in (0.6, 0.8, 1.0):
         spoiled = [one.face(0, Degradation(kind, strength)).image for one in people]

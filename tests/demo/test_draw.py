@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -27,6 +28,7 @@ from PIL import Image
 
 from grafiqs import DrawOptions, RequestError, draw_faces
 from grafiqs.cli import main
+from grafiqs.demo import draw
 from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.demo.identity import Identity
 from grafiqs.demo.plan import COLUMNS, draw_degradation, read_faces, sample_count
@@ -35,6 +37,8 @@ from grafiqs.demo.sheet import contact_sheet
 from grafiqs.demo.traits import Traits
 from support.commands import stopped_by_permissions
 from support.making import grafiqs, tree
+
+pytestmark = pytest.mark.usefixtures("one_helper")
 
 Capture = pytest.CaptureFixture[str]
 
@@ -654,7 +658,7 @@ def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
-    """Many faces, one of whose helper processes is killed when the first is there."""
+    """Many faces, one of whose two helper processes is killed when the first is there."""
     root = tmp_path_factory.mktemp("killed") / "faces"
 
     over = threading.Event()
@@ -670,6 +674,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stderr", said)
+        patch.setattr(draw, "processors", SimpleNamespace(usable=lambda: 2))
         code = run(root, *MANY, "--quiet")
     over.set()
     killer.join()

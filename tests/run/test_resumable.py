@@ -27,7 +27,7 @@ from grafiqs.workers import processors
 from support.killing import begun, ended, events_of, exit_code, said_by, wait_for_lines
 from support.making import fill_disk_at, make_faces, tree
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "one_helper")
 
 Capture = pytest.CaptureFixture[str]
 
