@@ -304,8 +304,9 @@ def test_what_a_caller_holds_may_change_or_be_shared(loaded: Model, tmp_path: Pa
     assert [one.scores["block4"] for one in loaded.stream(filled())] == pytest.approx(expected, rel=1e-5)
     first, *others = map(Image.fromarray, frames)
     first.save(tmp_path / "frames.tiff", save_all=True, append_images=others)
-    animation = ImageSequence.Iterator(Image.open(tmp_path / "frames.tiff"))
-    assert [one.scores["block4"] for one in loaded.stream(animation)] == pytest.approx(expected, rel=1e-5)
+    with Image.open(tmp_path / "frames.tiff") as animation:
+        found = list(loaded.stream(ImageSequence.Iterator(animation)))
+    assert [one.scores["block4"] for one in found] == pytest.approx(expected, rel=1e-5)
     big = io.BytesIO(encoded(first.resize((2000, 2000)), "JPEG"))
     found = loaded([Image.open(big)] * 6)
     assert [one.error for one in found] == [None] * 6
