@@ -113,7 +113,7 @@ def main() -> None:
     figures: dict[str, Any] = {"machine": machine, "backbone": options.backbone, "rows": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        network = IResNet(DEPTHS[options.backbone]).eval().requires_grad_(False)
+        network = random_network(options.backbone)
         weights = folder / "weights.pth"
         torch.save(network.state_dict(), weights)
         run_images = options.run_images or (50_000 if on_gpu else 256)
@@ -135,6 +135,17 @@ def main() -> None:
                     print(f"{row.what:84} {row.value:10.2f} {row.unit}", flush=True)
                     figures["rows"].append(vars(row))
                 options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def random_network(backbone: str) -> IResNet:
+    """A network of random weights, whose statistics were recorded from random pictures, as a trained one has them."""
+    network = IResNet(DEPTHS[backbone])
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.momentum = None
+    with torch.no_grad():
+        network.train()(torch.randn(8, 3, 112, 112))
+    return network.eval().requires_grad_(False)
 
 
 def start_up() -> list[Row]:

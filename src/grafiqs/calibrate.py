@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from grafiqs.evaluate import evaluate
 from grafiqs.evaluation.result import Evaluation
 from grafiqs.options.calibrate import CalibrateOptions
 from grafiqs.options.evaluate import EvaluateOptions
-from grafiqs.printed import table
+from grafiqs.ranking import Ranking, ranking_of
 from grafiqs.run.finished import need_folder
 from grafiqs.run.results import Run, open_run
 
@@ -34,8 +33,6 @@ _FEWEST = 20
 
 _FINE = 1000
 """Of fewer images, single ones move a quality."""
-
-Row = dict[str, Any]
 
 
 def calibrate(options: CalibrateOptions) -> Reference:
@@ -66,21 +63,23 @@ def calibrate(options: CalibrateOptions) -> Reference:
             "warning: %d images make a coarse reference: a quality is uncertain by up to %.0f; take %s or more",
             *(count, 100 * 1.96 * 0.5 / math.sqrt(count), f"{_FINE:,}"),
         )
-    ranking = [] if found is None else _ranking(found)
-    for line in _lines(options, ranking):
-        log.info("%s", line)
-    best = _best(ranking)
+    ranking = Ranking(why=why) if found is None else ranking_of(found)
+    if found is not None:
+        log.info("Errors left at FMR %g when up to %g of the comparisons are discarded:", options.fmr, options.x_max)
+        log.info("the area under the curve relative to no gain (1), smaller is better, with its interval of 95 %")
+        for line in ranking.lines():
+            log.info("%s", line)
     if options.layer is None:
-        _conclude(options, found, ranking, best, why)
+        _conclude(ranking, found)
     else:
-        _weigh(options.layer, ranking, best, why)
+        _weigh(options.layer, ranking)
     reference = Reference(
         distributions=distributions,
         directions={name: run.directions[name] for name in distributions},
-        layer=options.layer or best,
-        ranking=ranking,
+        layer=options.layer or ranking.best,
+        ranking=[row.row() for row in ranking.rows],
         holds_for=run.manifest.holds_for(options.any_alignment),
-        about=_about(options, run, found),
+        about=_about(options, run, found, ranking),
     )
     _write(reference, options.output)
     return reference
@@ -114,7 +113,11 @@ def _distributions(run: Run) -> dict[str, Distribution]:
             f"better {_FINE:,}: make it of a run of more"
         )
     try:
-        return {name: Distribution.of(run.scores[name]) for name in run.manifest.scores}
+        found = {name: Distribution.of(run.scores[name]) for name in run.manifest.scores}
+        for name, each in found.items():
+            if each.quantiles[0] == each.quantiles[-1]:
+                log.warning("warning: all scores of %s are equal: its quality tells nothing apart", name)
+        return found
     except ValueError as error:
         raise RequestError(
             f"the run in {shown(run.folder)} is damaged (it has scores that are not finite): 'grafiqs verify' says more"
@@ -150,100 +153,38 @@ def _evaluated(options: CalibrateOptions, run: Run) -> tuple[Evaluation | None, 
         if options.pairs is not None:
             raise
         return None, str(error)
-    if not found.results[0]["e0"]:
-        return (
-            None,
-            f"no genuine comparison fails at FMR {options.fmr:g}: give a lower --fmr, or a run of harder images",
-        )
     return found, ""
-
-
-def _ranking(found: Evaluation) -> list[Row]:
-    """The scores, the one that predicts errors best first."""
-    directions = {method["quality"]: method["direction"] for method in found.about["methods"]}
-    rows = [
-        {
-            "quality": row["quality"],
-            "direction": directions[row["quality"]],
-            **{name: _known(row[name]) for name in ("pauc_normalised", "ci_low", "ci_high")},
-        }
-        for row in found.results
-        if row["error"] == "fnmr"
-    ]
-    return sorted(rows, key=lambda row: (row["pauc_normalised"] is None, row["pauc_normalised"]))
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _predicts(row: Row) -> bool:
-    """Whether a score predicts errors: its interval lies below that of no order at all."""
-    return row["ci_high"] is not None and row["ci_high"] < 1
-
-
-def _best(ranking: list[Row]) -> str | None:
-    """The layer, or the loss, that predicts errors best, if one does."""
-    return next((row["quality"] for row in ranking if row["quality"] != EMBEDDING_NORM and _predicts(row)), None)
 
 
 # -- saying ------------------------------------------------------------------------------------------------
 
 
-def _lines(options: CalibrateOptions, ranking: list[Row]) -> Iterator[str]:
-    if not ranking:
-        return
-    yield f"Errors left at FMR {options.fmr:g} when up to {options.x_max:g} of the comparisons are discarded:"
-    yield "the area under the curve relative to no gain (1), smaller is better, with its interval of 95 %"
-    yield from table(["", "area", "interval"], [[row["quality"], *_figures(row)] for row in ranking])
-
-
-def _figures(row: Row) -> tuple[str, str]:
-    area, low, high = (row[name] for name in ("pauc_normalised", "ci_low", "ci_high"))
-    return "-" if area is None else f"{area:.3f}", "" if None in (low, high) else f"{low:.3f} to {high:.3f}"
-
-
-def _conclude(
-    options: CalibrateOptions, found: Evaluation | None, ranking: list[Row], best: str | None, why: str
-) -> None:
+def _conclude(ranking: Ranking, found: Evaluation | None) -> None:
     """Say which score the reference takes, and what that is worth."""
-    norm = next((row for row in ranking if row["quality"] == EMBEDDING_NORM), None)
-    if found is None:
+    best, norm = ranking.best, ranking.of(EMBEDDING_NORM)
+    if best is None:
         log.warning(
-            "warning: the reference names no layer, as it is not known which score predicts errors: %s. --layer "
-            "chooses one by hand",
-            why,
+            "warning: %s. The reference names no layer: its qualities say where a score stands among those of this "
+            "run, and not whether a face will be recognised. --layer chooses one by hand",
+            ranking.verdict(),
         )
-    elif not options.bootstrap:
-        log.warning(
-            "warning: without --bootstrap it is not known whether these areas lie below 1 by chance: the reference "
-            "names no layer; choose one by --layer"
-        )
-    elif best is None:
-        log.warning(
-            "warning: %s: the interval of no layer, nor of the loss, lies below 1. The reference names no layer. Its "
-            "qualities say where a score stands among those of this run, and not whether a face will be recognised",
-            "it is not certain that these scores predict recognition errors, and a run of more people may tell"
-            if any((row["pauc_normalised"] or 1) < 1 for row in ranking if row["quality"] != EMBEDDING_NORM)
-            else "with this network these scores do not predict recognition errors",
-        )
-        if norm is not None and _predicts(norm):
+        if norm is not None and norm.predicts:
             log.warning(
                 "The length of the embedding does predict them: --layer %s takes it for quality", EMBEDDING_NORM
             )
-    else:
-        log.info("%s predicts errors best of the layers and the loss: quality is that of %s", best, best)
-        row = next(row for row in ranking if row["quality"] == best)
-        if norm is not None and _is_better(norm, row):
-            log.info(
-                "The length of the embedding predicts them better by %s: --layer %s takes it for quality",
-                *(_difference(found, best), EMBEDDING_NORM),
-            )
-
-
-def _is_better(one: Row, other: Row) -> bool:
-    areas = one["pauc_normalised"], other["pauc_normalised"]
-    return None not in areas and areas[0] < areas[1]
+        return
+    log.info("%s predicts errors best of the layers and the loss: quality is that of %s", best, best)
+    row = ranking.of(best)
+    if (
+        found is not None
+        and norm is not None
+        and row is not None
+        and ranking.rows.index(norm) < ranking.rows.index(row)
+    ):
+        log.info(
+            "The length of the embedding predicts them better by %s: --layer %s takes it for quality",
+            *(_difference(found, best), EMBEDDING_NORM),
+        )
 
 
 def _difference(found: Evaluation, best: str) -> str:
@@ -255,17 +196,18 @@ def _difference(found: Evaluation, best: str) -> str:
     return f"{sign * row['difference']:.3f} (interval {low:.3f} to {high:.3f}{doubt})"
 
 
-def _weigh(layer: str, ranking: list[Row], best: str | None, why: str) -> None:
+def _weigh(layer: str, ranking: Ranking) -> None:
     """Say what bears out a layer that was chosen by hand, or that nothing does."""
-    row = next((row for row in ranking if row["quality"] == layer), None)
-    if row is None:
-        log.warning("warning: nothing says whether %s predicts errors: %s", layer, why or "it was not ranked")
-    elif not _predicts(row):
-        area, interval = _figures(row)
+    row, best = ranking.of(layer), ranking.best
+    if row is None or row.predicts is None:
+        log.warning("warning: nothing says whether %s predicts errors: %s", layer, ranking.why or "it was not ranked")
+    elif not row.predicts:
+        area, interval = row.figures()
         log.warning(
-            "warning: %s is taken as asked for, and is not known to predict errors: its area is %s%s, which does not "
-            "lie below 1",
-            *(layer, area, f", interval {interval}" if interval else " without an interval"),
+            "warning: %s is taken as asked for, and %s: its area is %s, interval %s",
+            layer,
+            "predicts errors the wrong way round" if row.reversed else "is not shown to predict errors",
+            *(area, interval),
         )
     elif best is not None and best != layer and layer != EMBEDDING_NORM:
         log.info("%s is taken as asked for; %s predicts errors better", layer, best)
@@ -276,7 +218,7 @@ def _weigh(layer: str, ranking: list[Row], best: str | None, why: str) -> None:
 # -- writing -----------------------------------------------------------------------------------------------
 
 
-def _about(options: CalibrateOptions, run: Run, found: Evaluation | None) -> dict[str, Any]:
+def _about(options: CalibrateOptions, run: Run, found: Evaluation | None, ranking: Ranking) -> dict[str, Any]:
     """What the reference was made of, and how its scores were ranked."""
     about: dict[str, Any] = {
         "grafiqs": version("grafiqs"),
@@ -284,7 +226,7 @@ def _about(options: CalibrateOptions, run: Run, found: Evaluation | None) -> dic
         "subset_sha256": run.manifest.subset.sha256,
         "images": len(run.scores),
         "without_score": len(run.failures),
-        "layer": "by hand" if options.layer is not None else "by ranking",
+        "layer": "by hand" if options.layer is not None else "by ranking" if ranking.best else ranking.verdict(),
     }
     if found is not None:
         row = found.results[0]

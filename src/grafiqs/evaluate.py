@@ -205,7 +205,7 @@ def _evaluated(
         "bootstrap": {"rounds": options.bootstrap, "level": 0.95, "of": "pauc_normalised", "identities": whose},
     }
     differences = list(_differences(options, methods, targets, normalised, areas)) if options.bootstrap else []
-    return Evaluation(results, steps, points, differences, about)
+    return Evaluation(results, steps, points, differences, about, areas)
 
 
 def _bootstrapped(

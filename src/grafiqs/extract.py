@@ -20,7 +20,7 @@ from grafiqs.compute.seeds import set_seeds
 from grafiqs.compute.tools import tools
 from grafiqs.datasets.dataset import Dataset
 from grafiqs.disk.names import shown
-from grafiqs.errors import StoppedError, first_line
+from grafiqs.errors import RequestError, StoppedError, first_line
 from grafiqs.estimate import log_estimate
 from grafiqs.faces.face import Faces
 from grafiqs.faces.opencv import one_thread
@@ -147,9 +147,18 @@ def plan(
 
 
 def given_reference(options: Options) -> Reference | None:
-    """The reference that options name; logs what it is. Raises RequestError when it cannot be read."""
+    """The reference that options name; logs what it is.
+
+    Raises RequestError when it cannot be read, or lies in what --overwrite removes.
+    """
     if options.reference is None:
         return None
+    place = Path(os.path.realpath(options.reference))
+    if options.overwrite and place.is_relative_to(os.path.realpath(options.output_dir)):
+        raise RequestError(
+            f"the reference {shown(options.reference)} lies in {shown(options.output_dir)}, which --overwrite removes: "
+            "copy it elsewhere first"
+        )
     found = read_reference(options.reference)
     log.info("Reference: %s", found.said())
     return found

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from grafiqs.backbones.catalogue import EMBEDDING_NORM, LAYERS
 from grafiqs.datasets import lists
 from grafiqs.datasets.dataset import Readable
 from grafiqs.datasets.left_out import UNPACKED_BY
 from grafiqs.disk.files import whole
 from grafiqs.disk.names import encoded, extension, shown
-from grafiqs.errors import RequestError, UnreadableSampleError
+from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.faces.opencv import one_thread
 from grafiqs.images.remarks import Remarks
 from grafiqs.images.unaligned import are_unaligned
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 _DATA_SETS = {*lists.EXTENSIONS, "zip", "tar", "rec", "idx", "bin", *UNPACKED_BY}
 """The extensions of files that hold photos, and are none."""
 
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM")
+"""What image files begin with, and paths do not."""
+
 _LONGEST = 200
 """Bytes of the name of a photo in that of its heat maps: with a number, less than any file system takes."""
 
@@ -53,7 +57,7 @@ class Photo:
     """What falls short, a reason each."""
 
 
-def scored(options: ScoreOptions, model: Model, lines: Iterable[str]) -> Iterator[Photo]:
+def scored(options: ScoreOptions, model: Model, lines: Iterable[bytes]) -> Iterator[Photo]:
     """Score the photos that `options` name, in their order; `lines` are those of standard input.
 
     What should not be overlooked is logged at the end. Raises RequestError when the options ask for qualities that the
@@ -123,7 +127,10 @@ class _Limits:
         ):
             for name in names:
                 if name not in have:
-                    raise RequestError(f"{flag} goes by {shown(name)}, and here are {', '.join(have) or 'none'}")
+                    remedy = " (--embeddings computes it)" * (name == EMBEDDING_NORM)
+                    raise RequestError(
+                        f"{flag} goes by {shown(name)}{remedy}, and here are {', '.join(have) or 'none'}"
+                    )
         return _Limits(qualities, options.limits("max_score"))
 
     def short(self, result: Result) -> tuple[str, ...]:
@@ -145,18 +152,30 @@ class _Limits:
         return (*low, *high)
 
 
-def _photos(options: ScoreOptions, lines: Iterable[str]) -> Iterator[Stored | str]:
+def _photos(options: ScoreOptions, lines: Iterable[bytes]) -> Iterator[Stored | str]:
     """The photos, one by one; what cannot be listed is one that cannot be read."""
     for photo in options.photos:
         if photo == STANDARD_INPUT:
-            yield from (path for line in lines if (path := line.rstrip("\r\n")))
+            yield from _listed(lines)
         elif os.path.isdir(photo) or extension(photo) in _DATA_SETS:
             try:
                 yield from _of_dataset(photo, options)
             except RequestError as error:
-                yield Stored(_Unlisted(str(error)), "", photo)
+                why = str(error).replace(": check --image-path", "").replace("--image-path", "PHOTO")
+                yield Stored(_Unlisted(why), "", photo)
         else:
             yield photo
+
+
+def _listed(lines: Iterable[bytes]) -> Iterator[str]:
+    """The paths on standard input. Raises RequestError when these are no lines of paths."""
+    for line in lines:
+        if line.startswith(_IMAGES):
+            raise RequestError("standard input holds an image, and - takes paths of photos, a line each")
+        if b"\0" in line:
+            raise RequestError("standard input has NULs, and - takes paths a line each: leave out -print0, or --null")
+        if path := os.fsdecode(line.rstrip(b"\r\n")):
+            yield path
 
 
 def _of_dataset(photo: str, options: ScoreOptions) -> Iterator[Stored]:
@@ -168,7 +187,7 @@ def _of_dataset(photo: str, options: ScoreOptions) -> Iterator[Stored]:
     for identity in dataset.identities:
         for sample in dataset.samples(identity):
             location = dataset.location(identity, sample)
-            yield Stored(dataset, location, f"{dataset.root.as_posix()}/{location}")
+            yield Stored(dataset, location, (dataset.root / location).as_posix())
     for level, line in left_out(dataset):
         log.log(level, "%s", line)
 
@@ -189,10 +208,14 @@ class _Unlisted(Readable):
         return self
 
 
-def need_new_folder(options: ScoreOptions) -> None:
-    """Make the folder of heat maps. Raises RequestError when it is there with something in it, or cannot be made."""
+def check_heat_maps(options: ScoreOptions, model: Model | None = None) -> None:
+    """Raise RequestError when there can be no heat maps: their folder holds something, or no layer has gradients."""
     folder = options.heat_maps
     if folder is None:
+        return
+    if model is not None:
+        if not any(name in LAYERS for name in model.scores):
+            raise RequestError("--heat-maps are of gradients, and the loss alone has none: give --layers with others")
         return
     refuse_inside_run(folder)
     for photo in options.photos:
@@ -201,18 +224,22 @@ def need_new_folder(options: ScoreOptions) -> None:
                 f"--heat-maps {shown(folder)} lies inside {shown(photo)}, where its pictures would be taken for "
                 "photos: give a folder outside it"
             )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise RequestError(f"--heat-maps {shown(folder)} holds something already: give a new folder")
-    except OSError as error:
-        raise RequestError(f"cannot make {shown(folder)}: {error.strerror}; give another --heat-maps") from error
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise RequestError(f"--heat-maps {shown(folder)} is there already, and not empty: give a new folder")
 
 
 def save(picture: NDArray[np.uint8], folder: Path, number: int, path: str | None) -> None:
-    """Write the picture of a photo, the `number`-th, to <number>_<name of the photo>.png."""
+    """Write the picture of a photo, the `number`-th, to <number>_<name of the photo>.png.
+
+    Raises StoppedError when that fails.
+    """
     name = encoded(Path(path or "").stem)[:_LONGEST].decode("utf-8", "ignore")
     data = io.BytesIO()
     Image.fromarray(picture).save(data, "PNG")
-    with whole(folder / f"{number:06d}_{name}.png") as file:
-        file.write(data.getvalue())
+    place = folder / f"{number:06d}_{name}.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole(place) as file:
+            file.write(data.getvalue())
+    except OSError as error:
+        raise StoppedError(f"cannot write {shown(place)}: {error.strerror}; give another --heat-maps") from error

@@ -233,7 +233,10 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
             finished.write(folder, manifest, finished.read(folder, manifest), reference, Path(elsewhere))
             for name in finished.names(manifest):
                 if not filecmp.cmp(folder / name, Path(elsewhere) / name, shallow=False):
-                    yield f"{name} does not say what {finished.SCORES} and {FAILURES.name} say"
+                    says = f"what {finished.SCORES} and {FAILURES.name} say"
+                    if name == finished.SCORES:
+                        says = "what its scores come to: its qualities, or lengths of embeddings, were changed"
+                    yield f"{name} does not say {says}"
     except OSError as error:  # every table of the run was read before
         raise StoppedError(
             f"the temporary folder does not take the tables, to compare them: {error.strerror or error}; "

@@ -133,7 +133,37 @@ def test_a_network_whose_scores_predict_nothing_is_told(make: Make, calibrated: 
 
 def test_too_few_errors_leave_it_open(make: Make, calibrated: Calibrated, capsys: Capture) -> None:
     assert calibrated(make("loss"), "--fmr", "0.5").layer is None
-    assert "it is not certain that these scores predict recognition errors" in capsys.readouterr().err
+    assert "genuine comparisons fail at FMR 0.5, too few to tell" in capsys.readouterr().err
+    with pytest.raises(RequestError, match="an interval takes 100 rounds at least"):
+        CalibrateOptions(run=Path("run"), bootstrap=2)
+
+
+def test_scores_that_are_drawn_are_not_taken(make: Make, calibrated: Calibrated, capsys: Capture) -> None:
+    """Neither one of them, nor those of a run that holds few of the pairs, nor scores that are all equal."""
+    found = calibrated(make())
+    assert found.layer is None
+    assert [row["predicts"] for row in found.ranking] == [False] * 3
+    said = capsys.readouterr().err
+    assert "it is not certain that any of these scores predicts" in said or "do not predict recognition errors" in said
+    assert "The reference names no layer" in said
+    assert found.about["layer"] in said
+
+
+def test_pairs_of_other_images_rank_nothing(
+    make: Make, calibrated: Calibrated, tmp_path: Path, capsys: Capture
+) -> None:
+    run = make("loss", embeddings=False)
+    paths = [str(path) for path in open_run(run).scores["path"][:40]]
+    rows = [("a", "b", "genuine", "similarity")]
+    random = np.random.default_rng(2)
+    for number in range(400):
+        other = paths[number % 40] if number < 20 else f"elsewhere/{number}.png"
+        rows.append((paths[(number + 1) % 40], other, str(number % 2), f"{random.random():.6f}"))
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    found = calibrated(run, "--pairs", tmp_path / "pairs.csv")
+    assert found.layer is None
+    assert "comparisons are of samples without a score: these are the pairs of other images" in capsys.readouterr().err
 
 
 def test_a_norm_that_predicts_better_is_told(make: Make, calibrated: Calibrated, capsys: Capture) -> None:
@@ -151,11 +181,11 @@ def test_a_norm_that_predicts_better_is_told(make: Make, calibrated: Calibrated,
 def test_a_layer_chosen_by_hand_is_warned_of(make: Make, calibrated: Calibrated, capsys: Capture) -> None:
     run = make("loss")
     assert calibrated(run, "--layer", "image").layer == "image"
-    assert "image is taken as asked for, and is not known to predict errors" in capsys.readouterr().err
+    assert "image is taken as asked for, and is not shown to predict errors" in capsys.readouterr().err
     assert calibrated(run, "--layer", "loss").layer == "loss"
-    assert "not known" not in capsys.readouterr().err
+    assert "not shown" not in capsys.readouterr().err
     assert calibrated(run, "--bootstrap", 0).layer is None
-    assert "without --bootstrap it is not known" in capsys.readouterr().err
+    assert "without --bootstrap nothing says" in capsys.readouterr().err
     refused(capsys, "calibrate", run, "--output", "x.json", "--layer", "mine")
     assert "the run has no scores of it: it has image, loss" in refused(
         capsys, "calibrate", run, "--output", "x.json", "--layer", "block2"
@@ -179,11 +209,11 @@ def test_people_with_one_image_or_without_errors_are_not_ranked(
     for run, more, why in (
         (make(each=1), (), "no identity has two samples"),
         (make("image", people=1, each=40), (), "there is one identity"),
-        (make("loss", blur=0.3), (), "no genuine comparison fails at FMR 0.1: give a lower --fmr"),
+        (make("loss", blur=0.3), (), "0 of 240 genuine comparisons fail at FMR 0.1, too few to tell"),
     ):
         found = calibrated(run, *more)
         assert found.layer is None
-        assert found.ranking == []
+        assert not any(row["predicts"] for row in found.ranking)
         assert why in capsys.readouterr().err
 
 

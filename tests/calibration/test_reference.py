@@ -41,6 +41,7 @@ def reference(layer: str | None = "image", count: int = 1000, **others: Any) -> 
     drawn = np.random.default_rng(5).normal(size=(3, count))
     scores = dict(zip(("image", "loss", "embedding_norm"), drawn, strict=True))
     row = {"quality": "image", "direction": "lower", "pauc_normalised": 0.5, "ci_low": None, "ci_high": None}
+    row |= {"predicts": True, "reversed": False}
     return Reference(
         {name: Distribution.of(values) for name, values in scores.items()},
         {name: DIRECTIONS[name] for name in scores},
@@ -120,6 +121,10 @@ DAMAGE: dict[str, Callable[[Document], object]] = {
     "a ranking that is none": lambda it: it.update(ranking={}),
     "a row without an area": lambda it: it["ranking"][0].pop("pauc_normalised"),
     "an area as text": lambda it: it["ranking"][0].update(ci_low="0"),
+    "an area that is no number": lambda it: it["ranking"][0].update(ci_low=float("nan")),
+    "a ranking of another score": lambda it: it["ranking"][0].update(quality="block9"),
+    "a verdict that is none": lambda it: it["ranking"][0].update(predicts="yes"),
+    "a count beyond all": lambda it: it["distributions"]["image"].update(count=10**400),
     "what it holds for": lambda it: it["holds_for"].pop("norms"),
     "weights that are no text": lambda it: it["holds_for"].update(weights_sha256=5),
     "preprocessing that is none": lambda it: it["holds_for"].update(preprocessing=[]),
@@ -198,7 +203,10 @@ def test_it_holds_in_another_precision_without_embeddings_and_however_aligned(
     reference().refuse_other(asked(flip=None), Path("mine.json"))
     assert caplog.messages == []
     reference().refuse_other(asked(precision="bfloat16"), Path("mine.json"))
-    assert "made in float32, and here it is bfloat16" in caplog.text
+    assert "made in float32, here bfloat16 is asked for" in caplog.text
+    caplog.clear()
+    reference().refuse_other(asked(precision="float64"), Path("mine.json"))
+    assert caplog.messages == []
     aligned = {"preprocessing": {**PREPROCESSING, "alignment": {"detector": "YuNet"}}}
     anyhow = reference(any_alignment=True)
     for given in ({}, aligned):

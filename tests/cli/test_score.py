@@ -60,7 +60,7 @@ def test_a_table_says_what_csv_and_json_say(score: Any, folder: Path, weights: P
     assert [row["path"] for row in rows] == [
         f"{folder}/{name}" for name in ("alone.png", "ann/0.png", "ann/1.png", "ann/damaged.png")
     ]
-    assert list(rows[0]) == ["path", "block4", "loss", "error"]
+    assert list(rows[0]) == ["path", "block4", "loss", "remarks", "error"]
     assert "3 of 4 photos have scores" in err
     expected = load(weights, device="cpu", layers=["block4", "loss"])([row["path"] for row in rows])
     for row, result in zip(rows, expected, strict=True):
@@ -73,7 +73,7 @@ def test_a_table_says_what_csv_and_json_say(score: Any, folder: Path, weights: P
     found = json.loads(out)
     assert [one["path"] for one in found] == [row["path"] for row in rows]
     assert [one["scores"] for one in found] == [dict(result.scores) for result in expected]
-    assert found[0].keys() == {"path", "scores", "quality", "quality_score", "layer", "face", "error"}
+    assert found[0].keys() == {"path", "scores", "quality", "quality_score", "layer", "face", "remarks", "error"}
     assert [one["quality"] for one in found] == [None] * 4
     code, out, _ = score(folder)
     lines = out.splitlines()
@@ -132,15 +132,59 @@ def test_paths_come_on_standard_input_one_by_one(weights: Path, folder: Path) ->
             process.stdin.write(f"{folder / name}\n")
             process.stdin.flush()
             if number == 0:
-                assert process.stdout.readline() == "path,block4,error\n"
+                assert process.stdout.readline() == "path,block4,remarks,error\n"
             assert process.stdout.readline().startswith(f"{folder / name},")
         process.stdin.close()
         assert process.stdout.read() == ""
         assert process.wait(timeout=60) == 1
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (b"a.png\0b.png\0", "standard input has NULs"),
+        (b"\x89PNG\r\n\x1a\n", "standard input holds an image"),
+    ],
+)
+def test_what_is_no_list_of_paths_is_refused(
+    lines: bytes, said: str, score: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    code, out, err = score("-")
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_paths_that_are_not_utf8_come_on_standard_input(
+    score: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copy(folder / "alone.png", os.fsdecode(name))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(name + b"\r\n"), "utf-8", "strict"))
+    code, out, _ = score("-", "--format", "json")
+    assert code == 0
+    assert os.fsencode(json.loads(out)[0]["path"]) == name
+
+
+def test_a_list_that_is_stopped_is_whole(score: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from grafiqs.model.rows import Json
+
+    row, seen = Json.row, iter(range(9))
+
+    def stopping(self: Json, *arguments: Any) -> Any:
+        if next(seen) == 2:
+            raise KeyboardInterrupt
+        return row(self, *arguments)
+
+    monkeypatch.setattr(Json, "row", stopping)
+    code, out, err = score(folder, "--format", "json")
+    assert code == 130
+    assert len(json.loads(out)) == 2
+    assert "what was printed is whole" in err
+
+
 def test_no_photo_at_all_is_refused(score: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\n")))
     code, out, err = score("-")
     assert (code, out) == (2, "")
     assert "there was no photo to score" in err
@@ -197,19 +241,24 @@ def test_what_is_of_low_quality_is_to_be_taken_again(folder: Path, capsys: Captu
     assert out.splitlines()[0].split()[:2] == ["quality", "image"]
     code, out, err = run("--min-quality", "embedding_norm=20")
     assert (code, out) == (2, "")
-    assert "--min-quality goes by embedding_norm, and here are image, block1" in err
+    assert "--min-quality goes by embedding_norm (--embeddings computes it), and here are image, block1" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--max-score", "140"], "--max-score is 140: it takes LAYER=SCORE"),
+        (["--max-score", "loss=-1"], "it takes LAYER=SCORE, a score of 0 or more"),
+        (["--min-quality", "20,30"], "it gives the layer of the reference two limits"),
+        (["--min-quality", "=20"], "it takes a quality from 0 to 100"),
+        (["--min-quality", ""], "argument --min-quality: it is empty"),
+        (["--max-score", "loss=1", "--max-score", "loss=2"], "it gives loss two limits"),
         (["--max-score", "block4=x"], "it takes LAYER=SCORE"),
         (["--max-score", "block4=nan"], "it takes LAYER=SCORE"),
-        (["--max-score", "block9=1"], "it names block9 twice, or it is none of"),
+        (["--max-score", "block9=1"], "block9 is none of image, block1"),
         (["--max-score", "image=1"], "--max-score goes by image, and here are block4, loss"),
         (["--max-score", "embedding_norm=1"], "of which higher ones are better"),
-        (["--max-score", "block4=1,block4=2"], "it names block4 twice"),
+        (["--max-score", "block4=1,block4=2"], "it gives block4 two limits"),
         (["--min-quality", "101"], "it takes a quality from 0 to 100"),
         (["--min-quality", "20"], "--min-quality needs a --reference"),
         (["--fail-below"], "--fail-below needs --min-quality or --max-score"),
@@ -238,11 +287,13 @@ def test_heat_maps_go_into_a_new_folder(score: Any, folder: Path, tmp_path: Path
         assert image.size == (3 * 224, 224 + 18)  # the crop and two layers
         crop = np.asarray(image)[18:, :224]
     assert np.abs(crop[::2, ::2].astype(float) - picture(0)).mean() < 40
-    for place, said in ((maps, "holds something already"), (folder / "maps", "lies inside")):
+    for place, said in ((maps, "is there already, and not empty"), (folder / "maps", "lies inside")):
         code, out, err = score(folder / "ann", folder, "--heat-maps", place)
         assert (code, out) == (2, "")
         assert said in err
     assert not (folder / "maps").exists()
+    code, _, err = score(folder / "ann", "--heat-maps", tmp_path / "none", layers="loss")
+    assert (code, "the loss alone has none" in err, (tmp_path / "none").exists()) == (2, True, False)
 
 
 def test_odd_names_stay_what_they_are(score: Any, folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from grafiqs import Model, Options, RequestError, Result, UnreadableSampleError, extract_gradients, load, open_run
 from grafiqs.calibration.distribution import Distribution
@@ -290,6 +290,41 @@ def test_results_come_in_order_with_failures_among_them(loaded: Model) -> None:
     assert [one.error for one in loaded([b"bad"])] == ["not an image in a known format"]
 
 
+def test_what_a_caller_holds_may_change_or_be_shared(loaded: Model, tmp_path: Path) -> None:
+    """A buffer that is filled again, the frames of an animation, one Pillow image many times."""
+    frames = [picture(number, (140, 130)) for number in range(20)]
+    expected = [loaded(frame).scores["block4"] for frame in frames]
+    buffer = np.empty_like(frames[0])
+
+    def filled() -> Iterator[Any]:
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+
+    assert [one.scores["block4"] for one in loaded.stream(filled())] == pytest.approx(expected, rel=1e-5)
+    first, *others = map(Image.fromarray, frames)
+    first.save(tmp_path / "frames.tiff", save_all=True, append_images=others)
+    with Image.open(tmp_path / "frames.tiff") as animation:
+        found = list(loaded.stream(ImageSequence.Iterator(animation)))
+    assert [one.scores["block4"] for one in found] == pytest.approx(expected, rel=1e-5)
+    big = io.BytesIO(encoded(first.resize((2000, 2000)), "JPEG"))
+    found = loaded([Image.open(big)] * 6)
+    assert [one.error for one in found] == [None] * 6
+    assert len({one.scores["block4"] for one in found}) == 1
+
+
+def test_a_result_keeps_nothing_of_its_batch(loaded: Model) -> None:
+    result = loaded([picture(number) for number in range(8)])[3]
+    gradient = result.gradients("block4")
+    assert gradient.base is None or gradient.base.nbytes == gradient.nbytes
+
+
+def test_options_may_be_given_as_python_has_them(weights: Path) -> None:
+    one = load(weights, layers="block4", mean=0.5, device=torch.device("cpu"))
+    other = load(weights, layers=["block4"], mean=[0.5], device="cpu")
+    assert_alike(one(picture(0)), other(picture(0)))
+
+
 # -- streams, threads, the end -----------------------------------------------------------------------------
 
 
@@ -332,6 +367,34 @@ def test_four_threads_may_use_one_model(run: Run, weights: Path) -> None:
     for number in range(3):
         assert_same(found[number], run)
     assert [dict(one.scores) for one in found[3]] == alone
+
+
+def test_on_a_gpu_too_one_by_one_waits_for_no_other(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU has a batch under way while another is looked at."""
+    prepare = Computer.__init__
+
+    def in_flight(self: Computer, *arguments: Any) -> None:
+        prepare(self, *arguments)
+        self.in_flight = 1
+
+    monkeypatch.setattr(Computer, "__init__", in_flight)
+    test_one_by_one_each_result_is_there_before_the_next_image_is_asked_for(weights)
+
+
+def test_models_that_are_loaded_at_once_leave_pytorch_as_it_was(weights: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        threads = [
+            threading.Thread(target=lambda: load(weights, device="cpu", layers=["block4"])(picture(0)))
+            for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_closed_model_says_so(weights: Path) -> None:
@@ -417,6 +480,11 @@ def test_photos_are_aligned_as_extract_aligns_them(tmp_path: Path) -> None:
 def test_without_weights_it_says_what_that_is_worth(caplog: pytest.LogCaptureFixture) -> None:
     loaded = in_hand.load(device="cpu")
     assert "knows drawn faces only" in caplog.text
+    turned = in_hand.load(device="cpu", norms="all")
+    assert "holds for its own input alone: no qualities" in caplog.text
+    assert turned(picture(0)).quality_score is None
+    with pytest.raises(RequestError, match="--backbone iresnet50 needs its weights"):
+        in_hand.load(backbone="iresnet50")
     result = loaded(picture(0))
     assert result.layer is not None
     assert 0 <= (result.quality_score or 0) <= 100

@@ -155,7 +155,10 @@ def test_a_reference_without_a_layer_or_of_fewer_scores(
     alone = command(faces, weights, tmp_path / "alone", "--reference", reference)
     alone[alone.index("--layers") + 1] = "image"
     assert main(alone) == 0
-    assert "the reference's layer is loss, and this run does not score by it" in capsys.readouterr().err
+    assert (
+        "the reference's layer is loss, which is not a score here: there is no single quality"
+        in capsys.readouterr().err
+    )
     assert list(rows_of(tmp_path / "alone" / "scores.csv")[0])[3:] == [
         *("image", "embedding_norm", "quality_image", "quality_embedding_norm")
     ]

@@ -28,7 +28,7 @@ class Distribution:
         values = np.asarray(self.quantiles, np.float64)
         if values.shape != (STEPS + 1,) or not np.isfinite(values).all() or (np.diff(values) < 0).any():
             raise ValueError(f"a distribution has {STEPS + 1} quantiles that rise")
-        if self.count < 2:
+        if not 2 <= self.count < 2**53:
             raise ValueError("a distribution is of two scores at least")
 
     @staticmethod

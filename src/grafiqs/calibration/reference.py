@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from grafiqs.backbones.catalogue import DIRECTIONS, QUALITIES, QUALITY
+from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, QUALITIES, QUALITY
 from grafiqs.calibration.distribution import Distribution
 from grafiqs.disk import files
 from grafiqs.disk.names import encoded, shown
@@ -45,6 +46,9 @@ _KINDS: dict[str, Any] = {
 
 _ALIGNMENT = "alignment"
 
+_EXACT = {"float32", "float64"}
+"""Precisions whose scores agree to more digits than a quality has."""
+
 _OTHERWISE = "references are made by 'grafiqs calibrate': give such a file, or make it again"
 
 
@@ -54,7 +58,8 @@ class Reference:
 
     `distributions` and `directions` are by score; `layer` is the score that `quality` alone means, if there is one.
     `ranking` says how well the scores predict errors, the best first, a row each: `quality` (the score's name),
-    `direction`, `pauc_normalised`, `ci_low`, `ci_high`. `holds_for` is made by `holds_for`; `about` says what it was
+    `direction`, `pauc_normalised`, `ci_low`, `ci_high`, and whether it `predicts` them with certainty, or is
+    `reversed` (None if too little is known). `holds_for` is made by `holds_for`; `about` says what it was
     made of. `data` are the bytes of its file, if it has one.
     """
 
@@ -79,7 +84,10 @@ class Reference:
             raise ValueError("it does not say what it was made of")
         for row in self.ranking:
             figures = [row[name] for name in ("pauc_normalised", "ci_low", "ci_high")]
-            if not isinstance(row["quality"], str) or not all(map(_is_number_or_none, figures)):
+            verdicts = [row["predicts"], row["reversed"]]
+            if row["quality"] not in known or not all(map(_is_number_or_none, figures)):
+                raise ValueError("its ranking is not one")
+            if not all(verdict is None or type(verdict) is bool for verdict in verdicts):
                 raise ValueError("its ranking is not one")
 
     @cached_property
@@ -131,7 +139,7 @@ class Reference:
     def differences(self, asked: Mapping[str, Any]) -> list[str]:
         """What differs between what it holds for and what is `asked` (`holds_for` makes it), a line each.
 
-        The precision does not count, as it moves scores by half a percent at most.
+        The precision does not count: it moves scores by half a percent or so, which the self-check sees to.
         """
         own, other = dict(self.holds_for), dict(asked)
         for each in (own, other):
@@ -158,9 +166,9 @@ class Reference:
                 f"one{alike}. What differs:\n" + "\n".join(f"  - {line}" for line in differences)
             )
         own, other = self.holds_for["precision"], asked["precision"]
-        if own != other:
+        if own != other and not {own, other} <= _EXACT:
             log.warning(
-                "warning: the reference was made in %s, and here it is %s: scores differ by up to half a percent",
+                "warning: the reference was made in %s, here %s is asked for: scores differ by half a percent or so",
                 *(shown(own), shown(other)),
             )
 
@@ -176,10 +184,21 @@ class Reference:
             )
         if without:
             log.warning("warning: the reference has no scores of %s: they get no quality", ", ".join(without))
-        if self.layer is not None and self.layer not in given:
+        if self.layer is None:
             log.warning(
-                "warning: the reference's layer is %s, which is not among the scores here: there is no quality by it",
-                self.layer,
+                "warning: the reference %s names no layer: %s. So there is no single quality; those of each score say "
+                "where it stands, and not whether a face will be recognised",
+                *(shown(place), shown(self.about.get("layer", "none was shown to predict errors"))),
+            )
+        elif self.layer not in given:
+            remedy = " (--embeddings computes it)" * (self.layer == EMBEDDING_NORM)
+            log.warning(
+                "warning: the reference's layer is %s, which is not a score here%s: there is no single quality",
+                *(self.layer, remedy),
+            )
+        elif not any(row["quality"] == self.layer and row["predicts"] for row in self.ranking):
+            log.warning(
+                "warning: the reference's layer, %s, was chosen by hand, and is not shown to predict errors", self.layer
             )
 
     def said(self) -> str:
@@ -253,5 +272,5 @@ def _check_holds_for(stated: dict[str, Any]) -> None:
         raise ValueError("it does not say what it holds for")
 
 
-def _is_number_or_none(value: object) -> bool:
-    return value is None or type(value) in (int, float)
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value))

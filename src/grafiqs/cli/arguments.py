@@ -68,6 +68,8 @@ class Parser(argparse.ArgumentParser):
                 settings["action"] = argparse.BooleanOptionalAction if default else "store_true"
             else:
                 settings |= {"type": read[name], "metavar": rules["metavar"], "choices": rules["choices"]}
+                if "tuple[str, ...]" in str(field.type) or "tuple[Path, ...]" in str(field.type):
+                    settings["action"] = _More
                 settings["required"] = field.default is dataclasses.MISSING
                 if default not in (None, ()):
                     settings["help"] += f" (default: {written(default)})"
@@ -83,6 +85,16 @@ class Parser(argparse.ArgumentParser):
         if sys.stdout is None:
             raise RequestError("standard output is closed")
         say(message.removesuffix("\n"), sys.stdout)
+
+
+class _More(argparse.Action):
+    """An option that takes several words: given again, it takes more."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        if not values and self.default == ():
+            parser.error(f"argument {option}: it is empty")
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is self.default else (*before, *values))
 
 
 def _help(rules: Any) -> str:

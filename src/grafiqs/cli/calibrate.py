@@ -12,11 +12,11 @@ from grafiqs.options.calibrate import CalibrateOptions
 log = logging.getLogger(__name__)
 
 _EXAMPLES = """
-A reference holds how the scores of a run are distributed. By it, --reference of 'extract', 'sweep', 'evaluate' and
-'compare' gives each score a quality: 80 means that it is better than 80 % of the reference's. It holds for the same
-weights, norms and input alone, and is refused elsewhere. If the run has embeddings, its scores are ranked by how well
-they predict recognition errors, as 'evaluate' does, and the best layer is what "quality" means; if none predicts them,
-it says so.
+A reference holds how the scores of a run are distributed. By it, --reference of 'extract', 'sweep', 'score',
+'evaluate' and 'compare' gives each score a quality: 80 means that it is better than 80 % of the reference's. It holds
+for the same weights, norms and input alone, and is refused elsewhere. If the run has embeddings, its scores are ranked
+by how well they predict recognition errors, as 'evaluate' does, and the best layer is what "quality" means; if none
+predicts them, it says so.
 
 examples:
   {prog} run                                            # reference.json, of a run with --embeddings

@@ -41,7 +41,7 @@ def fill(parser: Parser) -> None:
     parser.describe(
         "Score photos, one after the other, and say which of them to take again.",
         _EXAMPLES,
-        "PHOTO [PHOTO ...] --weights FILE [options]",
+        "PHOTO [PHOTO ...] [--weights FILE] [options]",
     )
     parser.add_options(ScoreOptions, photos="PHOTO")
 
@@ -55,36 +55,41 @@ def prepare(command: Namespace) -> Work:
     from grafiqs.compute import devices
     from grafiqs.model.pictures import picture_of
     from grafiqs.model.rows import FORMATS
-    from grafiqs.score import load_model, need_new_folder, save, scored  # loads torch
+    from grafiqs.score import check_heat_maps, load_model, save, scored  # loads torch
 
-    if options.heat_maps is not None:
-        need_new_folder(options)
+    check_heat_maps(options)
 
     def work() -> int:
         if command.own_process:
             devices.keep_all_memory()
         model = load_model(options)
-        known = (
-            () if model.reference is None else tuple(filter(model.reference.distributions.__contains__, model.names))
-        )
+        check_heat_maps(options, model)
+        reference = model.reference
+        known = () if reference is None else tuple(filter(reference.distributions.__contains__, model.names))
+        layer = None if reference is None else reference.layer
         limited = bool(options.min_quality or options.max_score)
-        text = FORMATS[options.format](model.names, known, limited, model.faces is not None)
+        text = FORMATS[options.format](model.names, known, layer, limited, model.faces is not None)
         count = failed = short = 0
-        lines = () if STANDARD_INPUT not in options.photos or sys.stdin is None else sys.stdin
-        for photo in scored(options, model, lines):
-            if not count:
-                write(text.head())
-            write(text.row(photo.result, photo.short))
-            count += 1
-            failed += photo.result.error is not None
-            short += bool(photo.short)
-            if options.heat_maps is not None and photo.result.error is None:
-                save(picture_of(photo.result), options.heat_maps, count, photo.result.path)
+        lines = () if STANDARD_INPUT not in options.photos or sys.stdin is None else sys.stdin.buffer
+        try:
+            for photo in scored(options, model, lines):
+                if not count:
+                    write(text.head())
+                count += 1
+                write(text.row(photo.result, photo.short))
+                failed += photo.result.error is not None
+                short += bool(photo.short)
+                if options.heat_maps is not None and photo.result.error is None:
+                    save(picture_of(photo.result), options.heat_maps, count, photo.result.path)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt("stopped; what was printed is whole") from stop
+        finally:
+            if count:
+                write(text.end())
         if not count:
             raise RequestError("there was no photo to score")
-        write(text.end())
         log.info("%d of %d photos have scores%s", count - failed, count, f", {short} to be taken again" * limited)
-        if options.heat_maps is not None:
+        if options.heat_maps is not None and failed < count:
             log.info("Heat maps: %s", shown(options.heat_maps))
         return 1 if failed or (short and options.fail_below) else 0
 

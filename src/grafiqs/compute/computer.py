@@ -23,7 +23,7 @@ Embeddings = Literal["none", "plain", "flip"]
 """Which embeddings are computed: none, those of the images, or these plus those of their mirror images."""
 
 
-_one_at_a_time = threading.RLock()
+ONE_AT_A_TIME = threading.RLock()
 """Number formats are settings of the whole process: of several threads, one computes."""
 
 
@@ -132,7 +132,7 @@ class Computer:
 
         Other gradients never leave the device. On a GPU this returns while it is at work.
         """
-        with _one_at_a_time, devices.usual_settings(), devices.arithmetic(self.precision), torch.no_grad():
+        with ONE_AT_A_TIME, devices.usual_settings(), devices.arithmetic(self.precision), torch.no_grad():
             found = self._run(pixels.to(self.device, non_blocking=True))
             wanted = dict(zip(self._names, found, strict=True))
             if not gradients:
@@ -148,7 +148,7 @@ class Computer:
 
         Raises CompileError or NoFolderError, with nothing changed, if that is not possible.
         """
-        with devices.arithmetic(self.precision):
+        with ONE_AT_A_TIME, devices.arithmetic(self.precision):
             self._run = compiled.program(*self._compiled())
 
     def was_compiled_before(self) -> bool:

@@ -12,7 +12,7 @@ from grafiqs.errors import RequestError
 SHA256 = DEMO.sha256
 """Of the file that MODEL_CARD.md describes."""
 
-REFERENCE_SHA256 = "d42cda3a87a8082f0db42bc78e161440dd86eff8c3f7c55d7d63828cfd69567b"
+REFERENCE_SHA256 = "875f5cf276054607ed15a3de9119bee13031465e67a3be3bb81b20f224b2679b"
 """Of the reference that it describes."""
 
 

@@ -96,7 +96,7 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
     )
     for place, what in (
         (picture, "the best and the worst faces, and the magnitude of their gradients (bright: large)"),
-        (run / SCORES, "the scores of every layer"),
+        (run / SCORES, "the scores of every layer, and their qualities"),
         (run / "<layer>", "the gradients: <identity>/<sample>_grad.npy"),
         (faces / FACES, "what was drawn: every number behind every face"),
     ):

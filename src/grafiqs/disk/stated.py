@@ -35,7 +35,8 @@ def understood(
     need_utf8()
     try:
         document = json.loads(data)
-        if document.pop("format") != version:
+        found = document.pop("format")
+        if type(found) is not int or found != version:
             raise ValueError(f"it has another format than {version}, which this version of grafiqs reads")
         return parsed(document)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Target(TypedDict):
@@ -23,6 +26,8 @@ class Evaluation:
     operating_points: list[dict[str, Any]]
     differences: list[dict[str, Any]]
     about: dict[str, Any]
+    rounds: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0, 0, 0)), repr=False, compare=False)
+    """Areas relative to no gain of each round of the bootstrap (rounds, methods, targets, limits); not written."""
 
     def targets(self) -> list[Target]:
         """What set the thresholds, in order."""

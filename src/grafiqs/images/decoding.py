@@ -131,7 +131,8 @@ def picture_of(image: Image.Image) -> Picture:
     except UnreadableSampleError:
         raise
     except Exception as error:  # a file that is cut off, or closed
-        raise UnreadableSampleError(f"cannot be decoded: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableSampleError(f"cannot be decoded: {reason}") from error
 
 
 def _flaw(kind: str, data: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from grafiqs.errors import UnreadableSampleError
 from grafiqs.faces.face import Faces
 from grafiqs.images.decoding import MAX_PIXELS, Picture, picture_of
 from grafiqs.images.reading import Read, read, seen
+
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def name_of(image: Given) -> str | None:
     """The path of an image that is given by one."""
     if isinstance(image, Stored):
         return image.path
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else None
+    return os.fsdecode(image) if isinstance(image, str | os.PathLike) else None
 
 
 def check_kind(image: object) -> None:
@@ -65,33 +68,47 @@ def check_kind(image: object) -> None:
             raise ValueError(f"{wanted}, RGB; this one has the shape {tuple(image.shape)}")
     elif not isinstance(image, Stored | str | os.PathLike | bytes | bytearray | memoryview | Pillow.Image):
         raise TypeError(
-            f"an image is a path, bytes, a Pillow image, an array or a tensor; this is of type {type(image).__name__}"
+            "an image is a path, bytes (of a file: its read()), a Pillow image, an array or a tensor, or a list of "
+            f"them (others: stream); this is of type {type(image).__name__}"
         )
 
 
-def prepared(image: Given, size: tuple[int, int], faces: Faces | None) -> Read | UnreadableSampleError:
-    """An image as a network of this input `size` is given it, cut to its face by `faces`; or why that cannot be."""
+def held(image: Given) -> Given | Picture | UnreadableSampleError:
+    """The same, with pixels of its own: what a caller holds may change, or be used by others, before it is read."""
     try:
-        if isinstance(image, Stored):
-            return read(image.dataset.read(image.location), size, faces, image.location)
-        if isinstance(image, str | os.PathLike):
-            return read(read_file(Path(image)), size, faces, os.fspath(image))
-        if isinstance(image, bytes | bytearray | memoryview):
-            return read(bytes(image), size, faces, "")
-        whole = _picture(image)
-        return seen(whole, hashlib.sha256(whole.pixels.tobytes()).hexdigest(), size, faces, "")
+        if isinstance(image, Pillow.Image):
+            with _opening:  # a Pillow image decodes itself when it is asked, and not for two at once
+                return picture_of(image)
+        if isinstance(image, bytearray | memoryview):
+            return bytes(image)
+        if isinstance(image, np.ndarray | torch.Tensor):
+            pixels = image.detach().cpu().permute(1, 2, 0).numpy() if isinstance(image, torch.Tensor) else image
+            height, width, _ = pixels.shape
+            if not 0 < height * width <= MAX_PIXELS:
+                raise UnreadableSampleError(f"{width}x{height} pixels are none, or more than {MAX_PIXELS:,}")
+            return Picture("array", "RGB", np.array(pixels, order="C"))
+        return image
+    except UnreadableSampleError as error:
+        return error
+
+
+def prepared(
+    image: Given | Picture | UnreadableSampleError, size: tuple[int, int], faces: Faces | None
+) -> Read | UnreadableSampleError:
+    """What is `held` as a network of this input `size` is given it, cut to its face by `faces`; or why not."""
+    try:
+        match image:
+            case UnreadableSampleError():
+                return image
+            case Picture():
+                return seen(image, hashlib.sha256(image.pixels.tobytes()).hexdigest(), size, faces, "")
+            case Stored():
+                return read(image.dataset.read(image.location), size, faces, image.location)
+            case bytes():
+                return read(image, size, faces, "")
+        path = os.fsdecode(image)  # type: ignore[arg-type]  # nothing else is left
+        return read(read_file(Path(path)), size, faces, path)
     except UnreadableSampleError as error:
         return error
     except ValueError as error:  # of a path: a NUL in it, say
         return UnreadableSampleError(f"cannot be opened: {error}")
-
-
-def _picture(image: Pillow.Image | np.ndarray[Any, Any] | torch.Tensor) -> Picture:
-    """Pixels that are there already."""
-    if isinstance(image, Pillow.Image):
-        return picture_of(image)
-    pixels = image.detach().cpu().permute(1, 2, 0).numpy() if isinstance(image, torch.Tensor) else image
-    height, width, _ = pixels.shape
-    if not height or not width or height * width > MAX_PIXELS:
-        raise UnreadableSampleError(f"{width}x{height} pixels are " + ("none" if not height * width else "too many"))
-    return Picture("array", "RGB", np.ascontiguousarray(pixels))

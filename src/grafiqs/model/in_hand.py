@@ -19,16 +19,20 @@ import torch
 from grafiqs.backbones.catalogue import EMBEDDING_NORM
 from grafiqs.calibration.reference import Reference, holds_for, read_reference
 from grafiqs.compute import devices
+from grafiqs.compute.computer import ONE_AT_A_TIME
 from grafiqs.compute.network import load_network, scores_of
 from grafiqs.compute.preparation import Batch, Ready, Task, build, choose, prove
 from grafiqs.compute.tools import tools
 from grafiqs.demo.embedded import demo_backbone, demo_reference
+from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.face import Faces
+from grafiqs.images.decoding import Picture
 from grafiqs.images.reading import THREADS, Read
-from grafiqs.model.given import Given, check_kind, name_of, prepared
+from grafiqs.model.given import Given, check_kind, held, name_of, prepared
 from grafiqs.model.result import Result
 from grafiqs.options.compute import ComputeOptions
+from grafiqs.options.field import words
 from grafiqs.pipeline import Measured, computed_batches
 from grafiqs.run.finished import length
 from grafiqs.run.journal import Failed
@@ -38,10 +42,11 @@ from grafiqs.workers.ahead import mapped
 log = logging.getLogger(__name__)
 
 _Seen = Read | UnreadableSampleError
+_Held = Given | Picture | UnreadableSampleError
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Known:
     """Images that were read already, by their numbers."""
 
     images: Sequence[_Seen]
@@ -67,9 +72,11 @@ class _Way:
             if self._is_proved:
                 return self._ready, None
             every = list(map(str, range(len(images))))
-            task = replace(self._task, reader=_Held(images, self._task.reader.faces), locations=every)
+            task = replace(self._task, reader=_Known(images, self._task.reader.faces), locations=every)
             ready, _ = prove(task, build(task, self._ready, range(len(images))), range(len(images)))
             self._ready, self._is_proved = replace(ready, first=None), True
+            if self.size == 1:  # each result before the next image is asked for
+                ready.computer.in_flight = 0
             if ready.first is None:  # none of them can be read
                 return self._ready, None
             reads = {start + place: image for place, image in ready.first.reads.items()}
@@ -94,13 +101,15 @@ class Model:
     """
 
     def __init__(self, options: ComputeOptions, reference: Reference | str | os.PathLike[str] | None = None) -> None:
-        if options.weights is None and not options.is_factory:
+        is_demo = options.weights is None and not options.is_factory
+        if is_demo:
+            if options.backbone is not None:
+                raise RequestError(f"--backbone {shown(options.backbone)} needs its weights: give --weights")
             options = replace(options, weights=demo_backbone())
             log.warning(
                 "warning: without weights this is the backbone that comes with the package, which knows drawn faces "
                 "only: of photos of people its scores and qualities say little; give the weights of a network"
             )
-            reference = demo_reference() if reference is None else reference
         device, faces = tools(options)
         checkpoint = load_network(options)
         log.info("Input: %s%s", checkpoint.input(), "" if faces is None else f", aligned by {faces}")
@@ -113,8 +122,13 @@ class Model:
         self.input_size = checkpoint.preprocessing.size
         """Height and width of what the network is given, in pixels."""
         compiles = "on" if options.compile == "on" else "off"  # nobody knows how many images will come
-        task = Task(checkpoint, device, self.scores, _Held([], faces), [], replace(options, compile=compiles))
+        task = Task(checkpoint, device, self.scores, _Known([], faces), [], replace(options, compile=compiles))
         self.reference = None if reference is None else _holding(reference, task, self.names)
+        if is_demo and reference is None:
+            try:
+                self.reference = _holding(demo_reference(), task, self.names)
+            except RequestError:
+                log.warning("warning: the reference of that backbone holds for its own input alone: no qualities")
         self._task: Task | None = task
         self._ways: dict[int | None, _Way] = {}
         self._making = threading.Lock()
@@ -139,7 +153,9 @@ class Model:
         if isinstance(image, list | tuple):
             return list(self.stream(image, gradients=gradients))
         check_kind(image)
-        [result] = self._results(self._way(1), iter([self._read(cast(Given, image))]), gradients)
+        [result] = self._results(
+            self._way(1), iter([self._read((name_of(cast(Given, image)), held(cast(Given, image))))]), gradients
+        )
         if result.error is not None:
             raise UnreadableSampleError(result.error)
         return result
@@ -151,10 +167,10 @@ class Model:
         """
         way = self._way(None)
 
-        def checked() -> Iterator[Given]:
+        def checked() -> Iterator[tuple[str | None, _Held]]:
             for image in images:
                 check_kind(image)
-                yield image
+                yield name_of(image), held(image)
 
         with ThreadPoolExecutor(THREADS) as pool:
             ahead = 2 * way.size if way.size > 1 else 1
@@ -193,8 +209,9 @@ class Model:
                 self._ways[size] = self._ways[way.size] = self._ways.get(way.size, way)
             return self._ways[size]
 
-    def _read(self, image: Given) -> tuple[str | None, _Seen]:
-        return name_of(image), prepared(image, self.input_size, self.faces)
+    def _read(self, image: tuple[str | None, _Held]) -> tuple[str | None, _Seen]:
+        name, own = image
+        return name, prepared(own, self.input_size, self.faces)
 
     def _results(self, way: _Way, images: Iterator[tuple[str | None, _Seen]], gradients: bool) -> Iterator[Result]:
         """The results of images that were read, in their order."""
@@ -252,12 +269,12 @@ class Model:
             scores,
             {} if reference is None else {name: reference.quality(name, scores[name]) for name in known},
             None if reference is None else reference.layer,
-            found.embedding,
+            None if found.embedding is None else found.embedding.copy(),  # what is kept keeps no batch
             read.face,
             read.pixels.transpose(1, 2, 0),
             read.size,
             read.remark,
-            found.gradients,
+            {layer: gradient.copy() for layer, gradient in found.gradients.items()},
         )
 
 
@@ -301,5 +318,12 @@ def load(
     >>> result.gradients("block4").shape, result.heat_map("image").shape
     ((64, 7, 7), (112, 112))
     """
-    with devices.usual_settings():
+    for name, value in options.items():
+        if name in ("layers", "blocks") and isinstance(value, str):
+            options[name] = words(value)
+        elif name in ("mean", "std") and isinstance(value, int | float):
+            options[name] = (value,)
+        elif name == "device" and isinstance(value, torch.device):
+            options[name] = str(value)
+    with ONE_AT_A_TIME, devices.usual_settings():
         return Model(ComputeOptions(weights=None if weights is None else Path(weights), **options), reference)

@@ -23,7 +23,8 @@ class Result:
     them that the reference knows, higher is better: 80 means better than 80 % of its faces; `layer` is the one that the
     reference goes by. `embedding` is float32 (size,), `crop` uint8 (H, W, 3), what the network was given, in RGB.
     `face` is where it was found in the picture, if the model looks for one, `size` the picture's height and width, and
-    `remark` what should not be overlooked about it.
+    `remarks` what should not be overlooked about it. Box and
+    landmarks are in pixels of the picture once it is turned by its EXIF orientation.
 
     >>> import grafiqs
     >>> result = grafiqs.load("weights.pth", device="cpu")("faces/ann/0.png")
@@ -48,6 +49,24 @@ class Result:
     def quality_score(self) -> int | None:
         """The quality by the reference's layer, 0 to 100; None where there is none."""
         return None if self.layer is None else self.quality.get(self.layer)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What should not be overlooked about the image, a sentence each; `extract` and `score` warn of it."""
+        found = []
+        if self.remark is not None:
+            if self.remark.one_colour:
+                found.append("it is of one colour: there is no face in it")
+            if self.remark.bits is not None:
+                found.append(f"it has 16 bits a value, and fills the lower {self.remark.bits} at most: it is too dark")
+            if self.remark.unsure:
+                found.append("its face may stand in another turn")
+            if self.remark.is_crop:
+                found.append("it is an aligned crop already, and was aligned again")
+        if self.face is None and self.crop is not None and self.size not in (None, self.crop.shape[:2]):
+            height, width = self.size or (0, 0)
+            found.append(f"it was not aligned, but resized whole from {width}x{height}")
+        return tuple(found)
 
     def gradients(self, layer: str) -> NDArray[np.float32]:
         """The gradient at a layer, float32 (C, H, W), as `extract` writes it.

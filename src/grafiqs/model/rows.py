@@ -19,30 +19,34 @@ _NUMBER = 11
 class Table:
     """Lines to read, each as soon as it is known: quality, face and scores first, as paths have any length."""
 
-    def __init__(self, names: Sequence[str], qualities: Sequence[str], limited: bool, with_faces: bool) -> None:
+    def __init__(
+        self, names: Sequence[str], qualities: Sequence[str], layer: str | None, limited: bool, with_faces: bool
+    ) -> None:
         self.names = names
         self.qualities = qualities
+        self.has_quality = layer in qualities
         self.limited = limited
         self.with_faces = with_faces
 
     def head(self) -> Iterator[bytes]:
         """What stands before all rows."""
-        columns = [*(["quality"] if self.qualities else []), *(["face"] if self.with_faces else [])]
+        columns = [*(["quality"] if self.has_quality else []), *(["face"] if self.with_faces else [])]
         cells = [f"{name:>{16 if name == 'face' else 7}}" for name in columns]
         yield encoded("  ".join([*cells, *(f"{name:>{_wide(name)}}" for name in self.names), "photo"]) + "\n")
 
     def row(self, result: Result, short: Sequence[str]) -> Iterator[bytes]:
         """What is said of a photo; `short` is why it falls short."""
         cells = []
-        if self.qualities:
+        if self.has_quality:
             cells.append(f"{'-' if result.quality_score is None else result.quality_score:>7}")
         if self.with_faces:
             cells.append(f"{_box(result.face):>16}")
         for name in self.names:
             number = f"{result.scores[name]:#.5g}" if name in result.scores else "-"
             cells.append(f"{number:>{_wide(name)}}")
-        said = f": {shown(result.error)}" if result.error else f": TAKE AGAIN, {'; '.join(short)}" if short else ""
-        yield encoded("  ".join([*cells, shown(result.path or "") + said]) + "\n")
+        again = ("TAKE AGAIN", *short) if short else ()
+        said = shown(result.error or "; ".join((*again, *result.remarks)))
+        yield encoded("  ".join([*cells, shown(result.path or "") + (said and ": ") + said]) + "\n")
 
     def end(self) -> Iterator[bytes]:
         """What stands behind all rows."""
@@ -54,15 +58,15 @@ class Csv(Table):
 
     def head(self) -> Iterator[bytes]:
         """The names of the columns."""
-        quality = ["quality", *(f"quality_{name}" for name in self.qualities)] if self.qualities else []
+        quality = [*(["quality"] if self.has_quality else []), *(f"quality_{name}" for name in self.qualities)]
         again = ["take_again"] if self.limited else []
-        yield csv_row("path", *quality, *self.names, *(_FACE if self.with_faces else ()), *again, "error")
+        yield csv_row("path", *quality, *self.names, *(_FACE if self.with_faces else ()), *again, "remarks", "error")
 
     def row(self, result: Result, short: Sequence[str]) -> Iterator[bytes]:
         """The values of a photo."""
-        quality: list[object] = []
-        if self.qualities:
-            quality = [_or_empty(result.quality_score), *(result.quality.get(name, "") for name in self.qualities)]
+        quality = [result.quality.get(name, "") for name in self.qualities]
+        if self.has_quality:
+            quality.insert(0, _or_empty(result.quality_score))
         face = result.face
         where = (*(face.box or [""] * 4), _or_empty(face.score), face.turn) if face else [""] * len(_FACE)
         yield csv_row(
@@ -71,6 +75,7 @@ class Csv(Table):
             *(result.scores.get(name, "") for name in self.names),
             *(where if self.with_faces else ()),
             *(["; ".join(short)] if self.limited else []),
+            "; ".join(result.remarks),
             result.error or "",
         )
 
@@ -95,6 +100,7 @@ class Json(Table):
             "layer": result.layer,
             "face": None if result.face is None else _face(result.face),
             **again,
+            "remarks": list(result.remarks),
             "error": result.error,
         }
         yield (b",\n" if self._begun else b"\n") + json.dumps(found).encode()

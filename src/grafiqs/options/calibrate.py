@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grafiqs.backbones.catalogue import DIRECTIONS
+from grafiqs.errors import RequestError
 from grafiqs.options.evaluate import ProtocolOptions
 from grafiqs.options.field import option, settle
+
+_FEWEST_ROUNDS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +48,7 @@ class CalibrateOptions(ProtocolOptions):
 
     def __post_init__(self) -> None:
         settle(self)
+        if 0 < self.bootstrap < _FEWEST_ROUNDS:
+            raise RequestError(
+                f"--bootstrap is {self.bootstrap}: an interval takes {_FEWEST_ROUNDS} rounds at least, or none (0)"
+            )

@@ -34,8 +34,8 @@ class ComputeOptions:
 
     # fmt: off
     weights: Path | None = option(
-        "backbone", "the checkpoint: .pth, .pt, .ckpt or .safetensors; nothing in it is executed. A run needs one, but "
-        "for a package.module:factory that brings its own weights",
+        "backbone", "the checkpoint: .pth, .pt, .ckpt or .safetensors; nothing in it is executed. Needed, but "
+        "for a package.module:factory that brings its own, and for 'score', which has a backbone for drawn faces",
         default=None, metavar="FILE", decides=False)
     weights_key: str | None = option(
         "backbone", "which of several networks in that file, such as the weights and their moving average: the names "
@@ -75,7 +75,8 @@ class ComputeOptions:
         "gradients", "which BatchNorm2d count: those that see maps, or all, with those that see a single pixel",
         default="maps", choices=NORMS)
     embeddings: bool = option(
-        "gradients", "write the embeddings, too: embeddings.npy, with the rows of scores.csv", default=False)
+        "gradients", "compute the embeddings, too, and their lengths as a score; a run has them in embeddings.npy, "
+        "with the rows of scores.csv", default=False)
     flip: bool = option(
         "gradients", "add the mirrored image's embedding to each", default=False, requires=("embeddings",),
         which="which it adds to")
@@ -87,7 +88,8 @@ class ComputeOptions:
         "device", "the same as --device cuda:N", default=None, metavar="N", decides=False,
         minimum=0, bounds="GPUs are counted from {minimum}", excludes={"device": "cuda:{}"})
     batch_size: int | None = option(
-        "device", "images computed at once (default: 8 on a CPU, what its memory holds on a GPU)", default=None,
+        "device", "images computed at once (default: 8 on a CPU, what its memory holds on a GPU; 1 if paths come on "
+        "standard input)", default=None,
         metavar="B", decides=False, minimum=1, maximum=MAX_BATCH)
     precision: str = option(
         "device", "number format of convolutions: float32; tf32, faster on a GPU; bfloat16, fastest if the device has "
@@ -96,7 +98,7 @@ class ComputeOptions:
         default="float32", choices=("float32", "tf32", "bfloat16", "float64"), decides=False)
     compile: str = option(
         "device", "compile the computation first: a minute or two, once, then up to twice as fast; auto does if "
-        "the run is long enough", default="auto", choices=("auto", "on", "off"), decides=False)
+        "a run is long enough, and not for 'score'", default="auto", choices=("auto", "on", "off"), decides=False)
     # fmt: on
 
     def __post_init__(self) -> None:

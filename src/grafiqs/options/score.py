@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +32,7 @@ class ScoreOptions(ComputeOptions, ReadingOptions):
 
     # fmt: off
     photos: tuple[str, ...] = option(
-        "photos", "photos, folders or archives of them, lists; - for paths on standard input, a line each",
+        "photos", "photos, folders or archives of them, lists; - for paths of photos on standard input, a line each",
         metavar="PHOTO")
     reference: Path | None = option(
         "quality", "what 'grafiqs calibrate' made of a run: gives each photo a quality from 0 to 100 (default: that "
@@ -74,22 +76,23 @@ class ScoreOptions(ComputeOptions, ReadingOptions):
 
         Raises RequestError for one that is not a number, or is named twice.
         """
+        is_quality = name == "min_quality"
+        what = "a quality from 0 to 100, or LAYER=QUALITY" if is_quality else "LAYER=SCORE, a score of 0 or more"
+        whole = f"{flag(name)} is {shown(written(getattr(self, name)))}"
         found: dict[str, float] = {}
         for text in getattr(self, name):
-            score, equals, number = text.rpartition("=")
+            score, equals, number = (part.strip() for part in text.rpartition("="))
             try:
                 value = float(number)
             except ValueError:
-                value = float("nan")
-            is_quality = name == "min_quality"
-            if not (0 <= value <= 100 if is_quality else 0 <= value < float("inf")) or not (equals or is_quality):
-                what = "a quality from 0 to 100, or LAYER=QUALITY" if is_quality else "LAYER=SCORE"
-                raise RequestError(f"{flag(name)} is {shown(written(getattr(self, name)))}: it takes {what}")
-            if score in found or (equals and score not in DIRECTIONS):
-                names = ", ".join(DIRECTIONS)
-                raise RequestError(
-                    f"{flag(name)} is {shown(written(getattr(self, name)))}: it names {shown(score or text)} twice, or "
-                    f"it is none of {names}"
-                )
+                value = math.nan
+            if not 0 <= value <= (100 if is_quality else sys.float_info.max) or bool(equals) != bool(score):
+                raise RequestError(f"{whole}: it takes {what}")
+            if not equals and not is_quality:
+                raise RequestError(f"{whole}: it takes {what}")
+            if equals and score not in DIRECTIONS:
+                raise RequestError(f"{whole}: {shown(score)} is none of {', '.join(DIRECTIONS)}")
+            if score in found:
+                raise RequestError(f"{whole}: it gives {score or 'the layer of the reference'} two limits")
             found[score] = value
         return found

@@ -130,10 +130,16 @@ class Manifest:
             norms=self.options["norms"],
             loss=self.method["loss"],
             preprocessing=self.preprocessing,
-            precision=self.computation["precision"],
+            precision=self.precision,
             flip=self.options["flip"] if self.embeds else None,
             any_alignment=any_alignment,
         )
+
+    @property
+    def precision(self) -> str:
+        """The precision that computed; another than that asked for, if the plain way took its place."""
+        found = {str(known.get("precision")) for known in self.environments}
+        return found.pop() if len(found) == 1 else str(self.computation["precision"])
 
     @property
     def embedding_size(self) -> int:
