@@ -21,6 +21,7 @@ def stated(path: Path, version: int, parsed: Callable[[dict[str, Any]], Document
     Raises RequestError, which names the `argument` to give instead, when it cannot be read, is of another version, or
     `parsed` raises ValueError, TypeError, KeyError, AttributeError or OverflowError.
     """
+    need_utf8()
     try:
         data = files.read(path)
     except OSError as error:
