@@ -64,7 +64,7 @@ def calibrate(options: CalibrateOptions) -> Reference:
             *(count, 100 * 1.96 * 0.5 / math.sqrt(count), f"{_FINE:,}"),
         )
     ranking = Ranking(why=why) if found is None else ranking_of(found)
-    if found is not None:
+    if any(row.pauc_normalised is not None for row in ranking.rows):
         log.info("Errors left at FMR %g when up to %g of the comparisons are discarded:", options.fmr, options.x_max)
         log.info("the area under the curve relative to no gain (1), smaller is better, with its interval of 95 %")
         for line in ranking.lines():

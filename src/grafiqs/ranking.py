@@ -93,7 +93,7 @@ class Ranking:
         if self.why:
             return f"it is not known which score predicts errors: {self.why}"
         wrong = [row.quality for row in layers if row.reversed]
-        turned = f"; {', '.join(wrong)} even the wrong way round: discarding by it keeps the errors" * bool(wrong)
+        turned = f"; {', '.join(wrong)} the wrong way round: discarding by that keeps the errors" * bool(wrong)
         if all(row.is_useless for row in layers):
             return f"with this network these scores do not predict recognition errors{turned}"
         return (

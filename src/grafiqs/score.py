@@ -38,8 +38,10 @@ log = logging.getLogger(__name__)
 _DATA_SETS = {*lists.EXTENSIONS, "zip", "tar", "rec", "idx", "bin", *UNPACKED_BY}
 """The extensions of files that hold photos, and are none."""
 
-_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM")
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff")
 """What image files begin with, and paths do not."""
+
+_LONGEST_PATH = 65_536
 
 _LONGEST = 200
 """Bytes of the name of a photo in that of its heat maps: with a number, less than any file system takes."""
@@ -118,6 +120,11 @@ class _Limits:
                     "this reference goes by no layer, since none was shown to predict errors: name those that count, "
                     "as in --min-quality image=20"
                 )
+            if reference.layer in qualities:
+                raise RequestError(
+                    f"--min-quality gives {reference.layer} two limits, as a number alone is of the reference's layer: "
+                    "leave one"
+                )
             qualities[reference.layer] = qualities.pop("")
         given = model.names
         known = () if reference is None else tuple(name for name in given if name in reference.distributions)
@@ -169,11 +176,16 @@ def _photos(options: ScoreOptions, lines: Iterable[bytes]) -> Iterator[Stored | 
 
 def _listed(lines: Iterable[bytes]) -> Iterator[str]:
     """The paths on standard input. Raises RequestError when these are no lines of paths."""
-    for line in lines:
-        if line.startswith(_IMAGES):
-            raise RequestError("standard input holds an image, and - takes paths of photos, a line each")
-        if b"\0" in line:
-            raise RequestError("standard input has NULs, and - takes paths a line each: leave out -print0, or --null")
+    for number, line in enumerate(lines):
+        if number == 0:
+            if line.startswith(_IMAGES):
+                raise RequestError("standard input holds an image, and - takes paths of photos, a line each")
+            line = line.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of UTF-8
+        if b"\0" in line or len(line) > _LONGEST_PATH:
+            raise RequestError(
+                "standard input is no list of paths, a line each: it has NULs, as images, lists in UTF-16 and those of "
+                f"find -print0 have, or a line of more than {_LONGEST_PATH:,} bytes"
+            )
         if path := os.fsdecode(line.rstrip(b"\r\n")):
             yield path
 

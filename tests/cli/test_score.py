@@ -142,7 +142,9 @@ def test_paths_come_on_standard_input_one_by_one(weights: Path, folder: Path) ->
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (b"a.png\0b.png\0", "standard input has NULs"),
+        (b"a.png\0b.png\0", "it has NULs"),
+        ("\ufeffa.png\n".encode("utf-16-le"), "it has NULs"),
+        (b"x" * 70_000, "a line of more than 65,536 bytes"),
         (b"\x89PNG\r\n\x1a\n", "standard input holds an image"),
     ],
 )
@@ -160,10 +162,13 @@ def test_paths_that_are_not_utf8_come_on_standard_input(
 ) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     shutil.copy(folder / "alone.png", os.fsdecode(name))
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(name + b"\r\n"), "utf-8", "strict"))
+    named = tmp_path / "BMface.png"
+    shutil.copy(folder / "alone.png", named)
+    lines = b"\xef\xbb\xbf" + name + b"\r\n" + os.fsencode(named)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), "utf-8", "strict"))
     code, out, _ = score("-", "--format", "json")
     assert code == 0
-    assert os.fsencode(json.loads(out)[0]["path"]) == name
+    assert [os.fsencode(one["path"]) for one in json.loads(out)] == [name, os.fsencode(named)]
 
 
 def test_a_list_that_is_stopped_is_whole(score: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +244,9 @@ def test_what_is_of_low_quality_is_to_be_taken_again(folder: Path, capsys: Captu
     code, out, _ = run("--min-quality", "0", "--fail-below")
     assert code == 0
     assert out.splitlines()[0].split()[:2] == ["quality", "image"]
+    code, out, err = run("--min-quality", "block4=90", "--min-quality", "20")
+    assert (code, out) == (2, "")
+    assert "--min-quality gives block4 two limits" in err
     code, out, err = run("--min-quality", "embedding_norm=20")
     assert (code, out) == (2, "")
     assert "--min-quality goes by embedding_norm (--embeddings computes it), and here are image, block1" in err

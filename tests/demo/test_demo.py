@@ -55,8 +55,10 @@ def test_it_says_what_it_did_what_came_out_and_where_to_look(shown: tuple[Path, 
     folder, said = shown
     order = sorted(scores(folder), key=lambda row: float(row["block4"]))
     lines = said.splitlines()
-    assert [line.split()[2] for line in lines if line.startswith("  best ")] == [row["path"] for row in order[:5]]
-    assert [line.split()[2] for line in lines if line.startswith("  worst ")] == [row["path"] for row in order[-5:]]
+    for title, end in (("  best ", order[:5]), ("  worst ", order[-5:])):
+        found = [line.split()[2:4] for line in lines if line.startswith(title)]
+        assert found == [[row["quality"], row["path"]] for row in end]
+    assert int(order[0]["quality"]) > 90 > 10 > int(order[-1]["quality"])
     assert "Found 1 identities with insufficient samples:\n  - person_0001: 10 samples\n" in said
     assert "Drew 1180 faces and scored 300 of them with the demo backbone, in " in said
     for place in (PICTURE, "run/scores.csv", f"faces/{FACES}"):

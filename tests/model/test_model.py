@@ -247,6 +247,7 @@ def test_pixels_are_rgb_arrays_and_tensors(loaded: Model) -> None:
         (picture(0).transpose(2, 0, 1), r"has the shape \(3, 112, 112\)"),
         (torch.zeros(112, 112, 3, dtype=torch.uint8), "a tensor of pixels is uint8"),
         (torch.zeros(3, 4, 4), "this one is torch.float32"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8, device="meta"), "on meta"),
     ],
 )
 def test_what_is_no_image_is_the_callers_mistake(given: Any, said: str, loaded: Model) -> None:
@@ -275,6 +276,20 @@ def test_what_cannot_be_read_is_said(given: Any, said: str, loaded: Model) -> No
     assert said in bad.error
     assert (dict(bad.scores), bad.crop, bad.embedding, bad.quality_score) == ({}, None, None, None)
     assert good.error is None
+
+
+def test_a_stream_of_one_path_is_a_mistake(loaded: Model) -> None:
+    with pytest.raises(TypeError, match="a stream is of many images"):
+        list(loaded.stream("photo.jpg"))
+
+
+def test_16_bits_in_memory_are_those_of_a_file(loaded: Model, tmp_path: Path) -> None:
+    image = Image.fromarray(picture(3)[..., 0].astype(np.uint16) * 4)
+    image.save(tmp_path / "dark.png")
+    expected = loaded(tmp_path / "dark.png")
+    assert expected.remarks == ("it has 16 bits a value, and fills the lower 10 at most: it is too dark",)
+    assert loaded(image).remarks == expected.remarks
+    assert_alike(loaded(image), expected)
 
 
 def test_results_come_in_order_with_failures_among_them(loaded: Model) -> None:
@@ -420,8 +435,10 @@ def test_a_device_without_memory_says_so(weights: Path, monkeypatch: pytest.Monk
 
 
 def test_unknown_options_and_values_are_refused(weights: Path) -> None:
-    with pytest.raises(TypeError, match="image_path"):
+    with pytest.raises(TypeError, match="load has no option 'image_path'; it takes reference, weights, weights_key"):
         load(weights, image_path="faces")
+    with pytest.raises(TypeError, match="reference is the path of a file; this is of type dict"):
+        load(weights, reference={})  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="--layers names block9"):
         load(weights, layers=["block9"])
     with pytest.raises(RequestError, match="do not exist"):
@@ -481,7 +498,7 @@ def test_without_weights_it_says_what_that_is_worth(caplog: pytest.LogCaptureFix
     loaded = in_hand.load(device="cpu")
     assert "knows drawn faces only" in caplog.text
     turned = in_hand.load(device="cpu", norms="all")
-    assert "holds for its own input alone: no qualities" in caplog.text
+    assert "there are no qualities: the reference" in caplog.text
     assert turned(picture(0)).quality_score is None
     with pytest.raises(RequestError, match="--backbone iresnet50 needs its weights"):
         in_hand.load(backbone="iresnet50")

@@ -82,6 +82,11 @@ class Reference:
         _check_holds_for(self.holds_for)
         if not isinstance(self.about, dict) or not isinstance(self.ranking, list):
             raise ValueError("it does not say what it was made of")
+        counts = {each.count for each in known.values()}
+        if len(counts | {self.about["images"]} if "images" in self.about else counts) > 1:
+            raise ValueError("its scores are of different numbers of images")
+        if len({row["quality"] for row in self.ranking}) < len(self.ranking):
+            raise ValueError("its ranking is not one")
         for row in self.ranking:
             figures = [row[name] for name in ("pauc_normalised", "ci_low", "ci_high")]
             verdicts = [row["predicts"], row["reversed"]]

@@ -68,7 +68,7 @@ class Parser(argparse.ArgumentParser):
                 settings["action"] = argparse.BooleanOptionalAction if default else "store_true"
             else:
                 settings |= {"type": read[name], "metavar": rules["metavar"], "choices": rules["choices"]}
-                if "tuple[str, ...]" in str(field.type) or "tuple[Path, ...]" in str(field.type):
+                if rules["adds"]:
                     settings["action"] = _More
                 settings["required"] = field.default is dataclasses.MISSING
                 if default not in (None, ()):
@@ -91,7 +91,7 @@ class _More(argparse.Action):
     """An option that takes several words: given again, it takes more."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
-        if not values and self.default == ():
+        if not values:
             parser.error(f"argument {option}: it is empty")
         before = getattr(namespace, self.dest)
         setattr(namespace, self.dest, values if before is self.default else (*before, *values))

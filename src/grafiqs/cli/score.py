@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from argparse import Namespace
+from functools import partial
 
 from grafiqs.cli.arguments import Parser, Work, options_of
 from grafiqs.cli.terminal import log_to_terminal, write
@@ -14,6 +15,9 @@ from grafiqs.faces.opencv import need_opencv
 from grafiqs.options.score import STANDARD_INPUT, ScoreOptions
 
 log = logging.getLogger(__name__)
+
+_MOST = 2**20
+"""The longest line of standard input that is read at once."""
 
 _EXAMPLES = """
 A lower score means higher quality. What a score is worth depends on network and layer: a reference, which
@@ -70,7 +74,11 @@ def prepare(command: Namespace) -> Work:
         limited = bool(options.min_quality or options.max_score)
         text = FORMATS[options.format](model.names, known, layer, limited, model.faces is not None)
         count = failed = short = 0
-        lines = () if STANDARD_INPUT not in options.photos or sys.stdin is None else sys.stdin.buffer
+        lines = (
+            ()
+            if STANDARD_INPUT not in options.photos or sys.stdin is None
+            else iter(partial(sys.stdin.buffer.readline, _MOST), b"")
+        )
         try:
             for photo in scored(options, model, lines):
                 if not count:
@@ -82,6 +90,8 @@ def prepare(command: Namespace) -> Work:
                 if options.heat_maps is not None and photo.result.error is None:
                     save(picture_of(photo.result), options.heat_maps, count, photo.result.path)
         except KeyboardInterrupt as stop:
+            if not count:
+                write((*text.head(), *text.end()))
             raise KeyboardInterrupt("stopped; what was printed is whole") from stop
         finally:
             if count:

@@ -21,6 +21,7 @@ def stated(path: Path, version: int, parsed: Callable[[dict[str, Any]], Document
     Raises RequestError, which names the `argument` to give instead, when it cannot be read, is of another version, or
     `parsed` raises ValueError, TypeError, KeyError, AttributeError or OverflowError.
     """
+    need_utf8()
     try:
         data = files.read(path)
     except OSError as error:
@@ -34,7 +35,7 @@ def understood(
     """The same of the bytes of the document at `path`; `otherwise` says what to do if they are damaged."""
     need_utf8()
     try:
-        document = json.loads(data)
+        document = json.loads(data.decode("utf-8"))
         found = document.pop("format")
         if type(found) is not int or found != version:
             raise ValueError(f"it has another format than {version}, which this version of grafiqs reads")

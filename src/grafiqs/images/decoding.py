@@ -124,7 +124,7 @@ def picture_of(image: Image.Image) -> Picture:
     if not width or not height or width * height > MAX_PIXELS:
         raise UnreadableSampleError(f"{width}x{height} pixels are none, or more than {MAX_PIXELS:,}")
     try:
-        deep = isinstance(image, ImageFile.ImageFile) and _is_deep(image)
+        deep = _is_deep(image) if isinstance(image, ImageFile.ImageFile) else _is_grey_of_16(image)
         image.load()
         pixels = _rgb(_upright(image))
         return Picture(str(image.format), image.mode, pixels, _bits(image, pixels) if deep else None)

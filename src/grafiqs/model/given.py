@@ -64,6 +64,8 @@ def check_kind(image: object) -> None:
         channels = image.shape[-1 if is_array else 0] if image.ndim == 3 else 0
         if image.dtype not in (np.uint8, torch.uint8):
             raise TypeError(f"{wanted}, RGB from 0 to 255; this one is {image.dtype}")
+        if isinstance(image, torch.Tensor) and (image.is_meta or image.layout != torch.strided):
+            raise ValueError(f"{wanted}, with its values; this one is {image.layout} on {image.device}")
         if channels != 3:
             raise ValueError(f"{wanted}, RGB; this one has the shape {tuple(image.shape)}")
     elif not isinstance(image, Stored | str | os.PathLike | bytes | bytearray | memoryview | Pillow.Image):

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
@@ -127,8 +127,8 @@ class Model:
         if is_demo and reference is None:
             try:
                 self.reference = _holding(demo_reference(), task, self.names)
-            except RequestError:
-                log.warning("warning: the reference of that backbone holds for its own input alone: no qualities")
+            except RequestError as error:
+                log.warning("warning: there are no qualities: %s", error)
         self._task: Task | None = task
         self._ways: dict[int | None, _Way] = {}
         self._making = threading.Lock()
@@ -165,6 +165,8 @@ class Model:
 
         Raises as a call does, but for images that cannot be scored: they have their `error`.
         """
+        if isinstance(images, str | bytes | os.PathLike):
+            raise TypeError("a stream is of many images: call the model with one, or give a list")
         way = self._way(None)
 
         def checked() -> Iterator[tuple[str | None, _Held]]:
@@ -325,5 +327,14 @@ def load(
             options[name] = (value,)
         elif name == "device" and isinstance(value, torch.device):
             options[name] = str(value)
+    known = [each.name for each in fields(ComputeOptions)]
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(f"load has no option {unknown[0]!r}; it takes reference, {', '.join(known)}")
+    for name, given, kinds in (
+        ("weights", weights, str | os.PathLike),
+        ("reference", reference, str | os.PathLike | Reference),
+    ):
+        if given is not None and not isinstance(given, kinds):
+            raise TypeError(f"{name} is the path of a file; this is of type {type(given).__name__}")
     with ONE_AT_A_TIME, devices.usual_settings():
         return Model(ComputeOptions(weights=None if weights is None else Path(weights), **options), reference)

@@ -22,9 +22,8 @@ class Result:
     length as `embedding_norm`; a lower one means higher quality, but of that. `quality` is from 0 to 100 for each of
     them that the reference knows, higher is better: 80 means better than 80 % of its faces; `layer` is the one that the
     reference goes by. `embedding` is float32 (size,), `crop` uint8 (H, W, 3), what the network was given, in RGB.
-    `face` is where it was found in the picture, if the model looks for one, `size` the picture's height and width, and
-    `remarks` what should not be overlooked about it. Box and
-    landmarks are in pixels of the picture once it is turned by its EXIF orientation.
+    `face` is where it was found, if the model looks for one, in pixels of the picture once that is turned by its EXIF
+    orientation, and `size` that picture's height and width. `remarks` says what should not be overlooked.
 
     >>> import grafiqs
     >>> result = grafiqs.load("weights.pth", device="cpu")("faces/ann/0.png")

@@ -27,7 +27,7 @@ class CalibrateOptions(ProtocolOptions):
 
     layer: str | None = option(
         "reference", "the score that quality alone means, chosen by hand (default: the layer, or the loss, that "
-        "predicts errors best, if its interval of 95 % leaves out that it predicts nothing)",
+        "predicts errors best, if one does with a certainty of 95 %, all scores counted)",
         default=None, choices=tuple(DIRECTIONS))
     any_alignment: bool = option(
         "reference", "let the reference hold for faces however they were aligned: for runs of crops that were aligned "

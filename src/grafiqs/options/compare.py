@@ -25,7 +25,7 @@ class CompareOptions:
         metavar="RUN")
     reference: tuple[str, ...] = option(
         "runs", "give each run qualities by the one of these reference.json files, commas between them, that holds for "
-        "it (default: by its own)", default=(), metavar="FILES")
+        "it (default: by its own)", default=(), metavar="FILES", adds=True)
 
     output_dir: Path = option(
         "output", "where compare.json, compare.svg and compare.png go", default=Path("comparison"), metavar="DIR")

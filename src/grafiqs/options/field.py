@@ -31,6 +31,7 @@ def option(
     excludes: Mapping[str, str | None] = MappingProxyType({}),
     decides: bool = True,
     later: bool = False,
+    adds: bool = False,
 ) -> Any:
     """One option, to be used as the field of a dataclass whose `__post_init__` calls `settle`.
 
@@ -38,7 +39,8 @@ def option(
     `requires` names the options without which this one makes no sense, and `which` says what they are to it.
     `excludes` names those that contradict it, each with the one value that does not: "{}" in it stands for this one's.
     `decides` says whether it changes what a run writes, so that a run is bound to its value; `later` that runs of
-    earlier versions do not state it, and had its default.
+    earlier versions do not state it, and had its default. `adds` says that a list of words that is given again is added
+    to, instead of taking the place of what was given before.
     """
     rules = dict(locals())
     return dataclasses.field(default=rules.pop("default"), metadata=rules)

@@ -39,10 +39,11 @@ class ScoreOptions(ComputeOptions, ReadingOptions):
         "of the backbone for drawn faces, if no --weights are given)", default=None, metavar="FILE")
     min_quality: tuple[str, ...] = option(
         "quality", "mark for taking again what has a lower quality: by the reference's layer, such as 20, or by those "
-        "that are named, such as image=20,block2=10", default=(), metavar="QUALITY")
+        "that are named, such as image=20,block2=10", default=(), metavar="QUALITY", adds=True)
     max_score: tuple[str, ...] = option(
         "quality", "mark for taking again what scores more, such as image=140: what 'grafiqs evaluate' lists",
-        default=(), metavar="LAYER=SCORE")
+        default=(),
+        metavar="LAYER=SCORE", adds=True)
     fail_below: bool = option(
         "quality", "exit with 1 if a photo is marked, so that a script can ask for another", default=False)
     format: str = option(
