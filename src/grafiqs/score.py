@@ -220,14 +220,16 @@ class _Unlisted(Readable):
         return self
 
 
-def check_heat_maps(options: ScoreOptions, model: Model | None = None) -> None:
-    """Raise RequestError when there can be no heat maps: their folder holds something, or no layer has gradients."""
+def need_gradients(options: ScoreOptions, model: Model) -> None:
+    """Raise RequestError when heat maps are asked for, and no layer has gradients."""
+    if options.heat_maps is not None and not any(name in LAYERS for name in model.scores):
+        raise RequestError("--heat-maps are of gradients, and the loss alone has none: give --layers with others")
+
+
+def need_new_folder(options: ScoreOptions) -> None:
+    """Raise RequestError when heat maps are asked for in a folder that holds something, or is others'."""
     folder = options.heat_maps
     if folder is None:
-        return
-    if model is not None:
-        if not any(name in LAYERS for name in model.scores):
-            raise RequestError("--heat-maps are of gradients, and the loss alone has none: give --layers with others")
         return
     refuse_inside_run(folder)
     for photo in options.photos:

@@ -59,15 +59,15 @@ def prepare(command: Namespace) -> Work:
     from grafiqs.compute import devices
     from grafiqs.model.pictures import picture_of
     from grafiqs.model.rows import FORMATS
-    from grafiqs.score import check_heat_maps, load_model, save, scored  # loads torch
+    from grafiqs.score import load_model, need_gradients, need_new_folder, save, scored  # loads torch
 
-    check_heat_maps(options)
+    need_new_folder(options)
 
     def work() -> int:
         if command.own_process:
             devices.keep_all_memory()
         model = load_model(options)
-        check_heat_maps(options, model)
+        need_gradients(options, model)
         reference = model.reference
         known = () if reference is None else tuple(filter(reference.distributions.__contains__, model.names))
         layer = None if reference is None else reference.layer

@@ -23,6 +23,7 @@ from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.extract import Summary, extract_gradients
 from grafiqs.faces.template import SIZE
+from grafiqs.images.heat import magnitude
 from grafiqs.options.draw import DrawOptions
 from grafiqs.options.extract import Options
 from grafiqs.progress import duration
@@ -159,12 +160,12 @@ def best_and_worst(faces: Path, run: Run, ranking: list[Ranked]) -> NDArray[np.u
 def _magnitude(gradients: Gradients, one: Ranked) -> NDArray[np.float32]:
     """The sum of |gradient| over the colours (112, 112), at the image."""
     try:
-        magnitude = np.asarray(np.abs(gradients[one.path]).sum(axis=0), np.float32)
+        found = magnitude(gradients[one.path])
     except UnreadableSampleError:
-        magnitude = np.full((1, 1), np.nan, np.float32)
-    if not np.isfinite(magnitude).all():
+        found = np.full((1, 1), np.nan, np.float32)
+    if not np.isfinite(found).all():
         raise StoppedError(f"the gradient of {shown(one.path)} is damaged: start over with --overwrite")
-    return magnitude
+    return found
 
 
 def _heat(share: NDArray[np.float32]) -> NDArray[np.uint8]:

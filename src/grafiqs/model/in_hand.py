@@ -267,16 +267,15 @@ class Model:
         known = [] if reference is None else [name for name in scores if name in reference.distributions]
         return Result(
             path,
-            None,
-            scores,
-            {} if reference is None else {name: reference.quality(name, scores[name]) for name in known},
-            None if reference is None else reference.layer,
-            None if found.embedding is None else found.embedding.copy(),  # what is kept keeps no batch
-            read.face,
-            read.pixels.transpose(1, 2, 0),
-            read.size,
-            read.remark,
-            {layer: gradient.copy() for layer, gradient in found.gradients.items()},
+            scores=scores,
+            quality={} if reference is None else {name: reference.quality(name, scores[name]) for name in known},
+            layer=None if reference is None else reference.layer,
+            embedding=None if found.embedding is None else found.embedding.copy(),  # what is kept keeps no batch
+            face=read.face,
+            crop=read.pixels.transpose(1, 2, 0),
+            size=read.size,
+            remark=read.remark,
+            dumps={layer: gradient.copy() for layer, gradient in found.gradients.items()},
         )
 
 

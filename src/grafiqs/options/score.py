@@ -57,8 +57,6 @@ class ScoreOptions(ComputeOptions, ReadingOptions):
     def __post_init__(self) -> None:
         settle(self)
         self._check_computation()
-        extensions = tuple(sorted({word.lower().lstrip(".*") for word in self.image_extension}))
-        object.__setattr__(self, "image_extension", extensions)
         if not self.photos:
             raise RequestError("nothing to score: give photos, folders of them, or - for paths on standard input")
         if self.photos.count(STANDARD_INPUT) > 1:
