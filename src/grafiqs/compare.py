@@ -44,7 +44,11 @@ def compare(options: CompareOptions) -> Comparison:
     references = {Path(path): read_reference(path) for path in options.reference}
     for path, reference in references.items():
         log.info("Reference %s: %s", shown(path), reference.said())
-    runs = read(given, options.output_dir, references)
+    return compared(read(given, references, options.output_dir))
+
+
+def compared(runs: Sequence[Compared]) -> Comparison:
+    """The same of runs that are read; what is not as it should be among replicates is logged as warnings."""
     networks = together.networks(runs)
     pairs = list(combinations(runs, 2))
     scores = [row for run in runs for row in together.distributions(run)]

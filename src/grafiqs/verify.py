@@ -10,12 +10,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from grafiqs.datasets.dataset import Dataset
-from grafiqs.datasets.lists import ListedFiles
 from grafiqs.disk import files
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK
@@ -27,6 +25,7 @@ from grafiqs.run import manifest as manifests
 from grafiqs.run import sweep as sweeps
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest, subset_differences
+from grafiqs.run.place import place_of
 from grafiqs.run.tables import FAILURES, IMAGE_SUMS, SUMS
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset, open_dataset, select
@@ -102,7 +101,7 @@ def _sweep(folder: Path, image_path: Path | None, quiet: bool, root: Path | None
 def _run(folder: Path, image_path: Path | None, root: Path | None, quiet: bool) -> tuple[list[str], list[str]]:
     """What is wrong with a run, and what to say if nothing is."""
     manifest = manifests.read(folder)
-    place, root = _place(manifest.data_set, manifest.options["root"] is not None, image_path, root)
+    place, root = place_of(manifest.data_set, manifest.options["root"] is not None, image_path, root)
     options = manifest.to_options(image_path=place, root=root) if os.path.exists(place) else None
     counts: Counter[type[Outcome]] = Counter()
     problems = list(_problems(folder, manifest, options, counts, quiet))
@@ -121,7 +120,7 @@ def _run(folder: Path, image_path: Path | None, root: Path | None, quiet: bool) 
 def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet: bool) -> tuple[list[str], list[str]]:
     """What is wrong with an alignment, its crops, tables and photos, and what to say if nothing is."""
     manifest = aligned.read(folder)
-    place, root = _place(manifest.data_set, manifest.data_set["root"] is not None, image_path, root)
+    place, root = place_of(manifest.data_set, manifest.data_set["root"] is not None, image_path, root)
     at_hand = os.path.exists(place) and (root is None or os.path.isdir(root))
     problems: list[str] = []
     try:
@@ -137,24 +136,6 @@ def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet:
     said = f"Verified: {len(manifest.subset.samples)} images, crops and tables as {aligned.NAME} and the checksums say"
     missing = f"The data set {shown(place)} is not available: the pictures were not looked at (--image-path)"
     return problems, [said] if at_hand else [missing, said]
-
-
-def _place(
-    data_set: dict[str, Any], had_root: bool, image_path: Path | None, root: Path | None
-) -> tuple[Path, Path | None]:
-    """Where the data set is looked for, and where the paths in its list begin; those that are given, or as it was.
-
-    Raises RequestError for a place that is given, and holds nothing.
-    """
-    place, is_list = image_path or Path(data_set["place"]), data_set["form"] == ListedFiles.form
-    if root is not None and not (is_list and os.path.isdir(root)):
-        why = "it is not a folder that can be reached" if is_list else "the data set of this run is not a list"
-        raise RequestError(f"--root {shown(root)} is not where the paths in a list begin: {why}")
-    if image_path is not None and not os.path.exists(image_path):
-        raise RequestError(f"the data set {shown(image_path)} does not exist: check --image-path")
-    if root is None and had_root and not os.path.isdir(place):
-        root = Path(data_set["root"])
-    return place, root
 
 
 def _picture_problems(folder: Path, subset: Subset, options: SubsetOptions) -> Iterator[str]:
@@ -214,7 +195,7 @@ def _problems(
     except (OSError, ValueError) as error:
         yield f"the tables cannot be followed further: {_reason(error)}"
         return
-    own = {LOCK, manifests.NAME, *finished.names(manifest), *tree.paths(scored)}
+    own = {LOCK, manifests.NAME, finished.REPORT, *finished.names(manifest), *tree.paths(scored)}
     yield from files.strangers(folder, own)
 
 

@@ -25,6 +25,7 @@ _VERBS = {
     "verify": "check a finished run",
     "evaluate": "say how well scores predict recognition errors, and at which score to discard",
     "compare": "say how runs of several seeds or networks agree, and what several seeds say together",
+    "report": "show runs on one page: faces, heat maps, scores, what falls below a threshold",
     "calibrate": "make a reference of a run, by which scores have a quality from 0 to 100",
     "demo": "show it all on drawn faces, in less than a minute",
     "draw-faces": "draw a data set of people who do not exist",

@@ -86,7 +86,7 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(map(shown, names if len(names) <= 3 else (names[0], "...", names[-1])))
 
 
-def read(given: Mapping[str, Path], output: Path, references: Mapping[Path, Reference]) -> list[Compared]:
+def read(given: Mapping[str, Path], references: Mapping[Path, Reference], output: Path | None = None) -> list[Compared]:
     """Read the runs, one after the other, so that no more than their numbers are kept.
 
     If there are `references`, by their files, each run has qualities by the one that holds for it, in the place of its
@@ -98,7 +98,8 @@ def read(given: Mapping[str, Path], output: Path, references: Mapping[Path, Refe
     found = []
     for name, folder in given.items():
         run = open_run(folder)
-        Output(output, "").refuse_inside(Path(run.manifest.data_set["place"]))
+        if output is not None:
+            Output(output, "").refuse_inside(Path(run.manifest.data_set["place"]))
         reference = _reference_for(name, run, references) if references else run.reference
         found.append(_compared(name, run, reference, samples, people))
     return found

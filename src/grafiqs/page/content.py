@@ -2,79 +2,123 @@
 
 from __future__ import annotations
 
-import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.backbones.catalogue import QUALITIES, QUALITY
-from grafiqs.options.extract import Options
-from grafiqs.options.field import flag, plain, written
-from grafiqs.run.manifest import Manifest
+from grafiqs.backbones.catalogue import QUALITIES
+from grafiqs.disk.files import sha256
+from grafiqs.disk.names import shown
+from grafiqs.page.again import command
+from grafiqs.run.finished import SCORES
 from grafiqs.run.results import Run
 
 _DIGITS = 6
 """Significant digits of a score on the page."""
 
+_BARS = 40
+"""Bars of a histogram."""
+
+_LISTED = 5000
+"""As many failures, and dropped identities, are listed."""
+
+_FIRST = 24
+"""As many faces at either end of each score come before all others."""
+
 
 def content(name: str, run: Run, rows: Sequence[int]) -> dict[str, Any]:
-    """What the page says of a run, of those of its `rows` that it shows."""
+    """What the page says of a run, of those of its `rows` that it shows; names in their printable form."""
     manifest, table = run.manifest, run.scores
-    shown = table[np.asarray(rows, np.int64)]
-    identities = sorted(set(table["identity"].tolist()))
+    subset = manifest.subset
+    part = table[np.asarray(rows, np.int64)]
+    identities = list(dict.fromkeys(part["identity"].tolist()))
     number = {identity: place for place, identity in enumerate(identities)}
-    scores = {score: _column(shown[score]) for score in manifest.scores}
-    qualities = {score: shown[QUALITIES[score]].tolist() for score in manifest.scores if QUALITIES[score] in _names(run)}
+    counts = Counter(sample.identity for sample in subset.samples)
     return {
-        "name": name,
-        "card": [list(row) for row in _card(run)],
-        "command": command(manifest),
+        "name": shown(name),
+        "card": [[term, shown(text)] for term, text in _card(run)],
+        "command": command(run),
         "better": manifest.better,
-        "scores": list(scores),
-        "directions": {score: manifest.directions[score] for score in scores},
-        "layer": run.reference.layer if run.reference is not None else None,
-        "identities": identities,
-        "identity": [number[identity] for identity in shown["identity"].tolist()],
-        "path": shown["path"].tolist(),
-        "values": scores,
-        "qualities": qualities,
-        "distributions": {score: _distribution(table[score]) for score in scores},
-        "people": _people(table, list(scores)),
+        "scores": list(manifest.scores),
+        "directions": {score: manifest.directions[score] for score in manifest.scores},
+        "main": main_score(run),
+        "layer": None if run.reference is None else run.reference.layer,
+        "identities": [shown(identity) for identity in identities],
+        "identity": [number[identity] for identity in part["identity"].tolist()],
+        "path": [shown(path) for path in part["path"].tolist()],
+        "values": {score: _column(part[score]) for score in manifest.scores},
+        "qualities": {score: part[QUALITIES[score]].tolist() for score in with_quality(run)},
+        "distributions": {score: distribution(table[score]) for score in manifest.scores},
         "total": len(table),
-        "failures": [[path, reason] for path, reason in run.failures.items()],
-        "dropped": [[identity, count] for identity, count in manifest.subset.insufficient],
+        "sizes": sorted(Counter(counts.values()).items()),
+        "failed": len(run.failures),
+        "failures": [[shown(path), shown(reason)] for path, reason in list(run.failures.items())[:_LISTED]],
+        "dropped": [[shown(identity), count] for identity, count in subset.insufficient[:_LISTED]],
+        "insufficient": len(subset.insufficient),
         "wanted": manifest.options["samples_per_identity"],
     }
 
 
-def command(manifest: Manifest) -> str:
-    """The command that makes the run again, where its data set and weights lie as they did."""
-    asked = {
-        "image_path": manifest.data_set["place"],
-        "weights": manifest.weights or None,
-        "precision": manifest.computation["precision"],
-        "batch_size": manifest.computation["batch_size"],
-        **{name: value for name, value in manifest.options.items() if name != "identity_selection_seed"},
-    }
-    if manifest.options["random_identity_selection"]:
-        asked["identity_selection_seed"] = manifest.seeds["identity_selection"]
-    words = ["grafiqs", "extract"]
-    for field in fields(Options):
-        value = asked.get(field.name, plain(field.default))
-        if field.name in asked and value != plain(field.default):
-            words += [_flag(field.name, value)] if isinstance(value, bool) else [flag(field.name), written(value)]
-    return shlex.join(words)
+def main_score(run: Run) -> str:
+    """The score by which faces are sorted at first: the reference's layer, or the first."""
+    layer = None if run.reference is None else run.reference.layer
+    return layer if layer in run.manifest.scores else run.manifest.scores[0]
 
 
-def _flag(name: str, value: bool) -> str:
-    return flag(name) if value else "--no-" + flag(name).removeprefix("--")
+def with_quality(run: Run) -> list[str]:
+    """The scores that have a quality."""
+    names = run.scores.dtype.names or ()
+    return [score for score in run.manifest.scores if QUALITIES[score] in names]
 
 
-def _names(run: Run) -> tuple[str, ...]:
-    return run.scores.dtype.names or ()
+def ordered(run: Run) -> list[int]:
+    """All rows of the scores, those first that a page needs most.
+
+    First come the best and the worst by every score, then the others, so that every beginning of them lies evenly over
+    the ranking by the main score.
+    """
+    rankings = {score: ranking(run, score) for score in run.manifest.scores}
+    ends = (row for ranks in rankings.values() for row in (*ranks[:_FIRST], *ranks[-_FIRST:]))
+    return list(dict.fromkeys((*ends, *spread(rankings[main_score(run)]))))
+
+
+def ranking(run: Run, score: str) -> list[int]:
+    """The rows of the scores, best first."""
+    values = run.scores[score]
+    order: list[int] = np.argsort(-values if run.directions[score] == "higher" else values, kind="stable").tolist()
+    return order
+
+
+def spread(ranks: Sequence[int]) -> Iterator[int]:
+    """Rows in an order of which every beginning lies evenly over the ranking, both ends first.
+
+    >>> list(spread([10, 11, 12, 13, 14]))
+    [10, 14, 12, 11, 13]
+    """
+    count, told = len(ranks), np.zeros(len(ranks), bool)
+    places = [0, count - 1] if count else []
+    parts = 1
+    while places:
+        for place in places:
+            if not told[place]:
+                told[place] = True
+                yield ranks[place]
+        parts *= 2
+        if parts > 4 * count:
+            places = np.flatnonzero(~told).tolist()
+            continue
+        places = [part * (count - 1) // parts for part in range(1, parts, 2)]
+
+
+def distribution(values: NDArray[np.float64]) -> dict[str, Any]:
+    """A histogram of all scores: counts between `low` and `high`, their 0 and 99 %; what lies beyond is in the last."""
+    low, high = (float(each) for each in np.quantile(values, (0.0, 0.99))) if len(values) else (0.0, 1.0)
+    high = high if high > low else low + (abs(low) or 1.0)
+    counts, _ = np.histogram(np.clip(values, low, high), bins=_BARS, range=(low, high))
+    return {"low": low, "high": high, "counts": counts.tolist()}
 
 
 def _column(values: NDArray[np.float64]) -> list[float]:
@@ -84,56 +128,43 @@ def _column(values: NDArray[np.float64]) -> list[float]:
 def _card(run: Run) -> Iterator[tuple[str, str]]:
     """What a paper must say of the run."""
     manifest = run.manifest
-    subset, seeds = manifest.subset, manifest.seeds
-    yield "Images", f"{len(subset.samples):,} of {subset.identities:,} identities; {len(run.scores):,} have scores"
+    subset, seeds, options = manifest.subset, manifest.seeds, manifest.options
+    scored, failed = len(run.scores), len(run.failures)
+    yield "Images", f"{scored + failed:,} of {subset.identities:,} identities: {scored:,} scored, {failed:,} failed"
     yield "Subset SHA-256", subset.sha256
-    drawn = manifest.options["random_identity_selection"]
-    yield "Identities", f"drawn with seed {seeds['identity_selection']}" if drawn else "the first by name, or all"
-    taken = manifest.options["samples_per_identity"]
-    yield "Samples", f"{taken} of each, drawn with seed {seeds['sample_selection']}" if taken else "all of each"
+    count, skipped = options["num_identities"], options["skip_identities"]
+    after = f" after {skipped:,}" * bool(skipped)
+    if options["random_identity_selection"]:
+        yield (
+            "Identities",
+            f"{subset.chosen:,} of {subset.available:,}, drawn{after}, seed {seeds['identity_selection']}",
+        )
+    else:
+        first = "all" if count is None and not skipped else f"the first {subset.chosen:,} by name{after}, of"
+        yield "Identities", f"{first} {subset.available:,}"
+    taken = options["samples_per_identity"]
+    yield "Samples", f"{taken:,} of each identity, drawn, seed {seeds['sample_selection']}" if taken else "all of each"
     yield "Data set", manifest.data_set["place"]
-    yield "Backbone", f"{manifest.backbone['name']}, {manifest.weights}"
+    yield "Backbone", f"{manifest.backbone['name']}, {manifest.weights or 'weights of its own'}"
     yield "Weights SHA-256", manifest.weights_sha256
     given = manifest.preprocessing
     size = "x".join(map(str, given["size"]))
     mean, std = (" ".join(f"{value:g}" for value in given[name]) for name in ("mean", "std"))
-    yield "Input", f"{size} {str(given['channel_order']).upper()}, mean {mean}, std {std}"
+    yield "Preprocessing", f"{size} {str(given['channel_order']).upper()}, mean {mean}, std {std}; {given['resize']}"
     alignment = given["alignment"]
-    yield "Alignment", "none: images count as aligned crops" if alignment is None else str(alignment["detector"])
-    yield "Statistics", f"--norms {manifest.options['norms']}"
-    computed = manifest.computation
-    yield "Computed", f"{computed['engine']} in {computed['precision']}, on {computed['device']}"
+    yield (
+        "Alignment",
+        "none: images count as aligned crops"
+        if alignment is None
+        else f"{alignment.get('detector', 'landmarks')}, SHA-256 {alignment['sha256']}",
+    )
+    yield (
+        "Norms",
+        f"{options['norms']}: {manifest.backbone['norms']}" if "norms" in manifest.backbone else options["norms"],
+    )
+    last = manifest.environments[-1]
+    versions = f"grafiqs {last.get('grafiqs', '')}, PyTorch {last.get('torch', '')}"
+    yield "Computed", f"{last.get('engine', '')} in {manifest.precision}, on {last.get('device', '')}; {versions}"
     yield "Direction", manifest.better
-    if run.reference is not None:
-        yield "Reference", run.reference.said()
-
-
-def _distribution(values: NDArray[np.float64]) -> dict[str, Any]:
-    """A histogram of all scores, whichever are shown: counts between `low` and `high`, those beyond at the ends."""
-    low, high = (float(each) for each in np.quantile(values, (0.0, 0.99))) if len(values) else (0.0, 1.0)
-    high = high if high > low else low + 1.0
-    counts, _ = np.histogram(np.clip(values, low, high), bins=40, range=(low, high))
-    return {"low": low, "high": high, "counts": counts.tolist()}
-
-
-def _people(table: NDArray[Any], scores: list[str]) -> list[list[Any]]:
-    """A row an identity: its name, how many samples, and mean and standard deviation of each score."""
-    names, whose = np.unique(table["identity"].astype(str), return_inverse=True)
-    counts = np.bincount(whose, minlength=len(names))
-    columns: list[list[float]] = []
-    for score in scores:
-        mean = np.bincount(whose, table[score], len(names)) / np.maximum(counts, 1)
-        square = np.bincount(whose, (table[score] - mean[whose]) ** 2, len(names)) / np.maximum(counts - 1, 1)
-        columns += [_column(mean), _column(np.sqrt(square))]
-    return [[name, int(count), *row] for name, count, *row in zip(names.tolist(), counts, *columns, strict=True)]
-
-
-def main_score(run: Run) -> str:
-    """The score by which faces are sorted at first: the reference's layer, or the first."""
-    layer = run.reference.layer if run.reference is not None else None
-    return layer if layer in run.manifest.scores else run.manifest.scores[0]
-
-
-def main_quality(run: Run) -> str | None:
-    """The column of the quality that counts, if there is one."""
-    return QUALITY if QUALITY in _names(run) else None
+    yield "Reference", "none: scores have no qualities" if run.reference is None else run.reference.said()
+    yield "Scores SHA-256", sha256(run.folder / SCORES)

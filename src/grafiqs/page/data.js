@@ -1,12 +1,13 @@
 "use strict";
-/* What the page was given, and small things that all parts use. */
+/* What the page was given, and what all its parts use. */
 
 const page = JSON.parse(document.getElementById("data").textContent);
 
+const DRAWN = new Set(["svg", "g", "path", "rect", "circle", "line", "text"]);
+
 /** An element with attributes, listeners (`onclick`) and children; texts stay texts, whatever is in them. */
 function make(tag, attributes = {}, ...children) {
-  const svg = ["svg", "g", "path", "rect", "circle", "line", "text", "title"].includes(tag) && tag !== "title";
-  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  const node = DRAWN.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
@@ -15,27 +16,85 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** What is shown when a pointer rests on a part of a drawing. */
+function tip(text) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  node.append(text);
+  return node;
+}
+
+/** A part of the page, with its heading. */
+function section(id, title, ...children) {
+  return make("section", { id, "aria-labelledby": `${id}-title` }, make("h2", { id: `${id}-title` }, title), ...children);
+}
+
+/** A list to choose from: pairs of a value and what it is called. */
+function choice(label, pairs, chosen, change) {
+  const select = make("select", { onchange: () => change(select.value) },
+    ...pairs.map(([value, words]) => make("option", { value, selected: value === chosen }, words)));
+  return make("label", {}, label, select);
+}
+
 /** A number in a few digits. */
 function said(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "-";
   if (Number.isInteger(value)) return value.toLocaleString("en");
-  return Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+  const size = Math.abs(value);
+  return size >= 1e6 || size < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
 }
 
-/** Whether the first value of a score means higher quality than the second. */
-function isBetter(run, score, one, other) {
-  return run.directions[score] === "higher" ? one > other : one < other;
+function percent(share, digits = 1) {
+  return share === null || share === undefined ? "-" : `${(100 * share).toFixed(digits)} %`;
 }
 
-/** The rows of a run, best first by a score. */
-function ranked(run, score) {
-  const values = run.values[score];
-  const sign = run.directions[score] === "higher" ? -1 : 1;
-  return values.map((_, row) => row).sort((one, other) => sign * (values[one] - values[other]) || one - other);
+/** `1 image`, `2 images`. */
+function counted(count, word) {
+  const several = word.endsWith("y") ? `${word.slice(0, -1)}ies` : `${word}s`;
+  return `${count.toLocaleString("en")} ${count === 1 ? word : several}`;
 }
 
-/** Save text as a file of the user's. */
-function save(name, text) {
+/** What faces can be ranked by: each score, and each quality; a number a row. */
+function measuresOf(run) {
+  const scores = run.scores.map((name) => ({ name, label: name, score: name, values: run.values[name], higher: run.directions[name] === "higher" }));
+  const qualities = Object.keys(run.qualities).map((score) => ({
+    name: `quality_${score}`, label: `quality by ${score}`, score, values: run.qualities[score], higher: true,
+  }));
+  return [...scores, ...qualities];
+}
+
+function measureOf(run, name) {
+  return run.measures.find((one) => one.name === name);
+}
+
+/** Whether the first value of a measure means higher quality than the second. */
+function isBetter(measure, one, other) {
+  return measure.higher ? one > other : one < other;
+}
+
+/** All rows, the worst by a measure first. */
+function worstFirst(measure) {
+  measure.order ??= measure.values.map((_, row) => row)
+    .sort((one, other) => (measure.higher ? 1 : -1) * (measure.values[one] - measure.values[other]) || one - other);
+  return measure.order;
+}
+
+/** The share of the other faces on the page that a face is better than; equal ones count half. */
+function standing(measure, row) {
+  const { values } = measure;
+  if (values.length < 2) return null;
+  let worse = 0;
+  let equal = -1;
+  for (const value of values) {
+    if (value === values[row]) equal += 1;
+    else if (isBetter(measure, values[row], value)) worse += 1;
+  }
+  return (worse + equal / 2) / (values.length - 1);
+}
+
+/** Save rows as a CSV file of the user's. */
+function saveCsv(name, rows) {
+  const cell = (value) => (/[",\r\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  const text = rows.map((row) => `${row.map(cell).join(",")}\n`).join("");
   const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
   document.body.append(link);
   link.click();
@@ -43,9 +102,18 @@ function save(name, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** A cell of a CSV file: quoted where it must be, and never a formula of a spreadsheet. */
-function cell(value) {
-  const text = String(value);
-  const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+/** A table; a cell that is a number is set to the right. */
+function table(words, head, rows) {
+  const cells = (row) => row.map((value, place) => make(place ? "td" : "th", place ? { class: typeof value === "string" ? "text" : null } : { scope: "row" },
+    typeof value === "number" ? said(value) : value));
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words }, make("table", {},
+    make("caption", {}, words),
+    make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row))))));
+}
+
+/** What an image is drawn from, if the page has it. */
+function thumbnail(run, row, words) {
+  const face = run.faces[row];
+  return face === undefined ? make("span", { class: "blank" }) : make("img", { src: `data:image/jpeg;base64,${face}`, alt: words, decoding: "async" });
 }

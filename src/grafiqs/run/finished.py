@@ -43,6 +43,8 @@ from grafiqs.run.tables import (
 
 SCORES = "scores.csv"
 EMBEDDINGS = "embeddings.npy"
+REPORT = "report.html"
+"""A page that shows the run, made from it afterwards: it may lie there, and is not part of the run."""
 
 
 def scores_of(manifest: Manifest, reference: Reference | None) -> CsvTable[list[float]]:

@@ -146,9 +146,9 @@ class RunFolder(Journaled[Manifest, Scored]):
 
 
 def files_of(manifest: Manifest) -> list[str]:
-    """The files of a run, but for its manifest, in the order in which they are to be removed."""
+    """The files of a run, but for its manifest, in the order in which they are to be removed; what shows it, too."""
     gradients = manifest.tree(Path()).paths(manifest.subset.samples)
-    return [*reversed(finished.names(manifest)), journals.NAME, *gradients]
+    return [finished.REPORT, *reversed(finished.names(manifest)), journals.NAME, *gradients]
 
 
 def outcomes_of(root: Path, manifest: Manifest) -> Iterator[Outcome]:

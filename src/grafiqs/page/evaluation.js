@@ -1,0 +1,68 @@
+"use strict";
+/* What an evaluation found: curves of errors against discards, areas, operating points. */
+
+/** The target of a curve in words. */
+function targetOf(row) {
+  return row.fmr === null ? `starting error ${row.starting_error}` : `FMR ${row.fmr}`;
+}
+
+/** The rows of each target, by its words. */
+function byTarget(rows) {
+  const found = new Map();
+  for (const row of rows) found.set(targetOf(row), [...(found.get(targetOf(row)) ?? []), row]);
+  return found;
+}
+
+/** The evaluations in which a run was evaluated, each with what stands before the names of its scores there. */
+function evaluationsOf(run) {
+  return page.evaluations.filter((one) => one.of[run.name] !== undefined).map((one) => ({ found: one, prefix: one.of[run.name] }));
+}
+
+/** What FNMR is left if comparisons of faces worse than a threshold are discarded, a sentence for each target. */
+function errorsLeft(run, measure, limit) {
+  if (measure.name !== measure.score || limit === null) return [];
+  return evaluationsOf(run).flatMap(({ found, prefix }) => found.curves
+    .filter((curve) => curve.quality === `${prefix}${measure.score}` && curve.score_threshold)
+    .map((curve) => {
+      let step = 0;
+      curve.score_threshold.forEach((threshold, place) => {
+        if (threshold !== null && !isBetter(measure, threshold, limit)) step = place;
+      });
+      return `At ${targetOf(curve)}, FNMR falls from ${percent(curve.error_rate[0], 2)} to ${percent(curve.error_rate[step], 2)}, as ${percent(curve.discarded[step])} of the genuine comparisons are discarded.`;
+    }));
+}
+
+function evaluationPart(run) {
+  const own = evaluationsOf(run);
+  if (!own.length) return section("evaluation", "Evaluation", make("p", {}, "No evaluation of this run is on this page: ", make("code", {}, "grafiqs evaluate"), " makes one, and ", make("code", {}, "--evaluation"), " shows it here."));
+  return section("evaluation", "Evaluation", ...own.flatMap(({ found }) => [
+    make("p", {}, `${found.comparisons}. Equal error rate: ${percent(found.eer, 2)}.`),
+    ...[...byTarget(found.curves)].flatMap(([words, curves]) => target(found, words, curves)),
+  ]));
+}
+
+function target(found, words, curves) {
+  const results = byTarget(found.results).get(words) ?? [];
+  const points = byTarget(found.points).get(words) ?? [];
+  const furthest = Math.max(...results.map((row) => row.x_max));
+  const last = results.filter((row) => row.x_max === furthest);
+  const first = last[0];
+  const drawn = curves.map((curve) => ({ name: curve.quality, x: curve.discarded, y: curve.error_rate }));
+  const yMax = Math.max(...curves.flatMap((curve) => curve.error_rate.filter((_, place) => curve.discarded[place] <= furthest)), 1e-9);
+  const interval = (row) => (row.ci_low === null ? "-" : `${said(row.ci_low)} to ${said(row.ci_high)}`);
+  const shares = [...new Set(points.map((point) => point.discard))];
+  const pointOf = (name, share) => points.find((point) => point.quality === name && point.discard === share);
+  return [
+    make("h3", {}, words),
+    make("p", {}, `FNMR ${percent(first.e0, 2)} of ${said(first.n_genuine)} genuine comparisons (${first.protocol} threshold ${said(first.threshold)}).`),
+    make("div", { class: "plots wide" },
+      figure(make("div", {}, lines(`FNMR against the share of comparisons discarded, a line for each method, ${words}`, drawn, { xMax: furthest, yMax, xLabel: "share of genuine comparisons discarded, the worst first", yLabel: "FNMR", steps: first.protocol === "fixed" }), legend(drawn.map((line) => line.name))), "Error versus discard: a lower line is a better method"),
+      table(`Area under the curve up to ${furthest}, relative to no gain (1): smaller is better`, ["method", "area", "95 %"],
+        [...last].sort((one, other) => (one.pauc_normalised ?? Infinity) - (other.pauc_normalised ?? Infinity)).map((row) => [row.quality, said(row.pauc_normalised), interval(row)]))),
+    table("FNMR left when this share of the genuine comparisons is discarded, and at which score", ["method", ...shares.map((share) => percent(share, 0))],
+      [...new Set(points.map((point) => point.quality))].map((name) => [name, ...shares.map((share) => {
+        const point = pointOf(name, share);
+        return point ? `${percent(point.fnmr, 2)}${point.score_threshold === null ? "" : ` (${found.directions[name] === "higher" ? "<" : ">"}${said(point.score_threshold)})`}` : "-";
+      })])),
+  ];
+}

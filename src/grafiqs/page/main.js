@@ -1,0 +1,84 @@
+"use strict";
+/* The page: its parts for the run that is chosen. */
+
+/** What the run is, and the command that makes it again. */
+function cardPart(run) {
+  const told = make("span", { class: "note", role: "status" });
+  const text = make("code", {}, run.command);
+  const copy = make("button", { type: "button", onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(run.command);
+      told.textContent = "Copied.";
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(text);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      told.textContent = document.execCommand("copy") ? "Copied." : "Selected: copy it with Ctrl-C.";
+    }
+  } }, "Copy");
+  return section("card", "The run",
+    make("dl", { class: "card" }, ...run.card.flatMap(([term, words]) => [make("dt", {}, term), make("dd", {}, words)])),
+    make("h3", {}, "Do it again"), make("pre", { tabindex: "0", role: "region", "aria-label": "The command that makes this run again" }, text), make("p", {}, copy, " ", told));
+}
+
+function scoresPart(run) {
+  const sizes = run.sizes.map(([samples]) => samples);
+  const [low, high] = [Math.min(...sizes, 0), Math.max(...sizes, 1)];
+  const counts = new Array(Math.min(40, high - low + 1)).fill(0);
+  for (const [samples, identities] of run.sizes) counts[Math.min(counts.length - 1, Math.floor(((samples - low) / (high - low + 1)) * counts.length))] += identities;
+  return section("scores", "Scores", make("p", {}, run.better),
+    make("div", { class: "plots" },
+      ...run.scores.map((score) => figure(histogram(run, score), make("strong", {}, score), run.layer === score ? ": the layer that counts" : "")),
+      ...Object.keys(run.qualities).map((score) => figure(qualityHistogram(run, score), make("strong", {}, `quality by ${score}`))),
+      figure(bars("Samples an identity has, and how many identities have so many", counts, low, high + 1), make("strong", {}, "samples per identity"), " of the subset")));
+}
+
+function layersPart(run, viewer) {
+  let [first, second] = [run.measures[0], run.measures[Math.min(1, run.measures.length - 1)]];
+  const place = make("div", { class: "scatter" });
+  const show = (row) => viewer.open(run, worstFirst(second), worstFirst(second).indexOf(row));
+  const draw = () => place.replaceChildren(figure(scatter(run, first, second, show), "Each point is a face; a click shows the nearest one. The axes end at the 99.5 % of each."));
+  const pairs = run.measures.map((one) => [one.name, one.label]);
+  draw();
+  return section("layers", "Layer against layer", make("div", { class: "controls" },
+    choice("Across", pairs, first.name, (value) => { first = measureOf(run, value); draw(); }),
+    choice("Up", pairs, second.name, (value) => { second = measureOf(run, value); draw(); })), place);
+}
+
+function missingPart(run) {
+  const more = (shown, total) => (total > shown ? [make("p", {}, `... and ${(total - shown).toLocaleString("en")} more`)] : []);
+  return section("missing", "Missing",
+    run.failed ? table(`${counted(run.failed, "image")} without a score`, ["image", "reason"], run.failures) : make("p", {}, "Every image of the subset has a score."),
+    ...more(run.failures.length, run.failed),
+    run.insufficient ? table(`${counted(run.insufficient, "identity")} dropped, with fewer than ${counted(run.wanted ?? 1, "sample")}`, ["identity", "samples"], run.dropped) : make("p", {}, "No identity was dropped."),
+    ...more(run.dropped.length, run.insufficient));
+}
+
+/** The parts of the page for a run. */
+function show(run, viewer) {
+  run.measures ??= measuresOf(run);
+  const faces = run.path.length > 0;
+  const own = [];
+  if (faces) {
+    const gallery = new FacesPart(run, viewer);
+    const threshold = new ThresholdPart(run, (rows, words) => gallery.restrict(rows, words));
+    own.push(["Best and worst", make("section", { id: "ends", "aria-label": "The best and the worst faces" }, ...glance(run, viewer))], ["The run", cardPart(run)], ["Scores", scoresPart(run)],
+      ["Faces", gallery.root], ["Threshold", threshold.root], ["Identities", new PeoplePart(run, viewer).root], ["Layers", layersPart(run, viewer)]);
+  } else own.push(["The run", cardPart(run)], ["", make("p", { class: "answer" }, "No image of this run has a score.")]);
+  own.push(["Evaluation", evaluationPart(run)], ["Missing", missingPart(run)]);
+  if (page.comparison) own.push(["Comparison", comparisonPart()]);
+  document.getElementById("page").replaceChildren(...run.said.map((line) => make("p", { class: "notice", role: "note" }, line)), ...own.map(([, part]) => part));
+  document.getElementById("parts").replaceChildren(...own.filter(([words]) => words).map(([words, part]) => make("a", { href: `#${part.id}` }, words)));
+}
+
+(() => {
+  const viewer = new Viewer();
+  const chosen = document.getElementById("chosen");
+  const pictures = page.runs.some((run) => Object.keys(run.faces).length);
+  if (pictures) chosen.append(make("p", { class: "notice personal", role: "note" }, "This page holds pictures of faces. Those of real people are personal data: mind whom you give it to (", make("code", {}, "--no-faces"), " leaves them out)."));
+  if (page.runs.length > 1) {
+    chosen.append(make("div", { class: "controls" }, choice("Run", page.runs.map((run, place) => [String(place), run.name]), "0", (place) => show(page.runs[Number(place)], viewer))));
+  }
+  show(page.runs[0], viewer);
+})();

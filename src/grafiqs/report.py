@@ -1,0 +1,145 @@
+"""One page that shows runs: read them, fit what is shown of each into its size, write the page."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grafiqs.compare import compared
+from grafiqs.comparison import runs as comparisons
+from grafiqs.datasets.dataset import Dataset
+from grafiqs.disk import files
+from grafiqs.disk.names import encoded, shown
+from grafiqs.errors import RequestError
+from grafiqs.images.heat import coloured
+from grafiqs.options.report import ReportOptions
+from grafiqs.page.fitted import Fitted
+from grafiqs.page.page import MARK, rendered
+from grafiqs.progress import progress_bar
+from grafiqs.run.finished import REPORT, refuse_inside_run
+from grafiqs.run.manifest import is_run
+from grafiqs.run.place import place_of
+from grafiqs.run.results import Run, open_run
+from grafiqs.select import open_dataset
+
+__all__ = ["Report", "ReportOptions", "report"]
+
+log = logging.getLogger(__name__)
+
+_MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written: where, its bytes, and how many pictures it lacks as something was changed since."""
+
+    path: Path
+    bytes: int
+    changed: int
+
+
+def report(options: ReportOptions) -> Report:
+    """Write the page that `options` ask for; what it leaves out is logged.
+
+    Raises RequestError for what is not a finished run, or one that is damaged or given twice, for an evaluation of
+    other runs, a place of the data set that holds nothing, and when the page cannot be written, or would take the
+    place of something else.
+
+    >>> from grafiqs import Options, extract_gradients
+    >>> _ = extract_gradients(Options(image_path="faces", weights="weights.pth", output_dir="run", quiet=True))
+    >>> report(ReportOptions(runs=["run"], quiet=True)).path
+    PosixPath('run/report.html')
+    """
+    given, said = comparisons.folders(options.named())
+    for line in said:
+        log.info("%s", line)
+    runs = {name: open_run(folder) for name, folder in given.items()}
+    output = options.output or (next(iter(given.values())) / REPORT if len(given) == 1 else Path(REPORT))
+    _need_place(output)
+    sources = {name: _source(run, options) for name, run in runs.items()}
+    limit = int(options.max_size * _MEGABYTE)
+    parts = [_fitted(name, run, limit // len(runs)) for name, run in runs.items()]
+    values: dict[str, Any] = {
+        "faces": options.faces,
+        "colours": coloured(np.linspace(0, 1, 256)[None])[0].tolist(),
+        "evaluations": [],
+        "comparison": _comparison(given) if len(runs) > 1 else None,
+        "runs": [part.values for part in parts],
+    }
+    title = ", ".join(map(shown, given if len(given) <= 3 else (*list(given)[:3], "...")))
+    left = limit - len(encoded(rendered(title, values)))
+    changed = 0
+    with progress_bar(0, 0, options.quiet, "pictures") as bar:
+        for number, part in enumerate(parts):
+            taken, missing = part.add_pictures(sources[part.name], max(0, left) // (len(parts) - number), bar.update)
+            left -= taken
+            changed += missing
+    page = encoded(rendered(title, values))
+    _write(output, page)
+    log.info("Written: %s (%.1f MB)", shown(output), len(page) / _MEGABYTE)
+    return Report(output, len(page), changed)
+
+
+def _need_place(output: Path) -> None:
+    """Raise RequestError when the page cannot be written, or would take the place of something else."""
+    if not (output.name == REPORT and is_run(output.parent)):
+        refuse_inside_run(output.parent, "--output")
+    if os.path.isdir(output):
+        raise RequestError(f"{shown(output)} is a folder: give a file as --output, such as {shown(output / REPORT)}")
+    if os.path.lexists(output):
+        try:
+            with files.opened(output) as file:
+                known = MARK.encode() in file.read(4096)
+        except OSError as error:
+            raise RequestError(f"cannot read {shown(output)}: {error.strerror}; give another --output") from error
+        if not known:
+            raise RequestError(
+                f"{shown(output)} is there already, and not a page of 'grafiqs report': give another --output"
+            )
+
+
+def _source(run: Run, options: ReportOptions) -> Dataset | str:
+    """The data set of a run, or why faces are not shown, in a sentence."""
+    if not options.faces:
+        return "Faces and heat maps were left out (--no-faces)"
+    manifest = run.manifest
+    place, root = place_of(manifest.data_set, manifest.options["root"] is not None, options.image_path, options.root)
+    try:
+        return open_dataset(manifest.to_options(image_path=place, root=root))
+    except RequestError as error:
+        if options.image_path is not None:
+            raise
+        return f"There are no faces, as the data set is not at hand ({error}); --image-path says where it is now"
+
+
+def _fitted(name: str, run: Run, budget: int) -> Fitted:
+    try:
+        return Fitted(name, run, budget)
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"the run in {shown(run.folder)} is damaged ({shown(error)}): 'grafiqs verify' says more"
+        ) from error
+
+
+def _comparison(given: Mapping[str, Path]) -> dict[str, Any] | str:
+    """What 'grafiqs compare' says of the runs, or why it says nothing."""
+    try:
+        return compared(comparisons.read(given, {})).to_json()
+    except RequestError as error:
+        log.warning("warning: the runs are not compared: %s", error)
+        return str(error)
+
+
+def _write(output: Path, page: bytes) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with files.whole(output) as file:
+            file.write(page)
+    except OSError as error:
+        raise RequestError(f"cannot write {shown(output)}: {error.strerror}; give another --output") from error
