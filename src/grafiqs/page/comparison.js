@@ -26,7 +26,7 @@ function networkPart(found, network) {
     legend(runs.map((run) => run.name)),
     table("Mean of each score", ["run", ...scores], [
       ...runs.map((run) => [run.name, ...scores.map((score) => said(found.scores.find((row) => row.run === run.name && row.score === score)?.mean))]),
-      ...(over.length ? [["over runs", ...scores.map((score) => (halves.has(score) ? mean(halves.get(score)) : "-"))]] : [])]),
+      ...(runs.length > 1 ? [["over runs", ...scores.map((score) => (halves.has(score) ? mean(halves.get(score)) : "-"))]] : [])]),
   ];
 }
 

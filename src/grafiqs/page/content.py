@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -130,6 +131,7 @@ def _card(run: Run) -> Iterator[tuple[str, str]]:
     manifest = run.manifest
     subset, seeds, options = manifest.subset, manifest.seeds, manifest.options
     scored, failed = len(run.scores), len(run.failures)
+    yield "Run", os.path.realpath(run.folder)
     yield "Images", f"{scored + failed:,} of {subset.identities:,} identities: {scored:,} scored, {failed:,} failed"
     yield "Subset SHA-256", subset.sha256
     count, skipped = options["num_identities"], options["skip_identities"]
@@ -158,10 +160,8 @@ def _card(run: Run) -> Iterator[tuple[str, str]]:
         if alignment is None
         else f"{alignment.get('detector', 'landmarks')}, SHA-256 {alignment['sha256']}",
     )
-    yield (
-        "Norms",
-        f"{options['norms']}: {manifest.backbone['norms']}" if "norms" in manifest.backbone else options["norms"],
-    )
+    norms = manifest.backbone["norms"]
+    yield "Norms", f"{options['norms']}: BatchNorm2d that see maps {norms['maps']}, single pixels {norms['pixels']}"
     last = manifest.environments[-1]
     versions = f"grafiqs {last.get('grafiqs', '')}, PyTorch {last.get('torch', '')}"
     yield "Computed", f"{last.get('engine', '')} in {manifest.precision}, on {last.get('device', '')}; {versions}"

@@ -22,16 +22,22 @@ function cardPart(run) {
     make("h3", {}, "Do it again"), make("pre", { tabindex: "0", role: "region", "aria-label": "The command that makes this run again" }, text), make("p", {}, copy, " ", told));
 }
 
+/** How many samples identities have; nothing to draw if all have the same. */
+function sizesOf(run) {
+  const total = run.sizes.reduce((sum, [, identities]) => sum + identities, 0);
+  if (run.sizes.length < 2) return make("p", {}, run.sizes.length ? `Each of ${counted(total, "identity")} has ${counted(run.sizes[0][0], "sample")}.` : "The subset is empty.");
+  const [low, high] = [run.sizes[0][0], run.sizes.at(-1)[0] + 1];
+  const counts = new Array(Math.min(40, high - low)).fill(0);
+  for (const [samples, identities] of run.sizes) counts[Math.floor(((samples - low) / (high - low)) * counts.length)] += identities;
+  return make("div", { class: "plots" }, figure(bars("Samples an identity has, and how many identities have so many", counts, low, high), make("strong", {}, "samples per identity"), " of the subset"));
+}
+
 function scoresPart(run) {
-  const sizes = run.sizes.map(([samples]) => samples);
-  const [low, high] = [Math.min(...sizes, 0), Math.max(...sizes, 1)];
-  const counts = new Array(Math.min(40, high - low + 1)).fill(0);
-  for (const [samples, identities] of run.sizes) counts[Math.min(counts.length - 1, Math.floor(((samples - low) / (high - low + 1)) * counts.length))] += identities;
+  const qualities = Object.keys(run.qualities);
   return section("scores", "Scores", make("p", {}, run.better),
-    make("div", { class: "plots" },
-      ...run.scores.map((score) => figure(histogram(run, score), make("strong", {}, score), run.layer === score ? ": the layer that counts" : "")),
-      ...Object.keys(run.qualities).map((score) => figure(qualityHistogram(run, score), make("strong", {}, `quality by ${score}`))),
-      figure(bars("Samples an identity has, and how many identities have so many", counts, low, high + 1), make("strong", {}, "samples per identity"), " of the subset")));
+    make("div", { class: "plots" }, ...run.scores.map((score) => figure(histogram(run, score), make("strong", {}, score), run.layer === score ? ", the layer that counts" : ""))),
+    ...(qualities.length ? [make("details", {}, make("summary", {}, "Qualities"), make("div", { class: "plots" }, ...qualities.map((score) => figure(qualityHistogram(run, score), make("strong", {}, `quality by ${score}`)))))] : []),
+    sizesOf(run));
 }
 
 function layersPart(run, viewer) {

@@ -15,7 +15,7 @@ function stroke(number) {
 
 /** An SVG, with what it shows in words for those who do not see it. */
 function drawing(words, wide, high, ...children) {
-  return make("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": words }, ...children);
+  return make("svg", { viewBox: `0 0 ${wide} ${high}`, class: wide > WIDE ? "big" : null, role: "img", "aria-label": words }, ...children);
 }
 
 /** Bars of counts between two ends of an axis; `short` says of a value whether it falls below a limit. */
@@ -62,7 +62,7 @@ function figure(plot, ...words) {
 
 /** One measure against another; its points are faces, and a click shows the nearest one. */
 function scatter(run, first, second, show) {
-  const [wide, high, edge] = [560, 420, 26];
+  const [wide, high, edge] = [560, 420, 30];
   const scale = (measure) => {
     const sorted = [...measure.values].sort((one, other) => one - other);
     const [low, top] = [sorted[0], sorted[Math.max(0, Math.ceil(sorted.length * 0.995) - 1)]];
@@ -81,7 +81,7 @@ function scatter(run, first, second, show) {
     make("line", { class: "axis", x1: edge, x2: wide, y1: high - edge + 4, y2: high - edge + 4 }),
     make("line", { class: "axis", x1: edge - 4, x2: edge - 4, y1: 0, y2: high - edge }),
     make("text", { x: wide / 2, y: high - 6, "text-anchor": "middle" }, `${first.label}: ${said(across.low)} to ${said(across.top)}`),
-    make("text", { x: 12, y: high / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${high / 2})` }, `${second.label}: ${said(up.low)} to ${said(up.top)}`));
+    make("text", { x: 16, y: high / 2, "text-anchor": "middle", transform: `rotate(-90 16 ${high / 2})` }, `${second.label}: ${said(up.low)} to ${said(up.top)}`));
   svg.addEventListener("click", (event) => {
     const box = svg.getBoundingClientRect();
     const [x, y] = [((event.clientX - box.left) * wide) / box.width, ((event.clientY - box.top) * high) / box.height];
@@ -94,7 +94,7 @@ function scatter(run, first, second, show) {
 
 /** Lines through points (x, y), each with a name; `steps` draws them as stairs. */
 function lines(words, curves, { xMax, yMax, xLabel, yLabel, steps = false }) {
-  const [wide, high, left, below] = [560, 340, 44, 34];
+  const [wide, high, left, below] = [560, 340, 52, 42];
   const across = (value) => left + (Math.min(value, xMax) / xMax) * (wide - left - 8);
   const up = (value) => high - below - (Math.min(value, yMax) / (yMax || 1)) * (high - below - 10);
   const svg = drawing(words, wide, high);
@@ -103,7 +103,7 @@ function lines(words, curves, { xMax, yMax, xLabel, yLabel, steps = false }) {
     svg.append(
       make("line", { class: "grid", x1: left, x2: wide - 8, y1: up(y), y2: up(y) }),
       make("text", { x: left - 4, y: up(y) + 4, "text-anchor": "end" }, said(y)),
-      make("text", { x: across(x), y: high - below + 14, "text-anchor": "middle" }, said(x)));
+      make("text", { x: across(x), y: high - below + 17, "text-anchor": "middle" }, said(x)));
   }
   curves.forEach(({ name, x, y }, number) => {
     let path = "";
@@ -117,7 +117,7 @@ function lines(words, curves, { xMax, yMax, xLabel, yLabel, steps = false }) {
   });
   svg.append(
     make("text", { x: (wide + left) / 2, y: high - 4, "text-anchor": "middle" }, xLabel),
-    make("text", { x: left, y: 9 }, yLabel));
+    make("text", { x: left + 4, y: 14 }, yLabel));
   return svg;
 }
 
