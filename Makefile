@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PAGE := tests/page
 
 .DEFAULT_GOAL := install
-.PHONY: install demo help check fix test bench gpu clean
+.PHONY: install demo help check scripts fix test bench gpu clean
 
 install: $(INSTALLED)  ## build .venv with the pinned versions of constraints.txt (plain `make` does this)
 
@@ -21,18 +22,34 @@ demo: $(INSTALLED)  ## draw faces, extract their gradients, show the best and th
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## /\1\t/' | expand -t 10
 
-check: $(INSTALLED)  ## format, lint, types, import directions
+check: $(INSTALLED) scripts  ## format, lint, types, import directions, the scripts of the page
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What looks over the page is from npm. People without it are told so; CI has it.
+ifneq ($(shell command -v npm 2>/dev/null),)
+PAGE_INSTALLED := $(PAGE)/node_modules/.installed
+
+$(PAGE_INSTALLED): $(PAGE)/package.json $(PAGE)/package-lock.json
+	cd $(PAGE) && npm ci --loglevel=error
+	@touch $@
+
+scripts: $(PAGE_INSTALLED)  ## lint the scripts of the page (check does this too; needs npm)
+	$(PAGE)/node_modules/.bin/eslint --config $(PAGE)/eslint.config.js --max-warnings 0 src/grafiqs/page
+else
+scripts:
+	@echo "The scripts of the page are not checked: that needs npm (Debian: apt-get install nodejs npm)." >&2
+	@test "$$CI" != true
+endif
 
 fix: $(INSTALLED)  ## format, and fix what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # One thread a process: with more, they would wait for each other.
-test: $(INSTALLED)  ## run the tests
+test: $(INSTALLED) $(PAGE_INSTALLED)  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 bench: $(INSTALLED)  ## measure gradients, whole runs, memory, start-up, scan, evaluation, model; print a table, write bench.json
@@ -42,4 +59,4 @@ gpu: $(INSTALLED)  ## on a GPU: run its tests, measure every choice, print a tab
 	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PAGE)/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -31,6 +32,9 @@ from support.photos import (
     where,
     write_table,
 )
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A shell's background job is deaf to Ctrl-C, and so would be the commands that the tests stop with it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -136,3 +140,12 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     slope = np.add.outer(np.arange(300), np.arange(400)).astype(np.uint16) * 255 // 700
     Image.fromarray(slope.astype(np.uint8)).save(root / "nobody" / "slope.png")
     return root
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for the tests of a file; where there is none they are skipped, but not in CI."""
+    from support.browser import started  # which loads a library that no other test needs
+
+    with started() as browser:
+        yield browser
