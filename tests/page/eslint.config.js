@@ -16,7 +16,7 @@ const VERSION = 2022;
 /* What scripts may take from the browser. A list, since a browser also has `name`, `event` and `status`, where a slip
 would go unseen, and `fetch`, which the page has no business with; `window` would let all of them in. */
 const BROWSER = [
-  "addEventListener", "Blob", "clearTimeout", "document", "getComputedStyle", "Image", "IntersectionObserver", "location",
+  "addEventListener", "atob", "Blob", "clearTimeout", "document", "getComputedStyle", "Image", "IntersectionObserver", "location",
   "matchMedia", "navigator", "requestAnimationFrame", "ResizeObserver", "setTimeout", "URL",
 ];
 

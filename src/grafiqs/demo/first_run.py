@@ -1,4 +1,4 @@
-"""The demo: draw a data set, extract the gradients of a seeded subset, show which faces are best and worst."""
+"""The demo: draw a data set, extract the gradients of a seeded subset, evaluate them, show it all on a page."""
 
 from __future__ import annotations
 
@@ -21,13 +21,18 @@ from grafiqs.demo.embedded import demo_backbone, demo_reference
 from grafiqs.demo.plan import FACES, read_faces
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
+from grafiqs.evaluate import evaluate
+from grafiqs.evaluation.written import JSON, write
 from grafiqs.extract import Summary, extract_gradients
 from grafiqs.faces.template import SIZE
 from grafiqs.images.heat import magnitude
 from grafiqs.options.draw import DrawOptions
+from grafiqs.options.evaluate import EvaluateOptions
 from grafiqs.options.extract import Options
+from grafiqs.options.report import ReportOptions
 from grafiqs.progress import duration
-from grafiqs.run.finished import SCORES
+from grafiqs.report import report
+from grafiqs.run.finished import SCORES, need_folder
 from grafiqs.run.results import Gradients, Run, open_run
 from grafiqs.run.tables import FAILURES
 
@@ -41,7 +46,9 @@ CHOSEN = (16, 20)  # ... and that are chosen of them
 SHOWN = 8  # faces at either end in the picture
 LISTED = 5  # ... and in the list
 STRONG = 0.5  # the strength beyond which a degradation is called strong
+NAME = "demo"  # what the run is called on the page
 PICTURE = "best_and_worst.png"
+EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Ranked:
 
 
 def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
-    """Draw faces into output_dir/faces, run a seeded subset of them into output_dir/run, and say what came out.
+    """Draw faces into output_dir/faces, run a seeded subset of them into output_dir/run, evaluate and show it.
 
     What is there already is kept: the demo resumes where it was stopped. With `overwrite`, a run that is there is
     removed. Raises RequestError when nothing can be written, StoppedError when what is there cannot be resumed.
@@ -75,6 +82,7 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
         samples_per_identity=CHOSEN[1],
         output_dir=run,
         reference=demo_reference(),
+        embeddings=True,
         overwrite=overwrite,
     )
     log.info("1. Draw faces of people who do not exist")
@@ -88,7 +96,9 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
     ranking = ranked(faces, finished)
     picture = output_dir / PICTURE
     sheet.save(best_and_worst(faces, finished, ranking), picture)
-    log.info("\n3. What came out")
+    log.info("\n3. Say how well the scores predict recognition errors, and show it all on a page")
+    page = _shown(run, output_dir / EVALUATION)
+    log.info("\n4. What came out")
     for line in _report(ranking):
         log.info("%s", line)
     log.info(
@@ -96,7 +106,9 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
         *(drawn, summary.scored, duration(time.monotonic() - started)),
     )
     for place, what in (
+        (page, "open it in a browser: every face with its heat maps, and what falls below a threshold"),
         (picture, "the best and the worst faces, and the magnitude of their gradients (bright: large)"),
+        (output_dir / EVALUATION / JSON, "how well the scores predict recognition errors"),
         (run / SCORES, "the scores of every layer, and their qualities"),
         (run / "<layer>", "the gradients: <identity>/<sample>_grad.npy"),
         (faces / FACES, "what was drawn: every number behind every face"),
@@ -123,6 +135,17 @@ def _extracted(options: Options) -> Summary:
             "them: the same command draws them again"
         )
     return summary
+
+
+def _shown(run: Path, evaluation: Path) -> Path:
+    """Evaluate the run, and write the page that shows it; returns where that is."""
+    options = EvaluateOptions(scores=(f"{NAME}={run}",), output_dir=evaluation, plots=False)
+    try:
+        need_folder(evaluation)
+        write(evaluate(options), evaluation)
+        return report(ReportOptions(runs=(f"{NAME}={run}",), evaluation=(str(evaluation),))).path
+    except RequestError as error:
+        raise StoppedError(str(error)) from error
 
 
 def ranked(faces: Path, run: Run) -> list[Ranked]:

@@ -12,8 +12,8 @@ function cardPart(run) {
     } catch {
       const range = document.createRange();
       range.selectNodeContents(text);
-      getSelection().removeAllRanges();
-      getSelection().addRange(range);
+      document.getSelection().removeAllRanges();
+      document.getSelection().addRange(range);
       told.textContent = document.execCommand("copy") ? "Copied." : "Selected: copy it with Ctrl-C.";
     }
   } }, "Copy");
@@ -43,8 +43,8 @@ function scoresPart(run) {
 function layersPart(run, viewer) {
   let [first, second] = [run.measures[0], run.measures[Math.min(1, run.measures.length - 1)]];
   const place = make("div", { class: "scatter" });
-  const show = (row) => viewer.open(run, worstFirst(second), worstFirst(second).indexOf(row));
-  const draw = () => place.replaceChildren(figure(scatter(run, first, second, show), "Each point is a face; a click shows the nearest one. The axes end at the 99.5 % of each."));
+  const open = (row) => viewer.open(run, worstFirst(second), worstFirst(second).indexOf(row));
+  const draw = () => place.replaceChildren(figure(scatter(run, first, second, open), "Each point is a face; a click shows the nearest one. The axes end at the 99.5 % of each."));
   const pairs = run.measures.map((one) => [one.name, one.label]);
   draw();
   return section("layers", "Layer against layer", make("div", { class: "controls" },
@@ -53,7 +53,7 @@ function layersPart(run, viewer) {
 }
 
 function missingPart(run) {
-  const more = (shown, total) => (total > shown ? [make("p", {}, `... and ${(total - shown).toLocaleString("en")} more`)] : []);
+  const more = (listed, total) => (total > listed ? [make("p", {}, `... and ${(total - listed).toLocaleString("en")} more`)] : []);
   return section("missing", "Missing",
     run.failed ? table(`${counted(run.failed, "image")} without a score`, ["image", "reason"], run.failures) : make("p", {}, "Every image of the subset has a score."),
     ...more(run.failures.length, run.failed),
