@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.backbones.catalogue import EMBEDDING_NORM
+from grafiqs.disk import files
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError
@@ -25,9 +26,10 @@ from grafiqs.evaluation.curve import Comparisons, Curve, Ranking, curve_of, poin
 from grafiqs.evaluation.edc import edc, equal_error_rate, operating_points
 from grafiqs.evaluation.pairs import Pairs, every_pair, of_dataset, read_pairs
 from grafiqs.evaluation.result import Evaluation, Target
-from grafiqs.evaluation.scores import Method, Samples, gathered
+from grafiqs.evaluation.scores import GivenRun, Method, Samples, gathered
 from grafiqs.options.evaluate import EvaluateOptions
 from grafiqs.progress import progress_bar
+from grafiqs.run.finished import SCORES
 
 __all__ = ["EvaluateOptions", "Evaluation", "edc", "equal_error_rate", "evaluate", "operating_points"]
 
@@ -58,8 +60,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     for line in said:
         log.info("%s", line)
     pairs = _pairs(options, samples)
-    for run in samples.runs:
-        Output(options.output_dir, "").refuse_inside(Path(run.manifest.data_set["place"]))
+    for given in samples.runs:
+        Output(options.output_dir, "").refuse_inside(Path(given.run.manifest.data_set["place"]))
     methods = _chosen(options, (*samples.methods, *baselines(samples, options.seed)))
     log.info("Comparisons: %s", pairs.said)
     for line in doubts(pairs, samples):
@@ -180,7 +182,7 @@ def _evaluated(
                     found["ci_low"], found["ci_high"] = _interval(areas[:, column, place, number])
                     found["e0_low"], found["e0_high"] = _interval(e0[:, place])
                 results.append({**named, "x_max": limit, **found, **counts, "n_without_score": curve.without_score})
-            steps.append({**named, **_steps_of(curve)})
+            steps.append({**named, **_steps_of(curve, rankings[error], method.direction)})
             if error == "fnmr":
                 if column == 0:
                     _warn_of_target(target, counts["n_impostor"])
@@ -199,6 +201,7 @@ def _evaluated(
         "grafiqs": version("grafiqs"),
         "scores": {name: str(path) for name, path in options.named().items()},
         "methods": [{"quality": method.name, "direction": method.direction} for method in methods],
+        "runs": [_stated(given, methods) for given in samples.runs],
         "comparisons": pairs.said,
         "eer": eer,
         "seed": options.seed,
@@ -265,12 +268,33 @@ def _differences(
             }
 
 
-def _steps_of(curve: Curve) -> dict[str, list[float]]:
-    """The steps of a curve; of a long one, the last of each of _STEPS ranges."""
+def _stated(given: GivenRun, methods: Sequence[Method]) -> dict[str, Any]:
+    """Which run was evaluated, so that another can be told from it, and which of its columns were."""
+    run, names = given.run, {method.name for method in methods}
+    return {
+        "name": given.name,
+        "prefix": given.prefix,
+        "folder": str(run.folder),
+        "subset_sha256": run.manifest.subset.sha256,
+        "weights_sha256": run.manifest.weights_sha256,
+        "scores_sha256": files.sha256(run.folder / SCORES),
+        "scores": [column for column in run.directions if f"{given.prefix}{column}" in names],
+    }
+
+
+def _steps_of(curve: Curve, ranking: Ranking, direction: str) -> dict[str, list[float] | None]:
+    """The steps of a curve, and the scores that discard so much; of a long one, the last of each of _STEPS ranges.
+
+    There are no such scores for `rethreshold`, whose steps are shares of all comparisons.
+    """
     ranges = np.floor(curve.discarded * _STEPS)
     kept = np.append(ranges[1:] != ranges[:-1], True)
     kept[0] = True
-    return {"discarded": curve.discarded[kept].tolist(), "error_rate": curve.error_rate[kept].tolist()}
+    return {
+        "discarded": curve.discarded[kept].tolist(),
+        "error_rate": curve.error_rate[kept].tolist(),
+        "score_threshold": ranking.thresholds(direction)[kept].tolist() if curve.protocol == "fixed" else None,
+    }
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from grafiqs.evaluation.curve import RATIOS
+from grafiqs.evaluation.curve import RATIOS, Ranking
 from grafiqs.evaluation.edc import edc, operating_points
 
 Floats = NDArray[np.float64]
@@ -65,6 +65,16 @@ def test_a_sample_without_a_score_is_discarded_first_and_counted() -> None:
     assert curve.error_rate.tolist()[:2] == [2 / 6, 1 / 5]
     (point,) = operating_points(SIMILARITY, GENUINE, quality, fmr=0.25, shares=[0.2])
     assert (point.discarded, point.score_threshold, point.fnmr) == (1 / 6, 3.0, 1 / 5)
+
+
+def test_the_scores_of_all_steps_by_hand() -> None:
+    """Of qualities 5, 4, 1, 4, 1, 3 and a sample without a score: first that one goes, then those below 3, 4 and 5."""
+    quality = np.array([5.0, 4, 1, 4, 1, 3, math.nan])
+    assert Ranking.of(quality[:6]).thresholds("higher").tolist() == pytest.approx([math.nan, 3, 4, 5], nan_ok=True)
+    ranking = Ranking.of(quality)
+    assert ranking.thresholds("higher").tolist() == pytest.approx([math.nan, 1, 3, 4, 5], nan_ok=True)
+    assert ranking.thresholds("lower").tolist() == pytest.approx([math.nan, -1, -3, -4, -5], nan_ok=True)
+    assert ranking.quality.tolist() == [-math.inf, 1, 3, 4, 5]
 
 
 def plain_area(similarity: Floats, genuine: NDArray[np.bool_], quality: Floats, fmr: float, x_max: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import pickle
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from grafiqs.evaluation.pairs import impostor_ring
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Evaluated = Callable[..., dict[str, Any]]
+
+STEPS = ("discarded", "error_rate", "score_threshold")
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +230,12 @@ def test_a_monotone_change_of_scores_changes_nothing_but_thresholds(
     one = evaluated(f"m={plain}", "--direction", "lower", *options, pairs)
     two = evaluated(f"m={other}", "--direction", "higher", *options, pairs)
     assert one["results"] == two["results"]
-    assert one["curves"] == two["curves"]
+    for first, second in zip(one["curves"], two["curves"], strict=True):
+        limits, others = first.pop("score_threshold"), second.pop("score_threshold")
+        assert first == second
+        for limit, other in zip(limits, others, strict=True):
+            expected = -math.exp(limit / 100) if first["quality"] == "m" and limit is not None else limit
+            assert other == (expected if expected is None else pytest.approx(expected))
     for first, second in zip(one["operating_points"], two["operating_points"], strict=True):
         assert first["fnmr"] == second["fnmr"]
         if first["quality"] == "m" and first["score_threshold"] is not None:
@@ -249,8 +257,92 @@ def test_an_operating_point_is_what_discarding_at_it_leaves(run: Path, evaluated
             assert (alike[kept] < limit).mean() == pytest.approx(point["fnmr"])
 
 
+@pytest.mark.parametrize(("column", "error"), [*product(("loss", "embedding_norm"), ("fnmr", "fmr"))])
+def test_a_step_of_a_curve_is_what_discarding_at_its_score_leaves(
+    column: str, error: str, run: Path, evaluated: Evaluated, tmp_path: Path
+) -> None:
+    opened, pairs = open_run(run), all_pairs(run)
+    rows = {path: row for row, path in enumerate(opened.scores["path"])}
+    table = written(tmp_path / "p.csv", [("a", "b", "genuine"), *((a, b, int(c)) for a, b, c in pairs)])
+    found = evaluated(run, "--starting-error", "0.3", "--pairs", table)
+    alike, same = np.array(cosines(run, pairs)), np.array([genuine for _, _, genuine in pairs])
+    both = np.array([[opened.scores[column][rows[path]] for path in pair[:2]] for pair in pairs])
+    (limit,) = {row["threshold"] for row in found["results"]}
+    (curve,) = (row for row in found["curves"] if (row["quality"], row["error"]) == (column, error))
+    assert curve["score_threshold"][0] is None
+    assert len(curve["score_threshold"]) == len(curve["discarded"]) == len(curve["error_rate"]) > 5
+    for discarded, rate, score in zip(*(curve[name][1:] for name in STEPS), strict=True):
+        kept = (both <= score).all(axis=1) if column == "loss" else (both >= score).all(axis=1)
+        own = kept & (same if error == "fnmr" else ~same)
+        assert 1 - own.sum() / (same if error == "fnmr" else ~same).sum() == pytest.approx(discarded)
+        wrong = alike < limit - 1e-9 if error == "fnmr" else alike >= limit - 1e-9
+        assert wrong[own].mean() == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("most", [1000, 7])
+def test_an_operating_point_and_its_step_have_one_score(
+    most: int, run: Path, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grafiqs.evaluate._STEPS", most)
+    found = evaluated(run, "--starting-error", "0.3")
+    steps = {
+        (row["quality"], discarded): (rate, score)
+        for row in found["curves"]
+        if row["error"] == "fnmr"
+        for discarded, rate, score in zip(*(row[name] for name in STEPS), strict=True)
+    }
+    held = [
+        steps[point["quality"], point["discarded"]] == (point["fnmr"], point["score_threshold"])
+        for point in found["operating_points"]
+        if (point["quality"], point["discarded"]) in steps
+    ]
+    assert all(held)
+    assert len(held) == len(found["operating_points"]) if most == 1000 else len(held) > 5
+    if most == 7:
+        assert max(len(row["discarded"]) for row in found["curves"]) <= 8
+
+
+def test_a_threshold_that_moves_has_no_scores(run: Path, evaluated: Evaluated) -> None:
+    found = evaluated(run, "--starting-error", "0.3", "--protocol", "rethreshold")
+    assert {row["score_threshold"] for row in found["curves"]} == {None}
+    assert any(point["score_threshold"] is not None for point in found["operating_points"])
+
+
+def test_the_runs_are_told_by_their_contents_and_their_methods(run: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    opened = open_run(run)
+    (own,) = evaluated(run, "--fmr", "0.2")["runs"]
+    assert own == {
+        "name": "run",
+        "prefix": "",
+        "folder": str(run),
+        "subset_sha256": opened.manifest.subset.sha256,
+        "weights_sha256": opened.manifest.weights_sha256,
+        "scores_sha256": hashlib.sha256((run / "scores.csv").read_bytes()).hexdigest(),
+        "scores": ["image", "block4", "loss", "embedding_norm"],
+    }
+    table = written(tmp_path / "t.csv", [("path", "q"), *((path, 1) for path in opened.scores["path"])])
+    for words, prefix, scores in (
+        ([run / "scores.csv"], "", own["scores"]),
+        ([f"mine={run}"], "mine/", own["scores"]),
+        ([run, f"t={table}", "--direction", "t=lower", "--methods", "loss,t"], "run/", ["loss"]),
+    ):
+        found = evaluated(*words, "--fmr", "0.2")
+        (one,) = found["runs"]
+        name = prefix.removesuffix("/") or "scores.csv"
+        assert one == {**own, "name": name, "prefix": prefix, "scores": scores}
+        assert {prefix + score for score in scores} <= {method["quality"] for method in found["methods"]}
+    two = evaluated(f"a={run}", f"b={run}", "--fmr", "0.2", "--methods", "a/image,b/loss")["runs"]
+    assert [(each["prefix"], each["scores"]) for each in two] == [("a/", ["image"]), ("b/", ["loss"])]
+    shutil.copy(run / "scores.csv", tmp_path / "alone.csv")
+    alone = evaluated(tmp_path / "alone.csv", "--embeddings", run / "embeddings.npy", "--fmr", "0.2")
+    assert alone["runs"] == []
+
+
 def test_the_calls_load_numpy_alone() -> None:
-    program = "import sys; import grafiqs.evaluate, grafiqs.compare; print({'torch', 'PIL', 'cv2'} & {*sys.modules})"
+    program = (
+        "import sys; import grafiqs.evaluate, grafiqs.evaluation.written, grafiqs.compare; "
+        "print({'torch', 'PIL', 'cv2', 'matplotlib'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -185,6 +185,15 @@ class Ranking:
             return 0
         return int(self.groups[1]) if len(self.groups) > 1 else len(self.order)
 
+    def thresholds(self, direction: str) -> Floats:
+        """For each group, the score that discards all before it: samples whose score is worse are discarded.
+
+        `direction` is that of the scores. NaN at the first, before which there is nothing to discard.
+        """
+        found = self.quality * (1.0 if direction == "higher" else -1.0)
+        found[0] = math.nan
+        return found
+
 
 def curve_of(
     compared: Comparisons,
@@ -216,12 +225,10 @@ def curve_of(
 
 def points_of(curve: Curve, ranking: Ranking, direction: str, shares: Sequence[float] = SHARES) -> list[OperatingPoint]:
     """The operating points of a curve with a fixed threshold, of genuine comparisons that are ranked so."""
-    points = []
+    points, thresholds = [], ranking.thresholds(direction)
     for share in shares:
         step = int(np.searchsorted(curve.discarded, share + 1e-12, side="right")) - 1
-        limit = None
-        if step:
-            limit = float(ranking.quality[step]) * (1.0 if direction == "higher" else -1.0)
+        limit = float(thresholds[step]) if step else None
         points.append(OperatingPoint(share, float(curve.discarded[step]), limit, float(curve.error_rate[step])))
     return points
 

@@ -9,6 +9,9 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+FORMAT = 1
+"""Version of edc.json; keys may be added to it."""
+
 
 class Target(TypedDict):
     """What sets the threshold of similarity: a false match rate, or the FNMR before anything is discarded."""
@@ -54,7 +57,7 @@ class Evaluation:
             "differences": self.differences,
         }
         return {
-            "format": 1,
+            "format": FORMAT,
             **_plain(self.about),
             **{name: [_plain(row) for row in rows] for name, rows in parts.items()},
         }
@@ -62,5 +65,9 @@ class Evaluation:
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+        name: list(map(_number, value)) if isinstance(value, list) else _number(value) for name, value in row.items()
     }
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

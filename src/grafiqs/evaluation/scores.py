@@ -43,6 +43,15 @@ class Method:
 
 
 @dataclass(frozen=True)
+class GivenRun:
+    """A run among the SCORES, by its `name` there; `prefix` and the name of a column are that of a method."""
+
+    name: str
+    prefix: str
+    run: Run
+
+
+@dataclass(frozen=True)
 class Samples:
     """The samples of an evaluation, and all that is known of them.
 
@@ -57,7 +66,7 @@ class Samples:
     embeddings: NDArray[np.float32] | None
     whose: str
     run: Run | None
-    runs: list[Run]
+    runs: list[GivenRun]
 
     def identity(self, place: int) -> str | None:
         """The identity of a sample, None if it is not known."""
@@ -95,6 +104,7 @@ def gathered(
             own = _embeddings(run, embeddings, len(table.paths))
             whose = shown(name if embeddings is None else embeddings)
             found = Samples(Names(table.paths), {}, [], own, whose, run, [])
+        prefix = "" if len(given) == 1 and not prefixed else f"{name}/"
         before = len(found.names)
         places = found.names.places(table.paths, shown(place))
         once, counts = np.unique(places, return_counts=True)
@@ -102,9 +112,9 @@ def gathered(
             twice = found.names.paths[once[counts > 1][0]]
             raise RequestError(f"{shown(place)} has two scores of {shown(twice)}: leave one")
         if run is not None:
-            found.runs.append(run)
+            found.runs.append(GivenRun(name, prefix, run))
         _identify(found, places, table, place)
-        methods = list(_methods(name, table, places, directions, place, alone=len(given) == 1 and not prefixed))
+        methods = list(_methods(name, prefix, table, places, directions, place))
         untold |= any(column not in table.directions for column in table.columns)
         others = len(found.names) - before if found.methods else 0
         beside = f", of which {others:,} are not among those before" if others else ""
@@ -154,12 +164,11 @@ def _of_run(run: Run, reference: Reference | None) -> ScoreTable:
 
 def _methods(
     name: str,
+    prefix: str,
     table: ScoreTable,
     places: NDArray[np.int64],
     directions: Mapping[str, str],
     place: Path,
-    *,
-    alone: bool,
 ) -> Iterator[Method]:
     """The columns of a table as methods."""
     for column, values in table.columns.items():
@@ -174,9 +183,8 @@ def _methods(
             )
         scores = np.full(int(places.max(initial=-1)) + 1, np.nan)
         scores[places] = values
-        called = column if alone else f"{name}/{column}"
-        if len(table.columns) == 1 and not table.directions:
-            called = name
+        plain = len(table.columns) == 1 and not table.directions
+        called = name if plain else f"{prefix}{column}"
         yield Method(called, scores, direction, column, table.reference, column in table.qualities)
 
 

@@ -1,4 +1,4 @@
-"""An evaluation as files (edc.json, edc.csv) and as lines for people."""
+"""An evaluation as files (edc.json, edc.csv), read back from the first, and as lines for people."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from grafiqs.disk.files import whole
+from grafiqs.disk import files
 from grafiqs.disk.names import encoded, shown
+from grafiqs.disk.stated import understood
 from grafiqs.errors import RequestError
 from grafiqs.evaluation.compared import RANDOM
+from grafiqs.evaluation.document import parsed
+from grafiqs.evaluation.result import FORMAT, Evaluation
 from grafiqs.printed import table
 
-if TYPE_CHECKING:
-    from grafiqs.evaluation.result import Evaluation
-
 JSON, CSV = "edc.json", "edc.csv"
+
+_MOST = 2**27
+"""The most bytes of edc.json that are read: those of some thousand curves."""
+
+_OTHERWISE = "'grafiqs evaluate' writes such a file: give its --output-dir, or evaluate again"
 
 
 def write(found: Evaluation, folder: Path) -> None:
@@ -31,12 +36,35 @@ def write(found: Evaluation, folder: Path) -> None:
     rows.writerows(document["results"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with whole(folder / JSON) as file:
+        with files.whole(folder / JSON) as file:
             file.write(encoded(json.dumps(document, indent=1) + "\n"))
-        with whole(folder / CSV) as file:
+        with files.whole(folder / CSV) as file:
             file.write(encoded(text.getvalue()))
     except OSError as error:
         raise RequestError(f"cannot write to {shown(folder)}: {error.strerror}; give another --output-dir") from error
+
+
+def read(path: Path) -> Evaluation:
+    """The evaluation that `write` wrote: `path` is its edc.json, or the folder that holds it. All of it is checked.
+
+    As before it was written, what is undefined is NaN, and what is not there None; the `rounds` are gone.
+    Raises RequestError when there is none, it is damaged, or it was written before edc.json said which runs it is of.
+    """
+    place = path / JSON if path.is_dir() else path
+    try:
+        with files.opened(place) as file:
+            data = file.read(_MOST + 1)
+    except OSError as error:
+        raise RequestError(f"cannot read the evaluation {shown(place)}: {error.strerror}; {_OTHERWISE}") from error
+    if len(data) > _MOST:
+        raise RequestError(f"{shown(place)} is larger than any evaluation: {_OTHERWISE}")
+    found = understood(place, data, FORMAT, parsed, _OTHERWISE)
+    if found is None:
+        raise RequestError(
+            f"{shown(place)} was written by an earlier version of grafiqs, and does not say which runs it is of: run "
+            "'grafiqs evaluate' again"
+        )
+    return found
 
 
 def lines(found: Evaluation) -> Iterator[str]:
