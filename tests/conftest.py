@@ -19,7 +19,7 @@ from PIL import Image
 from grafiqs.demo import draw
 from grafiqs.faces.detector import Detector
 from grafiqs.faces.template import LANDMARKS
-from support.making import make_faces, picture, random_network
+from support.making import grafiqs, make_faces, picture, random_network
 from support.photos import (
     PEOPLE,
     PHOTOS,
@@ -140,6 +140,18 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     slope = np.add.outer(np.arange(300), np.arange(400)).astype(np.uint16) * 255 // 700
     Image.fromarray(slope.astype(np.uint8)).save(root / "nobody" / "slope.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def demonstration(shared: Path) -> tuple[Path, str]:
+    """A demo that a user ran, and what it said; once for all processes, and read only."""
+    folder, said = shared / "demo", shared / "demo.txt"
+    with FileLock(shared / "demo.lock"):
+        if not said.exists():
+            done = grafiqs("demo", "--output-dir", folder)
+            assert done.returncode == 0, done.stderr
+            said.write_text(done.stdout)
+    return folder, said.read_text()
 
 
 @pytest.fixture(scope="module")

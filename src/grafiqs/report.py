@@ -19,6 +19,7 @@ from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
 from grafiqs.images.heat import coloured
 from grafiqs.options.report import ReportOptions
+from grafiqs.page.evaluations import evaluations
 from grafiqs.page.fitted import Fitted
 from grafiqs.page.page import MARK, rendered
 from grafiqs.progress import progress_bar
@@ -62,13 +63,13 @@ def report(options: ReportOptions) -> Report:
     runs = {name: open_run(folder) for name, folder in given.items()}
     output = options.output or (next(iter(given.values())) / REPORT if len(given) == 1 else Path(REPORT))
     _need_place(output)
-    sources = {name: _source(run, options) for name, run in runs.items()}
+    sources = {name: _source(run, options) for name, run in runs.items() if options.faces}
     limit = int(options.max_size * _MEGABYTE)
     parts = [_fitted(name, run, limit // len(runs)) for name, run in runs.items()]
     values: dict[str, Any] = {
         "faces": options.faces,
         "colours": coloured(np.linspace(0, 1, 256)[None])[0].tolist(),
-        "evaluations": [],
+        "evaluations": evaluations(options.evaluation, runs),
         "comparison": _comparison(given) if len(runs) > 1 else None,
         "runs": [part.values for part in parts],
     }
@@ -77,7 +78,11 @@ def report(options: ReportOptions) -> Report:
     changed = 0
     with progress_bar(0, 0, options.quiet, "pictures") as bar:
         for number, part in enumerate(parts):
-            taken, missing = part.add_pictures(sources[part.name], max(0, left) // (len(parts) - number), bar.update)
+            if not options.faces:
+                part.say("Faces and heat maps were left out (--no-faces)")
+                continue
+            budget = max(0, left) // (len(parts) - number)
+            taken, missing = part.add_pictures(sources[part.name], budget, bar.update)
             left -= taken
             changed += missing
     page = encoded(rendered(title, values))
@@ -106,8 +111,6 @@ def _need_place(output: Path) -> None:
 
 def _source(run: Run, options: ReportOptions) -> Dataset | str:
     """The data set of a run, or why faces are not shown, in a sentence."""
-    if not options.faces:
-        return "Faces and heat maps were left out (--no-faces)"
     manifest = run.manifest
     place, root = place_of(manifest.data_set, manifest.options["root"] is not None, options.image_path, options.root)
     try:

@@ -29,7 +29,7 @@ from grafiqs.errors import RequestError
 from grafiqs.gradients import gradient_scores, image_gradients
 from grafiqs.images.tensors import normalise
 from grafiqs.run.results import open_run
-from support.making import grafiqs, tree, widths_of
+from support.making import tree, widths_of
 
 UNSEEN = 3
 """A seed that neither the training nor the evaluation of the backbone nor the demo uses."""
@@ -38,12 +38,8 @@ pytestmark = pytest.mark.usefixtures("one_thread", "one_helper")
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A demo that a user ran, and what it said."""
-    folder = tmp_path_factory.mktemp("demo")
-    done = grafiqs("demo", "--output-dir", folder / "out")
-    assert done.returncode == 0, done.stderr
-    return folder / "out", done.stdout
+def shown(demonstration: tuple[Path, str]) -> tuple[Path, str]:
+    return demonstration
 
 
 def scores(folder: Path) -> list[dict[str, str]]:

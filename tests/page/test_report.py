@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +74,7 @@ def test_it_has_every_number_face_and_map(run: Path, data: Path) -> None:
     assert [page["identities"][place] for place in page["identity"]] == finished.scores["identity"].tolist()
     assert page["scores"] == ["image", "block2", "block4", "loss", "embedding_norm"]
     for score in page["scores"]:
-        np.testing.assert_allclose(page["values"][score], finished.scores[score], rtol=1e-5)
+        assert page["values"][score] == finished.scores[score].tolist()
         assert sum(page["distributions"][score]["counts"]) == len(finished.scores)
     assert page["failures"] == [["bob/1.png", finished.failures["bob/1.png"]]]
     assert page["dropped"] == [["cyd", 2]]
@@ -140,8 +138,8 @@ def test_a_run_that_is_overwritten_loses_its_page(run: Path, data: Path, weights
             "--gradient-dtype",
             "float16",
             "--strict",
-            "--num-identities=1",
-            "--samples-per-identity=2",
+            "--num-identities=3",
+            "--samples-per-identity=4",
         ],
     ],
 )
@@ -162,8 +160,9 @@ def test_pictures_are_left_out_evenly_and_the_best_and_worst_stay(
     run = extracted(folder, weights, tmp_path / "run", "--layers", "image,loss")
     whole = (shown(run)).stat().st_size
     values = run_of(run / "report.html")
-    pictures = sum(len(text) for text in values["faces"].values())
-    limit = (whole - pictures / 2) / 1e6  # so that some do not fit
+    faces = sum(len(text) for text in values["faces"].values())
+    maps = sum(len(text) for (text,) in values["maps"].values())
+    limit = (whole - 0.85 * (faces + maps)) / 1e6  # so that some do not fit, as small as they can be
     assert main(["report", str(run), "--max-size", str(limit)]) == 0
     assert (run / "report.html").stat().st_size <= limit * 1e6
     page = run_of(run / "report.html")
@@ -191,13 +190,13 @@ def test_rows_are_left_out_if_they_alone_are_too_many(made: Path, tmp_path: Path
     rng = np.random.default_rng(1)
     scores = {f"a_rather_long_name_of_an_identity_{number:05}/0.png": [float(rng.random())] for number in range(12_000)}
     run = write_run(tmp_path / "run", like, scores)
-    page = run_of(shown(run, "--max-size", 1))
+    page = run_of(shown(run, "--max-size", 1, "--no-faces"))
     assert (run / "report.html").stat().st_size <= 1e6
     assert page["total"] == 12_000
     assert 2000 < len(page["path"]) < 9000
     values = np.array(page["values"]["loss"])
     everything = np.array(sorted(each[0] for each in scores.values()))
-    np.testing.assert_allclose([values.min(), values.max()], everything[[0, -1]], rtol=1e-5)
+    np.testing.assert_allclose([values.min(), values.max()], everything[[0, -1]], rtol=0)
     np.testing.assert_allclose(
         np.quantile(values, [0.25, 0.5, 0.75]), np.quantile(everything, [0.25, 0.5, 0.75]), atol=0.01
     )
@@ -208,10 +207,11 @@ def test_rows_are_left_out_if_they_alone_are_too_many(made: Path, tmp_path: Path
 def test_every_beginning_lies_evenly(count: int) -> None:
     order = list(spread(range(count)))
     assert sorted(order) == list(range(count))
-    for length in (2, 5, 17, 100):
-        gaps = np.diff(np.sort(order[:length]))
-        if len(gaps):
-            assert gaps.max() <= 2 * (count - 1) / (min(length, count) - 1) + 1
+    assert set(order[:2]) == {0, count - 1} or not count
+    for length in (5, 17, 100, 300):
+        part = np.sort(order[: min(length, count)])
+        expected = np.arange(len(part)) * (count / max(1, len(part)))
+        assert len(part) < 5 or np.abs(part - expected).max() <= 2.5 * count / len(part) + 1
 
 
 def test_without_faces_there_is_none(run: Path) -> None:
@@ -267,14 +267,11 @@ def test_other_files_and_places_are_left_alone(run: Path, made: Path, tmp_path: 
 
 def test_what_is_no_finished_run_is_a_sentence(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "it does not exist" in refused(capsys, tmp_path / "nowhere")
-    assert "it has no manifest.json" in refused(capsys, tmp_path)
-    for name, change in {
-        "scores.csv": lambda text: text.replace(b"ann", b"bob", 1),
-        "SHA256SUMS.images": lambda text: text[:100],
-        "manifest.json": lambda text: text[:-50],
-    }.items():
+    (tmp_path / "empty").mkdir()
+    assert "it has no manifest.json" in refused(capsys, tmp_path / "empty")
+    for name in ("scores.csv", "SHA256SUMS.images", "manifest.json"):
         whole = (run / name).read_bytes()
-        (run / name).write_bytes(change(whole))
+        (run / name).write_bytes(whole.replace(b"ann", b"bob", 1)[:-50])
         assert "is damaged" in refused(capsys, run)
         (run / name).write_bytes(whole)
     (run / "SHA256SUMS").unlink()
@@ -331,7 +328,7 @@ def test_several_runs_are_compared(made: Path, data: Path, weights: Path, tmp_pa
 
 
 def test_the_api_says_where_the_page_is(run: Path) -> None:
-    found = report(ReportOptions(runs=[str(run)], quiet=True))
+    found = report(ReportOptions(runs=(str(run),), quiet=True))
     assert found.path == run / "report.html"
     assert found.bytes == found.path.stat().st_size
     assert found.changed == 0

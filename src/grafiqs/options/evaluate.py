@@ -13,6 +13,9 @@ from grafiqs.options.named import named
 DIRECTIONS = ("lower", "higher")
 """Which scores mean higher quality."""
 
+FOLDER = Path("evaluation")
+"""Where an evaluation goes, unless it is told otherwise."""
+
 PROTOCOLS = ("fixed", "rethreshold")
 """Whether the threshold stays, or is found anew among the comparisons that are left."""
 
@@ -75,7 +78,7 @@ class EvaluateOptions(ProtocolOptions):
         minimum=0.001, maximum=1)
 
     output_dir: Path = option(
-        "output", "where edc.json, edc.csv, edc.svg and edc.png go", default=Path("evaluation"), metavar="DIR")
+        "output", "where edc.json, edc.csv, edc.svg and edc.png go", default=FOLDER, metavar="DIR")
     plots: bool = option("output", "draw the curves (edc.svg, edc.png)", default=True)
     quiet: bool = option("output", "print warnings and errors only", default=False)
     # fmt: on

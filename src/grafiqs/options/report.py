@@ -37,7 +37,7 @@ class ReportOptions:
         "them", default=True)
     max_size: float = option(
         "pictures", "megabytes that the page may have; what is left out for it is said, and is left out evenly over "
-        "the scores, the best and worst last", default=20.0, metavar="MB", minimum=0.5, maximum=1000)
+        "the scores, the best and worst last", default=20.0, metavar="MB", minimum=0.1, maximum=1000)
 
     output: Path | None = option(
         "output", "the page (default: report.html in the run's folder; of several runs, here)", default=None,

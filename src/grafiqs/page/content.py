@@ -17,9 +17,6 @@ from grafiqs.page.again import command
 from grafiqs.run.finished import SCORES
 from grafiqs.run.results import Run
 
-_DIGITS = 6
-"""Significant digits of a score on the page."""
-
 _BARS = 40
 """Bars of a histogram."""
 
@@ -50,7 +47,7 @@ def content(name: str, run: Run, rows: Sequence[int]) -> dict[str, Any]:
         "identities": [shown(identity) for identity in identities],
         "identity": [number[identity] for identity in part["identity"].tolist()],
         "path": [shown(path) for path in part["path"].tolist()],
-        "values": {score: _column(part[score]) for score in manifest.scores},
+        "values": {score: part[score].tolist() for score in manifest.scores},
         "qualities": {score: part[QUALITIES[score]].tolist() for score in with_quality(run)},
         "distributions": {score: distribution(table[score]) for score in manifest.scores},
         "total": len(table),
@@ -93,25 +90,21 @@ def ranking(run: Run, score: str) -> list[int]:
     return order
 
 
-def spread(ranks: Sequence[int]) -> Iterator[int]:
+def spread(ranks: Sequence[int]) -> list[int]:
     """Rows in an order of which every beginning lies evenly over the ranking, both ends first.
 
-    >>> list(spread([10, 11, 12, 13, 14]))
+    It is that of van der Corput: places are sorted by their binary digits, read backwards.
+
+    >>> spread([10, 11, 12, 13, 14])
     [10, 14, 12, 11, 13]
     """
-    count, told = len(ranks), np.zeros(len(ranks), bool)
-    places = [0, count - 1] if count else []
-    parts = 1
-    while places:
-        for place in places:
-            if not told[place]:
-                told[place] = True
-                yield ranks[place]
-        parts *= 2
-        if parts > 4 * count:
-            places = np.flatnonzero(~told).tolist()
-            continue
-        places = [part * (count - 1) // parts for part in range(1, parts, 2)]
+    count = len(ranks)
+    digits = max(1, (count - 1).bit_length())
+    order = np.zeros(1, np.int64)
+    for digit in reversed(range(digits)):
+        order = np.concatenate([order, order + (1 << digit)])
+    places = dict.fromkeys((0, count - 1, *order[order < count].tolist()) if count else ())
+    return [ranks[place] for place in places]
 
 
 def distribution(values: NDArray[np.float64]) -> dict[str, Any]:
@@ -120,10 +113,6 @@ def distribution(values: NDArray[np.float64]) -> dict[str, Any]:
     high = high if high > low else low + (abs(low) or 1.0)
     counts, _ = np.histogram(np.clip(values, low, high), bins=_BARS, range=(low, high))
     return {"low": low, "high": high, "counts": counts.tolist()}
-
-
-def _column(values: NDArray[np.float64]) -> list[float]:
-    return [float(f"{value:.{_DIGITS}g}") for value in values.tolist()]
 
 
 def _card(run: Run) -> Iterator[tuple[str, str]]:

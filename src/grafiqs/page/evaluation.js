@@ -41,6 +41,10 @@ function evaluationPart(run) {
   ]));
 }
 
+function decimals(value) {
+  return value === null ? "-" : value.toFixed(3);
+}
+
 function target(found, words, curves) {
   const results = byTarget(found.results).get(words) ?? [];
   const points = byTarget(found.points).get(words) ?? [];
@@ -49,7 +53,7 @@ function target(found, words, curves) {
   const first = last[0];
   const drawn = curves.map((curve) => ({ name: curve.quality, x: curve.discarded, y: curve.error_rate }));
   const yMax = Math.max(...curves.flatMap((curve) => curve.error_rate.filter((_, place) => curve.discarded[place] <= furthest)), 1e-9);
-  const interval = (row) => (row.ci_low === null ? "-" : `${said(row.ci_low)} to ${said(row.ci_high)}`);
+  const interval = (row) => (row.ci_low === null ? "-" : `${decimals(row.ci_low)} to ${decimals(row.ci_high)}`);
   const shares = [...new Set(points.map((point) => point.discard))];
   const pointOf = (name, share) => points.find((point) => point.quality === name && point.discard === share);
   return [
@@ -58,11 +62,11 @@ function target(found, words, curves) {
     make("div", { class: "plots wide" },
       figure(make("div", {}, lines(`FNMR against the share of comparisons discarded, a line for each method, ${words}`, drawn, { xMax: furthest, yMax, xLabel: "share of genuine comparisons discarded, the worst first", yLabel: "FNMR", steps: first.protocol === "fixed" }), legend(drawn.map((line) => line.name))), "Error versus discard: a lower line is a better method"),
       table(`Area under the curve up to ${furthest}, relative to no gain (1): smaller is better`, ["method", "area", "95 %"],
-        [...last].sort((one, other) => (one.pauc_normalised ?? Infinity) - (other.pauc_normalised ?? Infinity)).map((row) => [row.quality, said(row.pauc_normalised), interval(row)]))),
+        [...last].sort((one, other) => (one.pauc_normalised ?? Infinity) - (other.pauc_normalised ?? Infinity)).map((row) => [row.quality, decimals(row.pauc_normalised), interval(row)]))),
     table("FNMR left when this share of the genuine comparisons is discarded, and at which score", ["method", ...shares.map((share) => percent(share, 0))],
       [...new Set(points.map((point) => point.quality))].map((name) => [name, ...shares.map((share) => {
         const point = pointOf(name, share);
-        return point ? `${percent(point.fnmr, 2)}${point.score_threshold === null ? "" : ` (${found.directions[name] === "higher" ? "<" : ">"}${said(point.score_threshold)})`}` : "-";
+        return point ? `${percent(point.fnmr, 2)}${point.score_threshold === null || name === "random" ? "" : ` (${found.directions[name] === "higher" ? "<" : ">"}${said(point.score_threshold)})`}` : "-";
       })])),
   ];
 }

@@ -4,7 +4,7 @@
 class Gallery {
   /** `show` is told at which place of the rows a face was chosen. */
   constructor(run, show) {
-    Object.assign(this, { run, show, rows: [], tiles: new Map(), short: () => false });
+    Object.assign(this, { run, show, rows: [], tiles: new Map() });
     this.inside = make("div", { class: "wall", role: "list", "aria-label": "Faces" });
     this.box = make("div", { class: "gallery", tabindex: "0", role: "region", "aria-label": "Gallery of faces" }, this.inside);
     this.box.addEventListener("scroll", () => this.draw(), { passive: true });
@@ -56,7 +56,7 @@ class Gallery {
     const quality = measure.name === measure.score ? run.qualities[measure.score]?.[row] : undefined;
     const words = `${said(measure.values[row])}${quality === undefined ? "" : `, quality ${quality}`}`;
     return make("div", { class: "tile", role: "listitem", "aria-setsize": this.rows.length, "aria-posinset": place + 1 },
-      make("button", { type: "button", "data-place": place, class: this.short(row) ? "short" : null, "aria-label": `${run.path[row]}: ${measure.label} ${words}`, onclick: () => this.show(place) },
+      make("button", { type: "button", "data-place": place, onclick: () => this.show(place) },
         thumbnail(run, row, ""), make("span", { class: "value" }, words), make("span", { class: "name" }, run.path[row])));
   }
 

@@ -94,16 +94,16 @@ function scatter(run, first, second, show) {
 
 /** Lines through points (x, y), each with a name; `steps` draws them as stairs. */
 function lines(words, curves, { xMax, yMax, xLabel, yLabel, steps = false }) {
-  const [wide, high, left, below] = [560, 340, 52, 42];
+  const [wide, high, left, below] = [560, 340, 60, 42];
   const across = (value) => left + (Math.min(value, xMax) / xMax) * (wide - left - 8);
-  const up = (value) => high - below - (Math.min(value, yMax) / (yMax || 1)) * (high - below - 10);
+  const up = (value) => high - below - (Math.min(value, yMax) / (yMax || 1)) * (high - below - 26);
   const svg = drawing(words, wide, high);
   for (let tick = 0; tick <= 4; tick += 1) {
     const [x, y] = [(tick / 4) * xMax, (tick / 4) * yMax];
     svg.append(
       make("line", { class: "grid", x1: left, x2: wide - 8, y1: up(y), y2: up(y) }),
-      make("text", { x: left - 4, y: up(y) + 4, "text-anchor": "end" }, said(y)),
-      make("text", { x: across(x), y: high - below + 17, "text-anchor": "middle" }, said(x)));
+      make("text", { x: left - 4, y: up(y) + 4, "text-anchor": "end" }, percent(y)),
+      make("text", { x: across(x), y: high - below + 17, "text-anchor": tick === 4 ? "end" : "middle" }, percent(x)));
   }
   curves.forEach(({ name, x, y }, number) => {
     let path = "";
