@@ -37,6 +37,7 @@ from PIL import Image
 from torch import nn
 
 import in_hand
+import page_of_many
 from comparisons import COUNT, METHODS, as_arrays, write_comparisons
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
@@ -60,7 +61,7 @@ class Row:
     unit: str
 
 
-PARTS = ("gradients", "runs", "start", "memory", "names", "drawing", "evaluation", "model")
+PARTS = ("gradients", "runs", "start", "memory", "names", "drawing", "evaluation", "model", "page")
 
 SCAN = """
 import sys
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--run-images", type=int, help="images of the whole runs (default: 256; 50000 on a GPU)")
     parser.add_argument("--start-images", default="100,400,2000", help="images of the runs whose first score is timed")
     parser.add_argument("--files", type=int, default=1_000_000, help="files of the data set that is scanned")
+    parser.add_argument("--page-images", type=int, default=10_000, help="images of the run that a page shows")
     parser.add_argument("--detector", type=Path, help="a YuNet model (.onnx), by which the model's photos are aligned")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="the file of figures")
     options = parser.parse_args()
@@ -128,6 +130,7 @@ def main() -> None:
             ("drawing", lambda: drawing(folder)),
             ("evaluation", lambda: evaluation(folder)),
             ("model", lambda: starmap(Row, in_hand.figures(folder, weights, device, options.detector))),
+            ("page", lambda: starmap(Row, page_of_many.figures(folder, options.page_images))),
         ]
         for part, measure in measurements:
             if part in (options.only or PARTS):

@@ -114,6 +114,7 @@ def test_a_face_is_opened_by_key_and_its_neighbours_by_arrows(visit: Visit, run:
         better = (run.scores[name] > row[name]) if run.directions[name] == "lower" else (run.scores[name] < row[name])
         assert abs(int(standing.removesuffix(" %")) - 100 * better.sum() / 299) <= 1
     visit.screenshot(named(visit, "face"))
+    assert dialog.evaluate("dialog => dialog.scrollWidth - dialog.clientWidth") <= 0  # nothing sticks out
     assert visit.violations() == []
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
@@ -170,7 +171,7 @@ def test_a_threshold_says_what_is_left_and_saves_what_is_below(visit: Visit, run
     lost = sum(count < 15 for count in left.values())
     assert f"{len(below)} faces of 300" in words
     assert f"{lost} identit{'y' if lost == 1 else 'ies'} of 15" in words
-    assert "At FMR 0.01, FNMR falls from 27.23 % to " in words
+    assert "At FMR 0.01, FNMR goes from 27.23 % to " in words
     with page.expect_download() as saved:
         section.get_by_role("button", name="Save the list").click()
     table = list(csv.DictReader(io.StringIO(Path(saved.value.path()).read_text("utf-8"))))
@@ -201,7 +202,7 @@ def test_what_errors_are_left_is_what_the_evaluation_says(visit: Visit, demonstr
         section.get_by_label("Threshold").fill(str(point["score_threshold"]))
         section.get_by_label("Threshold").press("Enter")
         assert (
-            f"At FMR 0.01, FNMR falls from 27.23 % to {100 * point['fnmr']:.2f} %"
+            f"At FMR 0.01, FNMR goes from 27.23 % to {100 * point['fnmr']:.2f} %"
             in section.get_by_role("status").inner_text()
         )
 

@@ -28,7 +28,7 @@ function errorsLeft(run, measure, limit) {
       curve.score_threshold.forEach((threshold, place) => {
         if (threshold !== null && !isBetter(measure, threshold, limit)) step = place;
       });
-      return `At ${targetOf(curve)}, FNMR falls from ${percent(curve.error_rate[0], 2)} to ${percent(curve.error_rate[step], 2)}, as ${percent(curve.discarded[step])} of the genuine comparisons are discarded.`;
+      return `At ${targetOf(curve)}, FNMR goes from ${percent(curve.error_rate[0], 2)} to ${percent(curve.error_rate[step], 2)}, as ${percent(curve.discarded[step])} of the genuine comparisons are discarded.`;
     }));
 }
 

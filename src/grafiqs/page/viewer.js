@@ -83,8 +83,8 @@ class Viewer {
       return [score, said(measure.values[row]), percent(standing(measure, row), 0), said(run.qualities[score]?.[row])];
     });
     return make("div", {}, make("p", {}, "Identity: ", make("strong", {}, run.identities[run.identity[row]] || "(no name)")),
-      table("Scores of this face", ["", "score", "better than, here", "quality"], rows),
-      make("p", { class: "note" }, run.better));
+      table("Scores of this face", ["", "score", "better than", "quality"], rows),
+      make("p", { class: "note" }, `Better than: the share of the other faces here that have a worse score. ${run.better}`));
   }
 
   /** A map as colours to lie over the face; the browser interpolates it. */
