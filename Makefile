@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PAGE := tests/page
 
 .DEFAULT_GOAL := install
-.PHONY: install demo help check scripts fix test bench gpu clean
+.PHONY: install demo help check scripts fix test bench gpu pictures clean
 
 install: $(INSTALLED)  ## build .venv with the pinned versions of constraints.txt (plain `make` does this)
 
@@ -57,6 +57,9 @@ bench: $(INSTALLED)  ## measure gradients, whole runs, memory, start-up, scan, e
 
 gpu: $(INSTALLED)  ## on a GPU: run its tests, measure every choice, print a table, write gpu.json
 	$(BIN)/python benchmarks/gpu.py
+
+pictures: $(INSTALLED)  ## make the pictures of the documentation anew, from the demo (needs Chromium)
+	$(BIN)/python docs/pictures.py
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) $(PAGE)/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis

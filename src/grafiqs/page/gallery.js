@@ -9,16 +9,20 @@ class Gallery {
     this.box = make("div", { class: "gallery", tabindex: "0", role: "region", "aria-label": "Gallery of faces" }, this.inside);
     this.box.addEventListener("scroll", () => this.draw(), { passive: true });
     this.box.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => this.draw()).observe(this.box);
+    new ResizeObserver(() => { this.clear(); this.draw(); }).observe(this.box);
   }
 
   /** Show these rows in this order, each with its value of a measure. */
   fill(rows, measure) {
     Object.assign(this, { rows, measure });
-    for (const tile of this.tiles.values()) tile.remove();
-    this.tiles.clear();
+    this.clear();
     this.box.scrollTop = 0;
     this.draw();
+  }
+
+  clear() {
+    for (const tile of this.tiles.values()) tile.remove();
+    this.tiles.clear();
   }
 
   layout() {
@@ -42,11 +46,11 @@ class Gallery {
       }
     }
     for (let place = first; place < last; place += 1) {
-      if (!this.tiles.has(place)) {
-        this.tiles.set(place, this.tile(place));
-        this.inside.append(this.tiles.get(place));
-      }
-      this.tiles.get(place).style.cssText = `left:${(place % columns) * wide}px;top:${Math.floor(place / columns) * high}px;width:${wide}px;height:${high}px`;
+      if (this.tiles.has(place)) continue;
+      const tile = this.tile(place);
+      tile.style.cssText = `left:${(place % columns) * wide}px;top:${Math.floor(place / columns) * high}px;width:${wide}px;height:${high}px`;
+      this.tiles.set(place, tile);
+      this.inside.append(tile);
     }
   }
 
