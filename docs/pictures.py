@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import FloatRect, Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from support.browser import Visit, started
@@ -47,7 +47,7 @@ def main() -> None:
             save("report-phone", visit.page, {"x": 0, "y": 0, "width": 390, "height": 780})
 
 
-def save(name: str, page: Page, *boxes: dict[str, float] | None) -> None:
+def save(name: str, page: Page, *boxes: FloatRect | None) -> None:
     """Write what lies from the first of these boxes to the last, as far as the window shows it."""
     known = [box for box in boxes if box is not None]
     whole = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")

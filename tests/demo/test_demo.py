@@ -93,7 +93,7 @@ def test_again_it_shows_the_same_and_keeps_what_is_there(
 ) -> None:
     folder, said = shown
     before = tree(folder)
-    times = {path: path.stat().st_mtime_ns for kind in ("*.npy", "person_*/*.png") for path in folder.rglob(kind)}
+    times = {path: path.stat().st_mtime_ns for kind in ("*_grad.npy", "person_*/*.png") for path in folder.rglob(kind)}
     assert main(["demo", "--output-dir", str(folder)]) == 0
     again = capsys.readouterr().out
     assert tree(folder) == before
