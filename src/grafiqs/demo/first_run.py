@@ -139,7 +139,7 @@ def _extracted(options: Options) -> Summary:
 
 def _shown(run: Path, evaluation: Path) -> Path:
     """Evaluate the run, and write the page that shows it; returns where that is."""
-    options = EvaluateOptions(scores=(str(run),), output_dir=evaluation, plots=False)
+    options = EvaluateOptions(scores=(str(run),), output_dir=evaluation, plots=False, quiet=True)  # no bar of 2 s
     try:
         need_folder(evaluation)
         write(evaluate(options), evaluation)
