@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ __all__ = ["Report", "ReportOptions", "report"]
 log = logging.getLogger(__name__)
 
 _MEGABYTE = 1_000_000
+
+_SAID = 2000
+"""Bytes of what is said of a run's pictures, generously."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +68,51 @@ def report(options: ReportOptions) -> Report:
     _need_place(output)
     sources = {name: _source(run, options) for name, run in runs.items() if options.faces}
     limit = int(options.max_size * _MEGABYTE)
-    parts = [_fitted(name, run, limit // len(runs)) for name, run in runs.items()]
+    title = ", ".join(map(shown, given if len(given) <= 3 else (*list(given)[:3], "...")))
     values: dict[str, Any] = {
         "faces": options.faces,
         "colours": coloured(np.linspace(0, 1, 256)[None])[0].tolist(),
         "evaluations": evaluations(options.evaluation, runs),
         "comparison": _comparison(given) if len(runs) > 1 else None,
-        "runs": [part.values for part in parts],
+        "runs": [],
     }
-    title = ", ".join(map(shown, given if len(given) <= 3 else (*list(given)[:3], "...")))
-    left = limit - len(encoded(rendered(title, values)))
-    changed = 0
-    with progress_bar(0, 0, options.quiet, "pictures") as bar:
-        for number, part in enumerate(parts):
-            if not options.faces:
-                part.say("Faces and heat maps were left out (--no-faces)")
-                continue
-            budget = max(0, left) // (len(parts) - number)
-            taken, missing = part.add_pictures(sources[part.name], budget, bar.update)
-            left -= taken
-            changed += missing
+    left = limit - _size(title, values)
+    parts = [_fitted(name, run, left // len(runs)) for name, run in runs.items()]
+    values["runs"] = [part.values for part in parts]
+    text = _size(title, values) + _SAID * len(parts)
+    if text > limit:
+        raise RequestError(
+            f"the page has {text / _MEGABYTE:.2f} MB without any picture, and --max-size is {options.max_size:g}: "
+            "allow more"
+        )
+    changed = _add_pictures(parts, sources, limit - text, options)
     page = encoded(rendered(title, values))
     _write(output, page)
     log.info("Written: %s (%.1f MB)", shown(output), len(page) / _MEGABYTE)
     return Report(output, len(page), changed)
+
+
+def _size(title: str, values: dict[str, Any]) -> int:
+    return len(encoded(rendered(title, values)))
+
+
+def _add_pictures(
+    parts: Sequence[Fitted], sources: Mapping[str, Dataset | str], budget: int, options: ReportOptions
+) -> int:
+    """Add pictures to all runs, those with few faces first, so that what they leave is for the others.
+
+    Returns how many could not be shown as something was changed since.
+    """
+    changed = 0
+    with progress_bar(0, 0, options.quiet, "pictures") as bar:
+        for number, part in enumerate(sorted(parts, key=lambda part: len(part.rows))):
+            if not options.faces:
+                part.say("Faces and heat maps were left out (--no-faces)")
+                continue
+            taken, missing = part.add_pictures(sources[part.name], budget // (len(parts) - number), bar.update)
+            budget = max(0, budget - taken)
+            changed += missing
+    return changed
 
 
 def _need_place(output: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
+from grafiqs.evaluation.written import read
 from grafiqs.run.results import Run, open_run
 from support.browser import Scheme, Visit
-from support.pages import map_of, run_of
+from support.pages import map_of, run_of, values_of
 
 LOOKS: list[tuple[int, int, Scheme]] = [(1280, 900, "light"), (390, 844, "dark")]
 
@@ -84,7 +86,7 @@ def test_faces_are_filtered(visit: Visit, run: Run) -> None:
     section.get_by_label("Identity has").fill("SON_0008")
     assert section.get_by_role("status").inner_text().startswith("20 faces of 300")
     assert {path.partition("/")[0] for path in tiles(page)} == {"person_0008"}
-    section.get_by_label("Score to").fill("0.2")
+    section.get_by_label("block4 to").fill("0.2")
     below = [row for row in run.scores if row["identity"] == "person_0008" and row["block4"] <= 0.2]
     assert section.get_by_role("status").inner_text().startswith(f"{len(below)} faces of 300")
     section.get_by_role("button", name="Show all").click()
@@ -112,7 +114,8 @@ def test_a_face_is_opened_by_key_and_its_neighbours_by_arrows(visit: Visit, run:
         assert float(score) == pytest.approx(row[name], rel=1e-3)
         assert quality == str(row[f"quality_{name}"])
         better = (run.scores[name] > row[name]) if run.directions[name] == "lower" else (run.scores[name] < row[name])
-        assert abs(int(standing.removesuffix(" %")) - 100 * better.sum() / 299) <= 1
+        equal = (run.scores[name] == row[name]).sum() - 1
+        assert standing == f"{100 * (better.sum() + equal / 2) / 299:.1f} %"
     visit.screenshot(named(visit, "face"))
     assert dialog.evaluate("dialog => dialog.scrollWidth - dialog.clientWidth") <= 0  # nothing sticks out
     assert visit.violations() == []
@@ -138,16 +141,18 @@ def colours_of(canvas: Locator) -> list[int]:
 
 def test_heat_maps_are_those_of_the_layer(visit: Visit, page_of_demo: Path, run: Run) -> None:
     page, dialog = visit.page, visit.page.get_by_role("dialog")
-    values = run_of(page_of_demo)
+    values, colours = run_of(page_of_demo), values_of(page_of_demo)["colours"]
     page.locator('#faces [data-place="0"]').click()
     row = values["path"].index(worst_first(run, "block4")[0])
     for layer in ("image", "block2", "block4"):
         dialog.get_by_role("button", name=layer).click()
         shown = np.array(colours_of(dialog.locator(".large > div > .stack canvas")), int).reshape(-1, 4)
-        levels = map_of(values, row, layer).ravel()
-        assert np.array_equal(shown[:, 3], levels)  # what the gradients are, as opacity
-    strong = levels > 200
-    assert shown[strong, 0].mean() > shown[~strong & (levels > 20), 0].mean()
+        levels = map_of(values, row, layer)
+        assert np.array_equal(shown[:, :3], np.array(colours)[levels.ravel()])
+        down, across = np.unravel_index(levels.argmax(), levels.shape)
+        words = dialog.get_by_role("img", name=f"Heat map of {layer}").get_attribute("aria-label") or ""
+        assert f"{100 * (across + 0.5) / levels.shape[1]:.0f} % from the left" in words
+        assert f"{100 * (down + 0.5) / levels.shape[0]:.0f} % from the top" in words
     slider = dialog.get_by_label("Strength")
     slider.fill("0.3")
     assert dialog.locator(".large > div > .stack canvas").evaluate("canvas => canvas.style.opacity") == "0.3"
@@ -171,7 +176,7 @@ def test_a_threshold_says_what_is_left_and_saves_what_is_below(visit: Visit, run
     lost = sum(count < 15 for count in left.values())
     assert f"{len(below)} faces of 300" in words
     assert f"{lost} identit{'y' if lost == 1 else 'ies'} of 15" in words
-    assert "At FMR 0.01, FNMR goes from 27.23 % to " in words
+    assert "At FMR 0.01, FNMR 27.23 % becomes " in words
     with page.expect_download() as saved:
         section.get_by_role("button", name="Save the list").click()
     table = list(csv.DictReader(io.StringIO(Path(saved.value.path()).read_text("utf-8"))))
@@ -188,23 +193,81 @@ def test_a_threshold_says_what_is_left_and_saves_what_is_below(visit: Visit, run
     assert f"{int((run.scores['quality_image'] < 30).sum())} faces of 300" in section.get_by_role("status").inner_text()
 
 
-def test_what_errors_are_left_is_what_the_evaluation_says(visit: Visit, demonstration: tuple[Path, str]) -> None:
-    from grafiqs.evaluation.written import read
-
+def test_what_errors_are_left_is_what_comparisons_say(visit: Visit, run: Run, demonstration: tuple[Path, str]) -> None:
     section = visit.page.locator("#threshold")
-    points = [
-        point
-        for point in read(demonstration[0] / "evaluation").operating_points
-        if point["quality"] == "block4" and point["fmr"] == 0.01 and point["score_threshold"] is not None
-    ]
-    assert len(points) == 5
-    for point in points:
-        section.get_by_label("Threshold").fill(str(point["score_threshold"]))
-        section.get_by_label("Threshold").press("Enter")
-        assert (
-            f"At FMR 0.01, FNMR goes from 27.23 % to {100 * point['fnmr']:.2f} %"
-            in section.get_by_role("status").inner_text()
+    (limit,) = {row["threshold"] for row in read(demonstration[0] / "evaluation").results if row["fmr"] == 0.01}
+    unit = run.embeddings.astype(float)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    first, second = np.triu_indices(len(unit), 1)
+    same = run.scores["identity"][first] == run.scores["identity"][second]
+    missed = (np.einsum("ij,ij->i", unit[first], unit[second]) < limit)[same]
+    worse = np.maximum(run.scores["block4"][first], run.scores["block4"][second])[same]
+    ranked = np.sort(run.scores["block4"])
+    for score in (*ranked[[-1, -15, 150]], *((ranked[1:] + ranked[:-1]) / 2)[[-1, -2, -30, 200, 60]]):
+        section.get_by_label("Threshold").fill(repr(float(score)))
+        kept = worse <= score
+        (words,) = re.findall("At FMR 0.01, (.*)", section.get_by_role("status").inner_text())
+        found = re.fullmatch(
+            r"FNMR 27.23 % becomes (?:about )?([0-9.]+) %, as (?:about )?([0-9.]+) % of .* are discarded.", words
         )
+        if found is None:
+            assert (words, kept.all()) == ("FNMR 27.23 % stays: no comparison is discarded.", True)
+        else:
+            fnmr, discarded = map(float, found.groups())
+            assert abs(discarded - 100 * (1 - kept.mean())) <= 0.15  # long curves are thinned
+            assert abs(fnmr - 100 * missed[kept].mean()) <= 0.15
+    section.get_by_label("Threshold").fill("-5")
+    assert "At FMR 0.01, FNMR 27.23 %: no comparison is left." in section.get_by_role("status").inner_text()
+
+
+def test_a_threshold_is_followed(visit: Visit) -> None:
+    section = visit.page.locator("#threshold")
+    section.get_by_label("Threshold").fill("0.3")
+    words = section.get_by_role("status").inner_text()
+    slider = section.get_by_label("Share discarded")
+    share = float(slider.input_value()) / 10
+    assert f"({share:.1f} %) are worse than 0.3" in words
+    assert slider.get_attribute("aria-valuetext") == f"{share:.1f} %"
+    section.get_by_label("By").select_option("image")
+    assert f"({share:.1f} %) are worse than" in section.get_by_role("status").inner_text()
+    section.get_by_label("Samples an identity needs").fill("21")
+    assert "0 identities of 15 fall below 21 samples; 15 have fewer from the start." in (
+        section.get_by_role("status").inner_text()
+    )
+    section.get_by_label("Threshold").fill("")
+    assert section.get_by_role("status").inner_text() == "Give a threshold, a number."
+
+
+def test_all_is_shown_again(visit: Visit, run: Run) -> None:
+    page, section = visit.page, visit.page.locator("#faces")
+    section.get_by_label("Sort by").select_option("image")
+    section.get_by_label("Order").select_option("best")
+    section.get_by_label("Quality from").fill("99")
+    section.get_by_role("button", name="Show all").click()
+    assert section.get_by_label("Sort by").input_value() == "block4"
+    assert section.get_by_label("Order").input_value() == "worst"
+    assert section.get_by_role("status").inner_text() == "300 faces of 300, worst first by block4."
+    assert tiles(page)[:6] == worst_first(run, "block4")[:6]
+
+
+def test_the_gallery_is_one_stop_for_the_keyboard(visit: Visit) -> None:
+    page = visit.page
+    page.locator('#faces [data-place="0"]').focus()
+    page.keyboard.press("PageDown")
+    page.keyboard.press("PageDown")
+    place = int(page.evaluate("document.activeElement.dataset.place"))
+    assert place > 0
+    page.locator(".gallery").evaluate("box => { box.scrollTop = 1e6; }")
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.activeElement.dataset.place") == str(place)  # though it is far away
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.place") == str(place + 1)
+    order = page.locator(".tile button").evaluate_all("tiles => tiles.map(tile => Number(tile.dataset.place))")
+    assert order == sorted(order)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#faces')") is None
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.dataset.place") == str(place + 1)
 
 
 def test_identities_are_sorted(visit: Visit, run: Run) -> None:

@@ -22,7 +22,7 @@ from grafiqs.run.manifest import Manifest, is_run
 from grafiqs.run.results import Run, open_run
 from grafiqs.run.tables import IMAGE_SUMS
 
-_LARGEST = 1e100
+LARGEST = 1e100
 """The size of scores that no network gives; what is computed of smaller ones stays finite."""
 
 Integers = NDArray[np.int64]
@@ -130,7 +130,7 @@ def _compared(
         scores = {score: np.array(run.scores[score], np.float64) for score in run.manifest.scores}
         if len(images) != len(run.scores):
             raise ValueError(f"{IMAGE_SUMS.name} does not have the images of its scores")
-        if not all(np.abs(values).max() < _LARGEST for values in scores.values()):  # nor of those that are no numbers
+        if not all(np.abs(values).max() < LARGEST for values in scores.values()):  # nor of those that are no numbers
             raise ValueError("it has scores that no network gives")
     except (OSError, ValueError) as error:
         raise RequestError(

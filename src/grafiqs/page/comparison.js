@@ -1,6 +1,9 @@
 "use strict";
 /* Several runs, side by side. */
 
+const PAIRS = 100;
+/* As many pairs of runs are listed. */
+
 function comparisonPart() {
   const found = page.comparison;
   if (typeof found === "string") return section("comparison", "Comparison", make("p", {}, `The runs are not compared: ${found}`));
@@ -8,8 +11,9 @@ function comparisonPart() {
   return section("comparison", "Comparison",
     table("Runs", ["run", "network", "identities", "samples", "failed", "identity seed", "sample seed", "subset"], found.runs.map((run) => [
       run.run, String(network.get(run.run)), run.identities, run.samples, run.failed, run.identity_seed === null ? "-" : String(run.identity_seed), run.sample_seed === null ? "-" : String(run.sample_seed), run.subset_sha256.slice(0, 8)])),
-    table("What each two share, and its share in what either has (Jaccard)", ["runs", "identities", "samples"], found.pairs.slice(0, 100).map((pair) => [
+    table("What each two share, and its share in what either has (Jaccard)", ["runs", "identities", "samples"], found.pairs.slice(0, PAIRS).map((pair) => [
       `${pair.first} and ${pair.second}`, `${said(pair.identities)} (${pair.identities_jaccard.toFixed(2)})`, `${said(pair.samples)} (${pair.samples_jaccard.toFixed(2)})`])),
+    ...(found.pairs.length > PAIRS ? [make("p", { class: "note" }, `... and ${counted(found.pairs.length - PAIRS, "pair")} more: `, make("code", {}, "grafiqs compare"), " writes them all.")] : []),
     ...found.networks.flatMap((one) => networkPart(found, one)),
     ...(found.between_networks.length ? [table("Rank correlation (Spearman) between networks, on the samples of both", ["networks", "score", "correlation", "samples"],
       found.between_networks.map((row) => [`${row.first} and ${row.second}`, row.score, said(row.correlation), row.n]))] : []));
@@ -23,11 +27,20 @@ function networkPart(found, network) {
   return [
     make("h3", {}, `Network ${network.network}: ${network.backbone}, weights ${network.weights_sha256.slice(0, 8)}, norms ${network.norms}`),
     make("div", { class: "plots" }, ...scores.map((score) => figure(outlines(score, runs), score))),
-    legend(runs.map((run) => run.name)),
-    table("Mean of each score", ["run", ...scores], [
+    legend(runs),
+    ...overlap(found, network),
+    table("Mean of each score, and over runs with its interval of 95 %", ["run", ...scores], [
       ...runs.map((run) => [run.name, ...scores.map((score) => said(found.scores.find((row) => row.run === run.name && row.score === score)?.mean))]),
       ...(runs.length > 1 ? [["over runs", ...scores.map((score) => (halves.has(score) ? mean(halves.get(score)) : "-"))]] : [])]),
   ];
+}
+
+/** What runs share makes their intervals too narrow. */
+function overlap(found, network) {
+  const pairs = found.pairs.filter((pair) => network.runs.includes(pair.first) && network.runs.includes(pair.second));
+  const [samples, identities] = ["samples_jaccard", "identities_jaccard"].map((what) => Math.max(0, ...pairs.map((pair) => pair[what])));
+  if (!samples && !identities) return [];
+  return [make("p", { class: "note" }, `Runs share up to ${percent(identities, 0)} of their identities and ${percent(samples, 0)} of their samples: they are not independent, and the intervals too narrow.`)];
 }
 
 /** A mean over runs with its interval of 95 %. */
@@ -43,16 +56,16 @@ function outlines(score, runs) {
   const svg = drawing(`Distributions of ${score} in ${counted(own.length, "run")}, from ${said(low)} to ${said(high)}`, WIDE, HIGH);
   const outlined = own.map((run) => {
     const each = run.distributions[score];
-    const total = each.counts.reduce((sum, count) => sum + count, 0) || 1;
+    const total = each.counts.reduce((sum, count) => sum + count, each.beyond) || 1;
     const width = (each.high - each.low) / each.counts.length;
     return each.counts.map((count, place) => [each.low + (place + 0.5) * width, count / total / width]);
   });
   const most = Math.max(...outlined.flat().map((point) => point[1]), 1e-12);
   runs.forEach((run, number) => {
     const points = outlined[own.indexOf(run)] ?? [];
-    const path = points.map(([x, y], place) => `${place ? "L" : "M"}${(((x - low) / (high - low || 1)) * WIDE).toFixed(1)} ${(HIGH - 16 - (y / most) * (HIGH - 30)).toFixed(1)}`).join("");
-    svg.append(make("path", { class: "curve", d: path, ...stroke(number) }, tip(run.name)));
+    const path = points.map(([x, y], place) => `${place ? "L" : "M"}${(((x - low) / (high - low || 1)) * WIDE).toFixed(1)} ${(HIGH - 20 - (y / most) * (HIGH - 34)).toFixed(1)}`).join("");
+    svg.append(make("path", { d: path, ...stroke(number) }, tip(run.name)));
   });
-  svg.append(make("line", { class: "axis", x1: 0, x2: WIDE, y1: HIGH - 15.5, y2: HIGH - 15.5 }), make("text", { x: 2, y: HIGH - 3 }, said(low)), make("text", { x: WIDE - 2, y: HIGH - 3, "text-anchor": "end" }, said(high)));
+  svg.append(make("line", { class: "axis", x1: 0, x2: WIDE, y1: HIGH - 19.5, y2: HIGH - 19.5 }), make("text", { x: 2, y: HIGH - 4 }, said(low)), make("text", { x: WIDE - 2, y: HIGH - 4, "text-anchor": "end" }, said(high)));
   return svg;
 }

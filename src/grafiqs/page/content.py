@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.backbones.catalogue import QUALITIES
+from grafiqs.comparison.runs import LARGEST
 from grafiqs.disk.files import sha256
 from grafiqs.disk.names import shown
 from grafiqs.page.again import command
@@ -20,6 +21,11 @@ from grafiqs.run.results import Run
 _BARS = 40
 """Bars of a histogram."""
 
+_FEWEST_BARS = 10
+
+_EQUAL = 1e-9
+"""Scores that differ by less than this share of their size are drawn as equal."""
+
 _LISTED = 5000
 """As many failures, and dropped identities, are listed."""
 
@@ -28,7 +34,7 @@ _FIRST = 24
 
 
 def content(name: str, run: Run, rows: Sequence[int]) -> dict[str, Any]:
-    """What the page says of a run, of those of its `rows` that it shows; names in their printable form."""
+    """What the page says of a run, of its `rows` that it shows. Raises ValueError for wild scores."""
     manifest, table = run.manifest, run.scores
     subset = manifest.subset
     part = table[np.asarray(rows, np.int64)]
@@ -44,17 +50,18 @@ def content(name: str, run: Run, rows: Sequence[int]) -> dict[str, Any]:
         "directions": {score: manifest.directions[score] for score in manifest.scores},
         "main": main_score(run),
         "layer": None if run.reference is None else run.reference.layer,
-        "identities": [shown(identity) for identity in identities],
+        "identities": [_text(identity) for identity in identities],
         "identity": [number[identity] for identity in part["identity"].tolist()],
-        "path": [shown(path) for path in part["path"].tolist()],
+        "path": [_text(path) for path in part["path"].tolist()],
         "values": {score: part[score].tolist() for score in manifest.scores},
         "qualities": {score: part[QUALITIES[score]].tolist() for score in with_quality(run)},
         "distributions": {score: distribution(table[score]) for score in manifest.scores},
+        "quality_counts": {score: _quality_counts(table[QUALITIES[score]]) for score in with_quality(run)},
         "total": len(table),
         "sizes": sorted(Counter(counts.values()).items()),
         "failed": len(run.failures),
-        "failures": [[shown(path), shown(reason)] for path, reason in list(run.failures.items())[:_LISTED]],
-        "dropped": [[shown(identity), count] for identity, count in subset.insufficient[:_LISTED]],
+        "failures": [[_text(path), _text(reason)] for path, reason in list(run.failures.items())[:_LISTED]],
+        "dropped": [[_text(identity), count] for identity, count in subset.insufficient[:_LISTED]],
         "insufficient": len(subset.insufficient),
         "wanted": manifest.options["samples_per_identity"],
     }
@@ -108,11 +115,34 @@ def spread(ranks: Sequence[int]) -> list[int]:
 
 
 def distribution(values: NDArray[np.float64]) -> dict[str, Any]:
-    """A histogram of all scores: counts between `low` and `high`, their 0 and 99 %; what lies beyond is in the last."""
+    """A histogram of all scores: counts between `low` and `high`, their 0 and 99 %, and how many lie `beyond`.
+
+    Raises ValueError for scores that no network gives.
+    """
+    if not (np.abs(values) < LARGEST).all():
+        raise ValueError("it has scores that no network gives")
     low, high = (float(each) for each in np.quantile(values, (0.0, 0.99))) if len(values) else (0.0, 1.0)
-    high = high if high > low else low + (abs(low) or 1.0)
-    counts, _ = np.histogram(np.clip(values, low, high), bins=_BARS, range=(low, high))
-    return {"low": low, "high": high, "counts": counts.tolist()}
+    if high - low <= _EQUAL * max(abs(low), abs(high)):  # equal but for roundings
+        high = max(float(values.max(initial=0.0)), low + (abs(low) or 1.0))
+    bins = int(np.clip(2 * np.sqrt(len(values)), _FEWEST_BARS, _BARS))
+    inside = values[values <= high]
+    counts, _ = np.histogram(inside, bins=bins, range=(low, high))
+    return {"low": low, "high": high, "counts": counts.tolist(), "beyond": len(values) - len(inside)}
+
+
+def _quality_counts(qualities: NDArray[np.int64]) -> list[int]:
+    """How many qualities lie in each twentieth of 0 to 100; 100 is in the last."""
+    counts: list[int] = np.bincount(np.minimum(qualities // 5, 19), minlength=20).tolist()
+    return counts
+
+
+def _text(name: str) -> str:
+    """A name as it is, or as escapes if it is not UTF-8, which nothing on the page could be."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return shown(name)
+    return name
 
 
 def _card(run: Run) -> Iterator[tuple[str, str]]:
@@ -121,7 +151,7 @@ def _card(run: Run) -> Iterator[tuple[str, str]]:
     subset, seeds, options = manifest.subset, manifest.seeds, manifest.options
     scored, failed = len(run.scores), len(run.failures)
     yield "Run", os.path.realpath(run.folder)
-    yield "Images", f"{scored + failed:,} of {subset.identities:,} identities: {scored:,} scored, {failed:,} failed"
+    yield "Images", f"{scored + failed:,}: {scored:,} scored, {failed:,} failed; identities: {subset.identities:,}"
     yield "Subset SHA-256", subset.sha256
     count, skipped = options["num_identities"], options["skip_identities"]
     after = f" after {skipped:,}" * bool(skipped)

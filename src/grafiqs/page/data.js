@@ -57,7 +57,7 @@ function counted(count, word) {
 function measuresOf(run) {
   const scores = run.scores.map((name) => ({ name, label: name, score: name, values: run.values[name], higher: run.directions[name] === "higher" }));
   const qualities = Object.keys(run.qualities).map((score) => ({
-    name: `quality_${score}`, label: `quality by ${score}`, score, values: run.qualities[score], higher: true,
+    name: `quality_${score}`, label: `quality (${score})`, score, values: run.qualities[score], higher: true,
   }));
   return [...scores, ...qualities];
 }
@@ -76,6 +76,11 @@ function worstFirst(measure) {
   measure.order ??= measure.values.map((_, row) => row)
     .sort((one, other) => (measure.higher ? 1 : -1) * (measure.values[one] - measure.values[other]) || one - other);
   return measure.order;
+}
+
+/** A name in its printable form: what does not print, or turns the direction of writing, as an escape. */
+function printable(name) {
+  return name.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}]/gu, (character) => `\\u{${character.codePointAt(0).toString(16)}}`);
 }
 
 /** The share of the other faces on the page that a face is better than; equal ones count half. */

@@ -79,10 +79,14 @@ class Fitted:
         elif self._can_cut():
             with one_thread() if run.manifest.aligns else nullcontext():
                 faces = shown_rows.faces(dataset, order, budget - int(min(of_maps, _OF_MAPS * budget)), advance)
-            self._say_of("faces", faces, "images that were scored are no longer there as they were")
+            self._say_of("faces", faces, "images are no longer those that were scored")
         maps = shown_rows.maps(order, budget - faces.size, advance) if sizes else Pictures()
         if sizes:
-            self._say_of("heat maps", maps, "gradient files are no longer those of the run: 'grafiqs verify' says more")
+            self._say_of(
+                "heat maps",
+                maps,
+                "gradients are no longer those of the run ('grafiqs verify' says more)",
+            )
             self.values["sizes_of_maps"] = {layer: list(size) for layer, size in sizes.items()}
         else:
             self.say("There are no heat maps: the run has no gradients (--no-dump-gradients, or --layers loss)")
@@ -104,7 +108,7 @@ class Fitted:
         """What is missing of pictures, if something is."""
         total, found = len(self._order), len(pictures.found)
         if pictures.changed:
-            self.say(f"{pictures.changed:,} {why}: their {what} are left out")
+            self.say(f"{what.capitalize()} left out, as {why}: {pictures.changed:,}")
         if found < total - pictures.changed:
             self.say(
                 f"{found:,} of {total:,} {what} are on this page, evenly over the scores, the best and the worst among "

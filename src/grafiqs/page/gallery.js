@@ -4,17 +4,19 @@
 class Gallery {
   /** `show` is told at which place of the rows a face was chosen. */
   constructor(run, show) {
-    Object.assign(this, { run, show, rows: [], tiles: new Map() });
+    Object.assign(this, { run, show, rows: [], tiles: new Map(), current: 0, width: 0 });
+    this.withFaces = Object.keys(run.faces).length > 0;
     this.inside = make("div", { class: "wall", role: "list", "aria-label": "Faces" });
-    this.box = make("div", { class: "gallery", tabindex: "0", role: "region", "aria-label": "Gallery of faces" }, this.inside);
+    this.box = make("div", { class: "gallery", tabindex: "0", role: "region", "aria-label": "Gallery of faces: arrow keys go from face to face" }, this.inside);
     this.box.addEventListener("scroll", () => this.draw(), { passive: true });
     this.box.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => { this.clear(); this.draw(); }).observe(this.box);
+    this.box.addEventListener("focusin", (event) => { if (event.target.dataset.place) this.mark(Number(event.target.dataset.place)); });
+    new ResizeObserver(() => this.resized()).observe(this.box);
   }
 
   /** Show these rows in this order, each with its value of a measure. */
   fill(rows, measure) {
-    Object.assign(this, { rows, measure });
+    Object.assign(this, { rows, measure, current: 0 });
     this.clear();
     this.box.scrollTop = 0;
     this.draw();
@@ -25,12 +27,23 @@ class Gallery {
     this.tiles.clear();
   }
 
+  /** Lay the wall out anew if it has another width; the face that has the focus keeps it. */
+  resized() {
+    if (this.width !== this.box.clientWidth) {
+      const held = this.inside.contains(document.activeElement);
+      this.width = this.box.clientWidth;
+      this.clear();
+      this.draw();
+      if (held) this.focus(this.current);
+    } else this.draw();
+  }
+
   layout() {
     const across = this.box.clientWidth || 320;
     const columns = Math.max(2, Math.floor(across / 128));
     const wide = Math.floor(across / columns);
     const [high, broad] = this.run.crop;
-    return { columns, wide, high: Math.round((wide * high) / broad) + 40 };
+    return { columns, wide, high: (this.withFaces ? Math.round((wide * high) / broad) : 4) + 40 };
   }
 
   draw() {
@@ -40,17 +53,22 @@ class Gallery {
     const first = Math.max(0, Math.floor(this.box.scrollTop / high) - 2) * columns;
     const last = Math.min(this.rows.length, first + (Math.ceil(this.box.clientHeight / high) + 5) * columns);
     for (const [place, tile] of this.tiles) {
-      if (place < first || place >= last) {
+      if ((place < first || place >= last) && !tile.contains(document.activeElement)) {
         tile.remove();
         this.tiles.delete(place);
       }
     }
-    for (let place = first; place < last; place += 1) {
-      if (this.tiles.has(place)) continue;
-      const tile = this.tile(place);
-      tile.style.cssText = `left:${(place % columns) * wide}px;top:${Math.floor(place / columns) * high}px;width:${wide}px;height:${high}px`;
-      this.tiles.set(place, tile);
-      this.inside.append(tile);
+    let before = this.inside.firstChild;
+    while (before && Number(before.firstChild.dataset.place) < first) before = before.nextSibling;
+    for (let place = first; place < last; place += 1) {  // in the order of reading, so that keys and voices go that way
+      let tile = this.tiles.get(place);
+      if (tile) before = tile.nextSibling;
+      else {
+        tile = this.tile(place);
+        tile.style.cssText = `left:${(place % columns) * wide}px;top:${Math.floor(place / columns) * high}px;width:${wide}px;height:${high}px`;
+        this.tiles.set(place, tile);
+        this.inside.insertBefore(tile, before);
+      }
     }
   }
 
@@ -60,8 +78,15 @@ class Gallery {
     const quality = measure.name === measure.score ? run.qualities[measure.score]?.[row] : undefined;
     const words = `${said(measure.values[row])}${quality === undefined ? "" : `, quality ${quality}`}`;
     return make("div", { class: "tile", role: "listitem", "aria-setsize": this.rows.length, "aria-posinset": place + 1 },
-      make("button", { type: "button", "data-place": place, onclick: () => this.show(place) },
-        thumbnail(run, row, ""), make("span", { class: "value" }, words), make("span", { class: "name" }, run.path[row])));
+      make("button", { type: "button", "data-place": place, tabindex: place === this.current ? 0 : -1, onclick: () => this.show(place) },
+        this.withFaces ? thumbnail(run, row, "") : null, make("span", { class: "value" }, words), make("span", { class: "name" }, run.path[row])));
+  }
+
+  /** Make a face the one that Tab comes to. */
+  mark(place) {
+    this.tiles.get(this.current)?.firstChild.setAttribute("tabindex", "-1");
+    this.current = place;
+    this.tiles.get(place)?.firstChild.setAttribute("tabindex", "0");
   }
 
   /** Bring the face at a place into view, and give it the focus. */
@@ -72,19 +97,20 @@ class Gallery {
     if (top < this.box.scrollTop) this.box.scrollTop = top;
     else if (top + high > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = top + high - this.box.clientHeight;
     this.draw();
-    this.tiles.get(place)?.querySelector("button").focus({ preventScroll: true });
+    this.tiles.get(place)?.firstChild.focus({ preventScroll: true });
   }
 
   key(event) {
-    const { columns } = this.layout();
+    const { columns, high } = this.layout();
+    const screen = Math.max(1, Math.floor(this.box.clientHeight / high)) * columns;
+    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, PageDown: screen, PageUp: -screen }[event.key];
     const last = this.rows.length - 1;
-    const here = event.target.dataset.place === undefined ? null : Number(event.target.dataset.place);
-    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
+    const onFace = event.target.dataset.place !== undefined;
     let to = null;
-    if (by && here !== null) to = Math.min(last, Math.max(0, here + by));
+    if (by) to = onFace ? Math.min(last, Math.max(0, this.current + by)) : this.current;
     else if (event.key === "Home") to = 0;
     else if (event.key === "End") to = last;
-    if (to === null) return;
+    if (to === null || last < 0) return;
     event.preventDefault();
     this.focus(to);
   }

@@ -17,15 +17,15 @@ function cardPart(run) {
       told.textContent = document.execCommand("copy") ? "Copied." : "Selected: copy it with Ctrl-C.";
     }
   } }, "Copy");
-  return section("card", "The run",
+  return section("card", `The run ${run.name}`,
     make("dl", { class: "card" }, ...run.card.flatMap(([term, words]) => [make("dt", {}, term), make("dd", {}, words)])),
-    make("h3", {}, "Do it again"), make("pre", { tabindex: "0", role: "region", "aria-label": "The command that makes this run again" }, text), make("p", {}, copy, " ", told));
+    make("h3", {}, "Run it again"), make("pre", { tabindex: "0", role: "region", "aria-label": "The command that makes this run again" }, text), make("p", {}, copy, " ", told));
 }
 
 /** How many samples identities have; nothing to draw if all have the same. */
 function sizesOf(run) {
   const total = run.sizes.reduce((sum, [, identities]) => sum + identities, 0);
-  if (run.sizes.length < 2) return make("p", {}, run.sizes.length ? `Each of ${counted(total, "identity")} has ${counted(run.sizes[0][0], "sample")}.` : "The subset is empty.");
+  if (run.sizes.length < 2) return make("p", {}, run.sizes.length ? `${total === 1 ? "The one identity" : `Each of ${counted(total, "identity")}`} has ${counted(run.sizes[0][0], "sample")}.` : "The subset is empty.");
   const [low, high] = [run.sizes[0][0], run.sizes.at(-1)[0] + 1];
   const counts = new Array(Math.min(40, high - low)).fill(0);
   for (const [samples, identities] of run.sizes) counts[Math.floor(((samples - low) / (high - low)) * counts.length)] += identities;
@@ -44,7 +44,7 @@ function layersPart(run, viewer) {
   let [first, second] = [run.measures[0], run.measures[Math.min(1, run.measures.length - 1)]];
   const place = make("div", { class: "scatter" });
   const open = (row) => viewer.open(run, worstFirst(second), worstFirst(second).indexOf(row));
-  const draw = () => place.replaceChildren(figure(scatter(run, first, second, open), "Each point is a face; a click shows the nearest one. The axes end at the 99.5 % of each."));
+  const draw = () => place.replaceChildren(figure(scatter(run, first, second, open), `${run.path.length > POINTS ? `${POINTS.toLocaleString("en")} of ${run.path.length.toLocaleString("en")} faces, evenly over the ranking of ${second.label}` : "Each point is a face"}; a click shows the nearest one. The axes end where 99.5 % of the faces lie; those beyond lie on the border.`));
   const pairs = run.measures.map((one) => [one.name, one.label]);
   draw();
   return section("layers", "Layer against layer", make("div", { class: "controls" },
@@ -55,21 +55,32 @@ function layersPart(run, viewer) {
 function missingPart(run) {
   const more = (listed, total) => (total > listed ? [make("p", {}, `... and ${(total - listed).toLocaleString("en")} more`)] : []);
   return section("missing", "Missing",
-    run.failed ? table(`${counted(run.failed, "image")} without a score`, ["image", "reason"], run.failures) : make("p", {}, "Every image of the subset has a score."),
+    run.failed ? table(`${counted(run.failed, "image")} without a score`, ["image", "reason"], run.failures.map((row) => row.map(printable))) : make("p", {}, "Every image of the subset has a score."),
     ...more(run.failures.length, run.failed),
-    run.insufficient ? table(`${counted(run.insufficient, "identity")} dropped, with fewer than ${counted(run.wanted ?? 1, "sample")}`, ["identity", "samples"], run.dropped) : make("p", {}, "No identity was dropped."),
+    run.insufficient ? table(`${counted(run.insufficient, "identity")} dropped, with fewer than ${counted(run.wanted ?? 1, "sample")}`, ["identity", "samples"], run.dropped.map(([name, count]) => [printable(name), count])) : make("p", {}, "No identity was dropped."),
     ...more(run.dropped.length, run.insufficient));
+}
+
+/** Make of a run what its parts use: names that print, beside those that are `written` to files; and its measures. */
+function prepare(run) {
+  if (run.measures) return;
+  run.written = { path: run.path, identities: run.identities };
+  run.path = run.path.map(printable);
+  run.identities = run.identities.map(printable);
+  run.measures = measuresOf(run);
 }
 
 /** The parts of the page for a run. */
 function show(run, viewer) {
-  run.measures ??= measuresOf(run);
+  prepare(run);
   const faces = run.path.length > 0;
   const own = [];
   if (faces) {
     const gallery = new FacesPart(run, viewer);
-    const threshold = new ThresholdPart(run, (rows, words) => gallery.restrict(rows, words));
-    own.push(["Best and worst", make("section", { id: "ends", "aria-label": "The best and the worst faces" }, ...glance(run, viewer))], ["The run", cardPart(run)], ["Scores", scoresPart(run)],
+    const threshold = new ThresholdPart(run, (...what) => gallery.restrict(...what));
+    const ends = glance(run, viewer);
+    if (ends.length) own.push(["Best and worst", make("section", { id: "ends", "aria-label": "The best and the worst faces" }, ...ends)]);
+    own.push(["The run", cardPart(run)], ["Scores", scoresPart(run)],
       ["Faces", gallery.root], ["Threshold", threshold.root], ["Identities", new PeoplePart(run, viewer).root], ["Layers", layersPart(run, viewer)]);
   } else own.push(["The run", cardPart(run)], ["", make("p", { class: "answer" }, "No image of this run has a score.")]);
   own.push(["Evaluation", evaluationPart(run)], ["Missing", missingPart(run)]);
@@ -81,6 +92,7 @@ function show(run, viewer) {
 (() => {
   const viewer = new Viewer();
   const chosen = document.getElementById("chosen");
+  for (const run of page.runs) prepare(run);
   const pictures = page.runs.some((run) => Object.keys(run.faces).length);
   if (pictures) chosen.append(make("p", { class: "notice personal", role: "note" }, "This page holds pictures of faces. Those of real people are personal data: mind whom you give it to (", make("code", {}, "--no-faces"), " leaves them out)."));
   if (page.runs.length > 1) {

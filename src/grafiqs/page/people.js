@@ -43,7 +43,7 @@ class PeoplePart {
         this.place.querySelector(`[data-by="${key}"]`).focus();
       } }, words, this.by === key ? (this.up ? " ▲" : " ▼") : "")));
     const small = (one, row, words) => make("td", {}, make("button", { type: "button", class: "small", "aria-label": `${words} of ${one.name}: ${said(measure.values[row])}`, onclick: () => this.viewer.open(run, one.own, one.own.indexOf(row)) }, thumbnail(run, row, ""), said(measure.values[row])));
-    this.place.replaceChildren(make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Identities" }, make("table", {},
+    this.place.replaceChildren(make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of identities" }, make("table", {},
       make("caption", {}, `${counted(rows.length, "identity")}, by ${measure.label}; a click on a heading sorts`),
       make("thead", {}, make("tr", {}, ...heads, make("th", { scope: "col" }, "best"), make("th", { scope: "col" }, "worst"))),
       make("tbody", {}, ...rows.slice(0, this.listed).map((one) => make("tr", {}, make("th", { scope: "row" }, one.name), make("td", {}, said(one.count)), make("td", {}, said(one.mean)), make("td", {}, said(one.spread)), small(one, one.best, "best"), small(one, one.worst, "worst")))))),
