@@ -74,7 +74,7 @@ function target(found, words, curves) {
     make("h3", {}, words),
     make("p", {}, `FNMR ${percent(first.e0, 2)}${first.e0_low === null ? "" : ` (95 %: ${percent(first.e0_low)} to ${percent(first.e0_high)})`} of ${said(first.n_genuine)} genuine comparisons, FMR reached ${percent(first.fmr_reached, 3)} of ${said(first.n_impostor)} impostors; threshold ${said(first.threshold)}, ${first.protocol}.`),
     make("div", { class: "plots wide" },
-      figure(make("div", {}, lines(`FNMR against the share of comparisons discarded, a line for each method, ${words}`, drawn, { xMax: furthest, yMax, xLabel: "share of genuine comparisons discarded, the worst first", yLabel: "FNMR", steps: first.protocol === "fixed" }), legend(drawn)), "Error versus discard: a lower line is a better method"),
+      figure(make("div", {}, lines(`FNMR against the share of comparisons discarded, a line for each method, ${words}`, drawn, { xMax: furthest, yMax, xLabel: "share of genuine comparisons discarded", yLabel: "FNMR", steps: first.protocol === "fixed" }), legend(drawn)), "Error versus discard: a lower line is a better method"),
       table(`Area under the curve up to ${furthest}, relative to no gain (1): smaller is better`, ["method", "area", "95 %"],
         [...last].sort((one, other) => (one.pauc_normalised ?? Infinity) - (other.pauc_normalised ?? Infinity)).map((row) => [row.quality, decimals(row.pauc_normalised), interval(row)]))),
     table("FNMR left when this share of the genuine comparisons is discarded; in brackets the scores to discard, and the share that they come to, if equal scores make it less", ["method", ...shares.map((share) => percent(share, 0))],
