@@ -407,6 +407,15 @@ def test_every_degradation_changes_the_picture(kind: str, strength: float) -> No
         assert (clean != degraded).any(axis=-1).mean() > 0.03
 
 
+@pytest.mark.parametrize("kind", ["blur", "covered_eyes", "low_resolution", "jpeg"])
+def test_a_degraded_face_is_the_clean_one_with_the_degradation_laid_on_it(kind: str) -> None:
+    """To the byte, where no noise is drawn."""
+    clean = person(0).face(0).image
+    for strength in (0.05, 1.0):
+        wrong = Degradation(kind, strength)
+        assert np.array_equal(person(0).face(0, wrong).image, degrade(clean, wrong, np.random.default_rng()))
+
+
 def gradient_energy(picture: Picture, _: Picture) -> float:
     levels = picture.astype(np.float64)
     return float(sum((np.diff(levels, axis=axis) ** 2).mean() for axis in (0, 1)))
@@ -448,7 +457,8 @@ def test_a_degradation_grows_with_its_strength(kind: str) -> None:
     courses = []
     for number in range(8):
         clean = person(number).face(0).image
-        pictures = [person(number).face(0, Degradation(kind, strength)).image for strength in STRENGTHS]
+        wrong = (Degradation(kind, strength) for strength in STRENGTHS)
+        pictures = [degrade(clean, one, np.random.default_rng(number)) for one in wrong]
         courses.append([measure(picture, clean) for picture in (clean, *pictures)])
     values = np.array(courses)
     if kind == "jpeg":
