@@ -286,7 +286,9 @@ def test_it_tells_unseen_people_apart(network: Backbone) -> None:
     assert (of_pairs[genuine] <= threshold).mean() <= 0.01
 
 
+@cache
 def person(number: int) -> Identity:
+    """Their heads are built once."""
     return Identity(UNSEEN, number)
 
 
