@@ -310,9 +310,7 @@ def test_a_degraded_face_scores_above_its_own_clean_version(
     shares = []
     for strength in (0.6, 0.8, 1.0):
         wrong = Degradation(kind, strength)  # laid on the drawn face, as `Identity.face` does: test_faces.py
-        spoiled = [
-            degrade(clean_face(number), wrong, np.random.default_rng(number)) for number in range(len(clean))
-        ]
+        spoiled = [degrade(clean_face(number), wrong, np.random.default_rng(number)) for number in range(len(clean))]
         shares.append((block4_scores(network, spoiled) > clean).mean())
     assert np.mean(shares) >= 0.8
 
