@@ -15,6 +15,7 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from safetensors.torch import save_file
 
 from grafiqs.demo import draw
 from grafiqs.faces.detector import Detector
@@ -65,9 +66,9 @@ def compiling(shared: Path) -> FileLock:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a narrow iresnet18."""
-    path = tmp_path_factory.mktemp("weights") / "narrow18.pth"
-    torch.save(random_network().state_dict(), path)
+    """A checkpoint of a narrow iresnet18, in the form that is read fastest."""
+    path = tmp_path_factory.mktemp("weights") / "narrow18.safetensors"
+    save_file(random_network().state_dict(), path)
     return path
 
 

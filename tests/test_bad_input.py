@@ -270,11 +270,18 @@ def whole_module(_weights: bytes) -> bytes:
     return file.getvalue()
 
 
+def half(weights: bytes) -> bytes:
+    """Half of a file that `torch.save` wrote."""
+    file = io.BytesIO()
+    torch.save(safetensors.torch.load(weights), file)
+    return file.getvalue()[: file.tell() // 2]
+
+
 WEIGHTS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "empty": (".pth", lambda _: b""),
     "text": (".pth", lambda _: b"hello, these are no weights\n" * 20),
     "random": (".pth", lambda _: random.Random(0).randbytes(5000)),
-    "half": (".pth", lambda weights: weights[: len(weights) // 2]),
+    "half": (".pth", half),
     "half of safetensors": (".safetensors", lambda _: safetensors.torch.save({"a": torch.zeros(100)})[:200]),
     "random safetensors": (".safetensors", lambda _: random.Random(0).randbytes(5000)),
     "a network of another kind": (".safetensors", lambda _: safetensors.torch.save({"conv.weight": torch.zeros(1)})),

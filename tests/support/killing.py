@@ -22,8 +22,8 @@ from grafiqs.cli import main
 from grafiqs.run.journal import Journal, Outcome, Scored
 
 PROCESSES = multiprocessing.get_context("forkserver")
-"""Processes of their own that need not load torch again: one that has loaded it, and nothing else, is forked."""
-PROCESSES.set_forkserver_preload(["grafiqs.extract", "pytest"])
+"""Processes of their own that need not load torch again: one that has loaded it, and little else, is forked."""
+PROCESSES.set_forkserver_preload(["grafiqs.extract", "safetensors.torch", "pytest"])
 
 
 def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file_limit: int) -> None:
