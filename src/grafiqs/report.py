@@ -19,12 +19,13 @@ from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
 from grafiqs.images.heat import coloured
 from grafiqs.options.report import ReportOptions
+from grafiqs.page.content import text
 from grafiqs.page.evaluations import evaluations
 from grafiqs.page.fitted import Fitted
-from grafiqs.page.page import MARK, rendered
+from grafiqs.page.page import rendered
 from grafiqs.progress import progress_bar
-from grafiqs.run.finished import REPORT, refuse_inside_run
-from grafiqs.run.manifest import is_run
+from grafiqs.run import finished
+from grafiqs.run.finished import REPORT, is_page, refuse_inside_run
 from grafiqs.run.place import place_of
 from grafiqs.run.results import Run, open_run
 from grafiqs.select import open_dataset
@@ -63,9 +64,11 @@ def report(options: ReportOptions) -> Report:
     given, said = comparisons.folders(options.named())
     for line in said:
         log.info("%s", line)
-    runs = {name: open_run(folder) for name, folder in given.items()}
-    output = options.output or (next(iter(given.values())) / REPORT if len(given) == 1 else Path(REPORT))
-    _need_place(output)
+    given = {text(name): folder for name, folder in given.items()}
+    runs = {name: _opened(folder) for name, folder in given.items()}
+    own = next(iter(given.values())) / REPORT if len(given) == 1 else None
+    output = options.output or own or Path(REPORT)
+    _need_place(output, own)
     sources = {name: _source(run, options) for name, run in runs.items() if options.faces}
     limit = int(options.max_size * _MEGABYTE)
     title = ", ".join(map(shown, given if len(given) <= 3 else (*list(given)[:3], "...")))
@@ -79,13 +82,13 @@ def report(options: ReportOptions) -> Report:
     left = limit - _size(title, values)
     parts = [_fitted(name, run, left // len(runs)) for name, run in runs.items()]
     values["runs"] = [part.values for part in parts]
-    text = _size(title, values) + _SAID * len(parts)
-    if text > limit:
+    size = _size(title, values) + _SAID * len(parts)
+    if size > limit:
         raise RequestError(
-            f"the page has {text / _MEGABYTE:.2f} MB without any picture, and --max-size is {options.max_size:g}: "
+            f"the page has {size / _MEGABYTE:.2f} MB without any picture, and --max-size is {options.max_size:g}: "
             "allow more"
         )
-    changed = _add_pictures(parts, sources, limit - text, options)
+    changed = _add_pictures(parts, sources, limit - size, options)
     page = encoded(rendered(title, values))
     _write(output, page)
     log.info("Written: %s (%.1f MB)", shown(output), len(page) / _MEGABYTE)
@@ -115,22 +118,39 @@ def _add_pictures(
     return changed
 
 
-def _need_place(output: Path) -> None:
-    """Raise RequestError when the page cannot be written, or would take the place of something else."""
-    if not (output.name == REPORT and is_run(output.parent)):
+def _opened(folder: Path) -> Run:
+    """A finished run, of which nothing was changed since it finished. Raises RequestError otherwise."""
+    run = open_run(folder)
+    try:
+        changed = finished.changed(folder, run.manifest)
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, error) from error
+    if changed:
+        raise _damaged(folder, f"{', '.join(changed)} changed since it finished")
+    return run
+
+
+def _damaged(folder: Path, why: object) -> RequestError:
+    return RequestError(f"the run in {shown(folder)} is damaged ({shown(why)}): 'grafiqs verify' says more")
+
+
+def _need_place(output: Path, own: Path | None) -> None:
+    """Raise RequestError when the page cannot be written, or would take the place of something else.
+
+    In a run folder there is place for its `own` page alone.
+    """
+    if own is None or os.path.realpath(output) != os.path.realpath(own):
         refuse_inside_run(output.parent, "--output")
     if os.path.isdir(output):
-        raise RequestError(f"{shown(output)} is a folder: give a file as --output, such as {shown(output / REPORT)}")
-    if os.path.lexists(output):
-        try:
-            with files.opened(output) as file:
-                known = MARK.encode() in file.read(4096)
-        except OSError as error:
-            raise RequestError(f"cannot read {shown(output)}: {error.strerror}; give another --output") from error
-        if not known:
+        raise RequestError(f"{shown(output)} is a folder, and the page is a file: give another --output")
+    try:
+        if os.path.lexists(output) and not is_page(output):
             raise RequestError(
-                f"{shown(output)} is there already, and not a page of 'grafiqs report': give another --output"
+                f"{shown(output)} is there already, and not a page of 'grafiqs report': move it away, or give another "
+                "--output"
             )
+    except OSError as error:
+        raise RequestError(f"cannot read {shown(output)}: {error.strerror}; give another --output") from error
 
 
 def _source(run: Run, options: ReportOptions) -> Dataset | str:
@@ -148,10 +168,10 @@ def _source(run: Run, options: ReportOptions) -> Dataset | str:
 def _fitted(name: str, run: Run, budget: int) -> Fitted:
     try:
         return Fitted(name, run, budget)
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"the run in {shown(run.folder)} is damaged ({shown(error)}): 'grafiqs verify' says more"
-        ) from error
+    except RequestError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _damaged(run.folder, error) from error
 
 
 def _comparison(given: Mapping[str, Path]) -> dict[str, Any] | str:

@@ -195,7 +195,8 @@ def _problems(
     except (OSError, ValueError) as error:
         yield f"the tables cannot be followed further: {_reason(error)}"
         return
-    own = {LOCK, manifests.NAME, finished.REPORT, *finished.names(manifest), *tree.paths(scored)}
+    pages = [finished.REPORT] if finished.is_page(folder / finished.REPORT) else []
+    own = {LOCK, manifests.NAME, *pages, *finished.names(manifest), *tree.paths(scored)}
     yield from files.strangers(folder, own)
 
 

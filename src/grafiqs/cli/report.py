@@ -10,7 +10,7 @@ from grafiqs.options.report import ReportOptions
 _EXAMPLES = """
 The page is one HTML file that opens offline in any browser: what the run is, its scores and qualities, every face with
 its heat maps, sorted and filtered as you like, what falls below a threshold, identities, and what failed. Several runs
-are shown side by side.
+are shown side by side. The exit code is 1 if pictures are missing, as images or gradients were changed since the run.
 
 examples:
   {prog} grafiqs_output                                   # grafiqs_output/report.html

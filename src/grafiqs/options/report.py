@@ -29,9 +29,11 @@ class ReportOptions:
         metavar="FILES", adds=True)
 
     image_path: Path | None = option(
-        "pictures", "where the data set is now (default: where it was)", default=None, metavar="PATH")
+        "pictures", "where the data set is now (default: where it was)", default=None, metavar="PATH",
+        excludes={"faces": None})
     root: Path | None = option(
-        "pictures", "where the paths in a list begin now (default: as they did)", default=None, metavar="DIR")
+        "pictures", "where the paths in a list begin now (default: as they did)", default=None, metavar="DIR",
+        excludes={"faces": None})
     faces: bool = option(
         "pictures", "show faces, and heat maps over them: real faces are personal data, and whoever gets the page gets "
         "them", default=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from grafiqs.calibration.reference import NAME as REFERENCE
 from grafiqs.disk.names import shown
+from grafiqs.images.futile import FIRST
 from grafiqs.options.extract import Options
 from grafiqs.options.field import flag, plain
 from grafiqs.run.manifest import Manifest
@@ -31,14 +32,43 @@ def command(run: Run) -> str:
         value = asked.get(field.name)
         if field.name in asked and value is not None and value != plain(field.default):
             words += _words(field.name, value)
-    return shown(shlex.join(words))
+    return " ".join(map(_quoted, words))
+
+
+def notes(run: Run) -> Iterator[str]:
+    """What has to be known beside the command, a sentence each."""
+    manifest = run.manifest
+    alignment = manifest.preprocessing["alignment"]
+    if alignment is not None:
+        yield f"{DETECTOR} stands for the detector whose file has the SHA-256 {alignment['sha256']}."
+    if ":" in manifest.backbone["name"]:
+        yield f"It is to be run where Python finds {shown(manifest.backbone['name'].partition(':')[0])}."
+    given, data_set = manifest.data_set["path_prefix"], manifest.data_set
+    if given != data_set["root"]:
+        yield (
+            f"The paths in GraFIQs_<layer>.txt began with {shown(given)}, as the data set was named; here it is named "
+            "in full, and all else is the same."
+        )
+
+
+def _quoted(word: str) -> str:
+    r"""A word as a shell takes it; what does not print as escapes, which bash and zsh know.
+
+    >>> print(_quoted("two words"), _quoted("a\nb"))
+    'two words' $'a\x0ab'
+    """
+    if word.isprintable():
+        return shlex.quote(word)
+    plain_ones = set(range(0x20, 0x7F)) - set(b"'\\")
+    return "$'" + "".join(chr(byte) if byte in plain_ones else f"\\x{byte:02x}" for byte in os.fsencode(word)) + "'"
 
 
 def _words(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag(name) if value else "--no-" + flag(name).removeprefix("--")]
     between = "x" if name == "input_size" else ","
-    text = between.join(map(str, value)) if isinstance(value, list) else str(value)
+    none = "." if name == "image_extension" else ""  # files without one
+    text = between.join(str(each) or none for each in value) if isinstance(value, list) else str(value)
     return [f"{flag(name)}={text}"] if text.startswith("-") else [flag(name), text]
 
 
@@ -51,6 +81,10 @@ def _asked(run: Run) -> Iterator[tuple[str, Any]]:
     if manifest.options["root"] is not None:
         yield "root", manifest.data_set["root"]
     yield "image_path", manifest.data_set["place"]
+    yield (
+        "keep_going",
+        bool(run.failures) and all(sample.location in run.failures for sample in manifest.subset.samples[:FIRST]),
+    )
     yield "output_dir", os.path.realpath(run.folder) + "_again"
     yield "weights", manifest.weights or None
     yield from _network(manifest)

@@ -14,7 +14,7 @@ from grafiqs.backbones.catalogue import QUALITIES
 from grafiqs.comparison.runs import LARGEST
 from grafiqs.disk.files import sha256
 from grafiqs.disk.names import shown
-from grafiqs.page.again import command
+from grafiqs.page.again import command, notes
 from grafiqs.run.finished import SCORES
 from grafiqs.run.results import Run
 
@@ -29,8 +29,8 @@ _EQUAL = 1e-9
 _LISTED = 5000
 """As many failures, and dropped identities, are listed."""
 
-_FIRST = 24
-"""As many faces at either end of each score come before all others."""
+_FIRST = 8
+"""As many faces at either end of each score come before others."""
 
 
 def content(name: str, run: Run, rows: Sequence[int]) -> dict[str, Any]:
@@ -42,17 +42,18 @@ def content(name: str, run: Run, rows: Sequence[int]) -> dict[str, Any]:
     number = {identity: place for place, identity in enumerate(identities)}
     counts = Counter(sample.identity for sample in subset.samples)
     return {
-        "name": shown(name),
+        "name": name,
         "card": [[term, shown(text)] for term, text in _card(run)],
         "command": command(run),
+        "notes": list(notes(run)),
         "better": manifest.better,
         "scores": list(manifest.scores),
         "directions": {score: manifest.directions[score] for score in manifest.scores},
         "main": main_score(run),
         "layer": None if run.reference is None else run.reference.layer,
-        "identities": [_text(identity) for identity in identities],
+        "identities": [text(identity) for identity in identities],
         "identity": [number[identity] for identity in part["identity"].tolist()],
-        "path": [_text(path) for path in part["path"].tolist()],
+        "path": [text(path) for path in part["path"].tolist()],
         "values": {score: part[score].tolist() for score in manifest.scores},
         "qualities": {score: part[QUALITIES[score]].tolist() for score in with_quality(run)},
         "distributions": {score: distribution(table[score]) for score in manifest.scores},
@@ -60,8 +61,8 @@ def content(name: str, run: Run, rows: Sequence[int]) -> dict[str, Any]:
         "total": len(table),
         "sizes": sorted(Counter(counts.values()).items()),
         "failed": len(run.failures),
-        "failures": [[_text(path), _text(reason)] for path, reason in list(run.failures.items())[:_LISTED]],
-        "dropped": [[_text(identity), count] for identity, count in subset.insufficient[:_LISTED]],
+        "failures": [[text(path), text(reason)] for path, reason in list(run.failures.items())[:_LISTED]],
+        "dropped": [[text(identity), count] for identity, count in subset.insufficient[:_LISTED]],
         "insufficient": len(subset.insufficient),
         "wanted": manifest.options["samples_per_identity"],
     }
@@ -82,12 +83,16 @@ def with_quality(run: Run) -> list[str]:
 def ordered(run: Run) -> list[int]:
     """All rows of the scores, those first that a page needs most.
 
-    First come the best and the worst by every score, then the others, so that every beginning of them lies evenly over
-    the ranking by the main score.
+    First come the best and the worst by the main score; then, for each of the next best and worst by any score in turn,
+    two others that lie evenly over the ranking by the main score, so that every beginning does.
     """
-    rankings = {score: ranking(run, score) for score in run.manifest.scores}
-    ends = (row for ranks in rankings.values() for row in (*ranks[:_FIRST], *ranks[-_FIRST:]))
-    return list(dict.fromkeys((*ends, *spread(rankings[main_score(run)]))))
+    main = main_score(run)
+    rankings = [ranking(run, score) for score in sorted(run.manifest.scores, key=lambda score: score != main)]
+    count = min(_FIRST, len(run.scores))
+    ends = [ranks[end] for place in range(count) for ranks in rankings for end in (place, ~place)]
+    even = spread(rankings[0])
+    mixed = [row for place, end in enumerate(ends) for row in (end, *even[2 + 2 * place : 4 + 2 * place])]
+    return list(dict.fromkeys((*even[:2], *mixed, *even)))
 
 
 def ranking(run: Run, score: str) -> list[int]:
@@ -136,7 +141,7 @@ def _quality_counts(qualities: NDArray[np.int64]) -> list[int]:
     return counts
 
 
-def _text(name: str) -> str:
+def text(name: str) -> str:
     """A name as it is, or as escapes if it is not UTF-8, which nothing on the page could be."""
     try:
         name.encode()
@@ -153,24 +158,26 @@ def _card(run: Run) -> Iterator[tuple[str, str]]:
     yield "Run", os.path.realpath(run.folder)
     yield "Images", f"{scored + failed:,}: {scored:,} scored, {failed:,} failed; identities: {subset.identities:,}"
     yield "Subset SHA-256", subset.sha256
-    count, skipped = options["num_identities"], options["skip_identities"]
+    count, skipped, taken = options["num_identities"], options["skip_identities"], options["samples_per_identity"]
     after = f" after {skipped:,}" * bool(skipped)
-    if options["random_identity_selection"]:
-        yield (
-            "Identities",
-            f"{subset.chosen:,} of {subset.available:,}, drawn{after}, seed {seeds['identity_selection']}",
-        )
+    strict = ", only among those with enough samples" * bool(options["strict"])
+    drawn = options["random_identity_selection"]
+    if drawn:
+        yield "Identities", f"{subset.chosen:,} of {subset.available:,}, drawn{after}{strict}"
     else:
-        first = "all" if count is None and not skipped else f"the first {subset.chosen:,} by name{after}, of"
+        first = "all" if count is None and not skipped else f"the first {subset.chosen:,} by name{after}{strict}, of"
         yield "Identities", f"{first} {subset.available:,}"
-    taken = options["samples_per_identity"]
-    yield "Samples", f"{taken:,} of each identity, drawn, seed {seeds['sample_selection']}" if taken else "all of each"
+    most = "up to " * bool(options["allow_insufficient_samples"])
+    yield "Samples", f"{most}{taken:,} of each identity, drawn" if taken else "all of each identity"
+    unused = " (none was drawn)"
+    of_samples = f"{seeds['sample_selection']} of samples{unused * (not taken)}"
+    yield "Seeds", f"{of_samples}, {seeds['identity_selection']} of identities{unused * (not drawn)}"
     yield "Data set", manifest.data_set["place"]
     yield "Backbone", f"{manifest.backbone['name']}, {manifest.weights or 'weights of its own'}"
     yield "Weights SHA-256", manifest.weights_sha256
     given = manifest.preprocessing
     size = "x".join(map(str, given["size"]))
-    mean, std = (" ".join(f"{value:g}" for value in given[name]) for name in ("mean", "std"))
+    mean, std = (" ".join(map(str, given[name])) for name in ("mean", "std"))
     yield "Preprocessing", f"{size} {str(given['channel_order']).upper()}, mean {mean}, std {std}; {given['resize']}"
     alignment = given["alignment"]
     yield (
@@ -181,6 +188,9 @@ def _card(run: Run) -> Iterator[tuple[str, str]]:
     )
     norms = manifest.backbone["norms"]
     yield "Norms", f"{options['norms']}: BatchNorm2d that see maps {norms['maps']}, single pixels {norms['pixels']}"
+    kept = f", gradients as {options['gradient_dtype']}" if manifest.dumps else ", no gradients kept"
+    embedded = ", with embeddings" + " of both mirrorings" * bool(options["flip"]) if manifest.embeds else ""
+    yield "Measured at", ", ".join(manifest.layers) + kept + embedded
     last = manifest.environments[-1]
     versions = f"grafiqs {last.get('grafiqs', '')}, PyTorch {last.get('torch', '')}"
     yield "Computed", f"{last.get('engine', '')} in {manifest.precision}, on {last.get('device', '')}; {versions}"

@@ -31,7 +31,7 @@ function section(id, title, ...children) {
 /** A list to choose from: pairs of a value and what it is called. */
 function choice(label, pairs, chosen, change) {
   const select = make("select", { onchange: () => change(select.value) },
-    ...pairs.map(([value, words]) => make("option", { value, selected: value === chosen }, words)));
+    ...pairs.map(([value, words]) => make("option", { value, selected: value === chosen }, printable(words))));
   return make("label", {}, label, select);
 }
 
@@ -110,7 +110,7 @@ function saveCsv(name, rows) {
 /** A table; a cell that is a number is set to the right. */
 function table(words, head, rows) {
   const cells = (row) => row.map((value, place) => make(place ? "td" : "th", place ? { class: typeof value === "string" ? "text" : null } : { scope: "row" },
-    typeof value === "number" ? said(value) : value));
+    typeof value === "number" ? said(value) : typeof value === "string" ? printable(value) : value));
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words }, make("table", {},
     make("caption", {}, words),
     make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col" }, name)))),

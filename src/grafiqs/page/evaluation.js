@@ -15,7 +15,8 @@ function byTarget(rows) {
 
 /** The evaluations in which a run was evaluated, each with what stands before the names of its scores there. */
 function evaluationsOf(run) {
-  return page.evaluations.filter((one) => one.of[run.name] !== undefined).map((one) => ({ found: one, prefix: one.of[run.name] }));
+  const place = page.runs.indexOf(run);
+  return page.evaluations.filter((one) => one.of[place] !== null).map((one) => ({ found: one, prefix: one.of[place] }));
 }
 
 /** What FNMR is left if comparisons of faces worse than a threshold are discarded, a sentence for each target. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def evaluations(given: Sequence[str], runs: Mapping[str, Run]) -> list[dict[str,
     """
     own = {name: files.sha256(run.folder / SCORES) for name, run in runs.items()}
     if given:
-        return [_read(Path(path), own) for path in given]
+        return [_read(path, own) for path in {os.path.realpath(path): Path(path) for path in given}.values()]
     if not files.exists(FOLDER / JSON):
         return []
     try:
@@ -37,18 +38,15 @@ def evaluations(given: Sequence[str], runs: Mapping[str, Run]) -> list[dict[str,
 
 def _read(path: Path, own: Mapping[str, str]) -> dict[str, Any]:
     document = read(path).to_json()
-    of = {
-        name: run["prefix"]
-        for name, sha256 in own.items()
-        for run in document["runs"]
-        if run["scores_sha256"] == sha256
-    }
-    if not of:
+    prefixes = {run["scores_sha256"]: run["prefix"] for run in document["runs"]}
+    of = [prefixes.get(sha256) for sha256 in own.values()]
+    named = [name for name, prefix in zip(own, of, strict=True) if prefix is not None]
+    if not named:
         raise RequestError(
             f"the evaluation {shown(path)} is of other scores than those of {shown(', '.join(own))}: give another "
             "--evaluation, or run 'grafiqs evaluate' again"
         )
-    log.info("Evaluation %s: of %s", shown(path), shown(", ".join(of)))
+    log.info("Evaluation %s: of %s", shown(path), shown(", ".join(named)))
     return {
         "of": of,
         "comparisons": shown(document["comparisons"]),

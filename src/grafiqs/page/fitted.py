@@ -11,7 +11,7 @@ from grafiqs.datasets.dataset import Dataset
 from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
 from grafiqs.faces.opencv import need_opencv, one_thread
-from grafiqs.page.content import content, ordered
+from grafiqs.page.content import content, main_score, ordered
 from grafiqs.page.page import as_json
 from grafiqs.page.pictures import Pictures, Shown, map_sizes
 from grafiqs.run.results import Run
@@ -23,6 +23,9 @@ _OF_ROWS = 0.6
 
 _OF_MAPS = 0.45
 """The share of what is left that heat maps may take, if not all pictures fit."""
+
+_LEAST = 50
+"""With fewer images, a page of a larger run says too little."""
 
 _TRIED = 200
 """By so many rows the size of all is estimated."""
@@ -38,8 +41,10 @@ class Fitted:
         if order:
             sizes = [len(encoded(as_json(content(name, run, order[:count])))) for count in (0, _TRIED)]
             each = max(1.0, (sizes[1] - sizes[0]) / min(_TRIED, len(order)))
-            kept = set(order[: max(1, int((_OF_ROWS * budget - sizes[0]) / each))])
-            order = [row for row in order if row in kept]
+            room = int((_OF_ROWS * budget - sizes[0]) / each)
+            if room < min(_LEAST, len(order)):
+                raise RequestError(f"--max-size leaves no room for the images of {shown(name)}: allow more")
+            order = order[:room]
         self.rows = sorted(order)
         places = {row: place for place, row in enumerate(self.rows)}
         self._order = [places[row] for row in order]
@@ -52,12 +57,17 @@ class Fitted:
             "sizes_of_maps": {},
             "said": [],
         }
-        if len(self.rows) < len(run.scores):
+        kept, total = len(self.rows), len(run.scores)
+        if kept < total:
             self.say(
-                f"{len(self.rows):,} of {len(run.scores):,} scored images are on this page, evenly over the scores, "
-                "the best and the worst among them: more would not fit its size (--max-size). What is counted on it is "
-                "counted among these; the distributions are of all"
+                f"{self._kept(kept, total, 'scored images')}. What is counted on it is counted among these; the "
+                "distributions are of all"
             )
+
+    def _kept(self, found: int, total: int, what: str) -> str:
+        """How much of something is on the page, and which."""
+        which = f", the best and the worst, and others evenly over the ranking by {main_score(self.run)}" * (found > 1)
+        return f"{found:,} of {total:,} {what} are on this page{which}: more would not fit its size (--max-size)"
 
     def say(self, line: str) -> None:
         """State what is not as one might think, on the page and in the log."""
@@ -110,7 +120,4 @@ class Fitted:
         if pictures.changed:
             self.say(f"{what.capitalize()} left out, as {why}: {pictures.changed:,}")
         if found < total - pictures.changed:
-            self.say(
-                f"{found:,} of {total:,} {what} are on this page, evenly over the scores, the best and the worst among "
-                "them: more would not fit its size (--max-size)"
-            )
+            self.say(self._kept(found, total, what))

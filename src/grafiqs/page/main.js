@@ -17,9 +17,9 @@ function cardPart(run) {
       told.textContent = document.execCommand("copy") ? "Copied." : "Selected: copy it with Ctrl-C.";
     }
   } }, "Copy");
-  return section("card", `The run ${run.name}`,
+  return section("card", `The run ${printable(run.name)}`,
     make("dl", { class: "card" }, ...run.card.flatMap(([term, words]) => [make("dt", {}, term), make("dd", {}, words)])),
-    make("h3", {}, "Run it again"), make("pre", { tabindex: "0", role: "region", "aria-label": "The command that makes this run again" }, text), make("p", {}, copy, " ", told));
+    make("h3", {}, "Run it again"), make("pre", { tabindex: "0", role: "region", "aria-label": "The command that makes this run again" }, text), ...run.notes.map((line) => make("p", { class: "note" }, line)), make("p", {}, copy, " ", told));
 }
 
 /** How many samples identities have; nothing to draw if all have the same. */
@@ -55,9 +55,9 @@ function layersPart(run, viewer) {
 function missingPart(run) {
   const more = (listed, total) => (total > listed ? [make("p", {}, `... and ${(total - listed).toLocaleString("en")} more`)] : []);
   return section("missing", "Missing",
-    run.failed ? table(`${counted(run.failed, "image")} without a score`, ["image", "reason"], run.failures.map((row) => row.map(printable))) : make("p", {}, "Every image of the subset has a score."),
+    run.failed ? table(`${counted(run.failed, "image")} without a score`, ["image", "reason"], run.failures) : make("p", {}, "Every image of the subset has a score."),
     ...more(run.failures.length, run.failed),
-    run.insufficient ? table(`${counted(run.insufficient, "identity")} dropped, with fewer than ${counted(run.wanted ?? 1, "sample")}`, ["identity", "samples"], run.dropped.map(([name, count]) => [printable(name), count])) : make("p", {}, "No identity was dropped."),
+    run.insufficient ? table(`${counted(run.insufficient, "identity")} dropped, with fewer than ${counted(run.wanted ?? 1, "sample")}`, ["identity", "samples"], run.dropped) : make("p", {}, "No identity was dropped."),
     ...more(run.dropped.length, run.insufficient));
 }
 

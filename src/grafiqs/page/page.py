@@ -9,8 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-MARK = '<meta name="generator" content="grafiqs report">'
-"""By this a page is known for one of this package's."""
+from grafiqs.run.finished import PAGE_MARK
 
 SCRIPTS = (
     "data",
@@ -35,7 +34,7 @@ def rendered(title: str, values: dict[str, Any]) -> str:
     )
     return environment.get_template("page.html.j2").render(
         title=title,
-        mark=Markup(MARK),  # noqa: S704 - our own, as are style and scripts
+        mark=Markup(PAGE_MARK),  # noqa: S704 - our own, as are style and scripts
         style=Markup(within.joinpath("style.css").read_text(encoding="utf-8")),  # noqa: S704
         scripts=[Markup(within.joinpath(f"{name}.js").read_text(encoding="utf-8")) for name in SCRIPTS],  # noqa: S704
         data=Markup(as_json(values)),  # noqa: S704 - nothing in it can end the element

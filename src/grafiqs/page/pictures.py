@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -154,15 +155,23 @@ class Shown:
             ]
         except UnreadableSampleError:
             return None
-        sizes = map_sizes(self.run).values()
-        shares = (heat_map(gradient, size) for gradient, size in zip(gradients, sizes, strict=True))
+        shares = (_reduced(heat_map(gradient, gradient.shape[1:])) for gradient in gradients)
         return [np.rint(255 * np.sqrt(share)).astype(np.uint8).tobytes() for share in shares]
 
 
-def map_sizes(run: Run) -> dict[str, tuple[int, int]]:
+def map_sizes(run: Run) -> dict[str, tuple[int, ...]]:
     """The height and width of the heat maps of each layer."""
     shapes = run.manifest.layers
-    return {layer: (min(_MAP, shapes[layer][1]), min(_MAP, shapes[layer][2])) for layer in run.manifest.dumps}
+    return {layer: _reduced(np.empty(shapes[layer][1:], np.float32)).shape for layer in run.manifest.dumps}
+
+
+def _reduced(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A map (H, W) of at most `_MAP` rows and columns: the largest of each square of pixels, so that none is lost."""
+    side = math.ceil(max(shares.shape) / _MAP)
+    height, width = (math.ceil(length / side) for length in shares.shape)
+    whole = np.zeros((height * side, width * side), np.float32)
+    whole[: shares.shape[0], : shares.shape[1]] = shares
+    return np.asarray(whole.reshape(height, side, width, side).max(axis=(1, 3)), np.float32)
 
 
 def _side(crops: Sequence[NDArray[np.uint8]], count: int, budget: int) -> int:

@@ -130,5 +130,5 @@ function lines(words, curves, { xMax, yMax, xLabel, yLabel, steps = false }) {
 /** What each line is called. */
 function legend(drawn) {
   return make("ul", { class: "legend" }, ...drawn.map(({ name, baseline }, number) => make("li", {},
-    make("svg", { viewBox: "0 0 30 8", "aria-hidden": "true" }, make("line", { x1: 0, x2: 30, y1: 4, y2: 4, ...stroke(number, baseline) })), name)));
+    make("svg", { viewBox: "0 0 30 8", "aria-hidden": "true" }, make("line", { x1: 0, x2: 30, y1: 4, y2: 4, ...stroke(number, baseline) })), printable(name))));
 }

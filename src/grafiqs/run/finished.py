@@ -46,6 +46,9 @@ EMBEDDINGS = "embeddings.npy"
 REPORT = "report.html"
 """A page that shows the run, made from it afterwards: it may lie there, and is not part of the run."""
 
+PAGE_MARK = '<meta name="generator" content="grafiqs report">'
+"""Where it begins, a page that shows runs has this, by which it is known from any other file."""
+
 
 def scores_of(manifest: Manifest, reference: Reference | None) -> CsvTable[list[float]]:
     """scores.csv: a column for each score; what is read are those that were computed, and nothing made of them."""
@@ -170,6 +173,14 @@ def reference_of(folder: Path, manifest: Manifest) -> Reference | None:
 def is_finished(folder: Path) -> bool:
     """Whether the run in `folder` is finished."""
     return (folder / SUMS).exists() and not (folder / JOURNAL).exists()
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that shows runs. Raises OSError when it cannot be read."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with files.opened(path) as file:
+        return PAGE_MARK.encode() in file.read(4096)
 
 
 def refuse_inside_run(folder: Path, argument: str = "--output-dir") -> None:

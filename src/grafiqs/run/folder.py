@@ -110,7 +110,7 @@ class RunFolder(Journaled[Manifest, Scored]):
         return (piece.encode() for piece in self.manifest.to_json())
 
     def _files(self, there: Manifest) -> list[str]:
-        return files_of(there)
+        return files_of(self.root, there)
 
     def _resume(self, there: Manifest) -> None:
         self.manifest = there
@@ -145,10 +145,14 @@ class RunFolder(Journaled[Manifest, Scored]):
             self.journal.remove()  # the run stays finished
 
 
-def files_of(manifest: Manifest) -> list[str]:
-    """The files of a run, but for its manifest, in the order in which they are to be removed; what shows it, too."""
+def files_of(folder: Path, manifest: Manifest) -> list[str]:
+    """The files of the run in a folder, but for its manifest, in the order in which they are to be removed.
+
+    A page that shows it is one of them.
+    """
     gradients = manifest.tree(Path()).paths(manifest.subset.samples)
-    return [finished.REPORT, *reversed(finished.names(manifest)), journals.NAME, *gradients]
+    pages = [finished.REPORT] if finished.is_page(folder / finished.REPORT) else []
+    return [*pages, *reversed(finished.names(manifest)), journals.NAME, *gradients]
 
 
 def outcomes_of(root: Path, manifest: Manifest) -> Iterator[Outcome]:

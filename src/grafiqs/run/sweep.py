@@ -210,7 +210,7 @@ class SweepFolder(Resumable[Sweep]):
         found = [TABLE]
         for name in there.runs:
             if manifests.is_run(self.root / name):
-                own = files_of(manifests.read(self.root / name))
+                own = files_of(self.root / name, manifests.read(self.root / name))
                 found += [f"{name}/{path}" for path in (*own, manifests.NAME, LOCK)]
         return found
 
@@ -234,7 +234,7 @@ class SweepFolder(Resumable[Sweep]):
             with RunFolder(folder, manifests.read(folder), overwrite=True).opened() as run:
                 with self._writable():
                     run.need_removable(run.manifest)
-                own |= {each for path in files_of(run.manifest) for each in (path, path + inside.PART)}
+                own |= {each for path in files_of(run.root, run.manifest) for each in (path, path + inside.PART)}
         for stranger in files.strangers(folder, {*own, manifests.NAME + inside.PART}):
             raise RequestError(
                 f"{shown(folder)}: {stranger}, and --overwrite removes nothing else: move it elsewhere, or give "
