@@ -282,18 +282,21 @@ def _stated(given: GivenRun, methods: Sequence[Method]) -> dict[str, Any]:
     }
 
 
-def _steps_of(curve: Curve, ranking: Ranking, direction: str) -> dict[str, list[float] | None]:
+def _steps_of(curve: Curve, ranking: Ranking, direction: str) -> dict[str, Any]:
     """The steps of a curve, and the scores that discard so much; of a long one, the last of each of _STEPS ranges.
 
-    There are no such scores for `rethreshold`, whose steps are shares of all comparisons.
+    `worst` is the score of the comparisons that the second step discards. There are no such scores for `rethreshold`,
+    whose steps are shares of all comparisons.
     """
+    fixed = curve.protocol == "fixed"
     ranges = np.floor(curve.discarded * _STEPS)
     kept = np.append(ranges[1:] != ranges[:-1], True)
     kept[0] = True
     return {
         "discarded": curve.discarded[kept].tolist(),
         "error_rate": curve.error_rate[kept].tolist(),
-        "score_threshold": ranking.thresholds(direction)[kept].tolist() if curve.protocol == "fixed" else None,
+        "score_threshold": ranking.thresholds(direction)[kept].tolist() if fixed else None,
+        "worst": ranking.worst(direction) if fixed else math.nan,
     }
 
 

@@ -22,7 +22,7 @@ from grafiqs.options.report import ReportOptions
 from grafiqs.page.content import text
 from grafiqs.page.evaluations import evaluations
 from grafiqs.page.fitted import Fitted
-from grafiqs.page.page import rendered
+from grafiqs.page.page import as_json, rendered
 from grafiqs.progress import progress_bar
 from grafiqs.run import finished
 from grafiqs.run.finished import REPORT, is_page, refuse_inside_run
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _MEGABYTE = 1_000_000
 
 _SAID = 2000
-"""Bytes of what is said of a run's pictures, generously."""
+"""Bytes of what is said of a run's pictures, but for the place of its data set."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,9 @@ def report(options: ReportOptions) -> Report:
         "comparison": _comparison(given) if len(runs) > 1 else None,
         "runs": [],
     }
-    left = limit - _size(title, values)
-    parts = [_fitted(name, run, left // len(runs)) for name, run in runs.items()]
+    parts = _parts(runs, sources, limit - _size(title, values))
     values["runs"] = [part.values for part in parts]
-    size = _size(title, values) + _SAID * len(parts)
+    size = _size(title, values) + sum(map(_said, runs.values()))
     if size > limit:
         raise RequestError(
             f"the page has {size / _MEGABYTE:.2f} MB without any picture, and --max-size is {options.max_size:g}: "
@@ -97,6 +96,22 @@ def report(options: ReportOptions) -> Report:
 
 def _size(title: str, values: dict[str, Any]) -> int:
     return len(encoded(rendered(title, values)))
+
+
+def _said(run: Run) -> int:
+    """The bytes of what may be said of a run's pictures: a name may take six for a character."""
+    return _SAID + 6 * len(encoded(run.manifest.data_set["place"]))
+
+
+def _parts(runs: Mapping[str, Run], sources: Mapping[str, Dataset | str], budget: int) -> list[Fitted]:
+    """The runs as the page shows them, in their order; short ones have what they need, the others what is left."""
+    found: dict[str, Fitted] = {}
+    for number, name in enumerate(sorted(runs, key=lambda name: len(runs[name].scores))):
+        run = runs[name]
+        pictures = not isinstance(sources.get(name, ""), str) or (name in sources and bool(run.manifest.dumps))
+        found[name] = _fitted(name, run, budget // (len(runs) - number) - _said(run), pictures)
+        budget -= len(encoded(as_json(found[name].values))) + _said(run)
+    return [found[name] for name in runs]
 
 
 def _add_pictures(
@@ -131,6 +146,8 @@ def _opened(folder: Path) -> Run:
 
 
 def _damaged(folder: Path, why: object) -> RequestError:
+    if isinstance(why, OSError) and why.filename:
+        why = f"{Path(why.filename).name}: {why.strerror}"
     return RequestError(f"the run in {shown(folder)} is damaged ({shown(why)}): 'grafiqs verify' says more")
 
 
@@ -165,9 +182,9 @@ def _source(run: Run, options: ReportOptions) -> Dataset | str:
         return f"There are no faces, as the data set is not at hand ({error}); --image-path says where it is now"
 
 
-def _fitted(name: str, run: Run, budget: int) -> Fitted:
+def _fitted(name: str, run: Run, budget: int, pictures: bool) -> Fitted:
     try:
-        return Fitted(name, run, budget)
+        return Fitted(name, run, budget, pictures)
     except RequestError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:

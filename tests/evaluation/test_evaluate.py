@@ -231,7 +231,8 @@ def test_a_monotone_change_of_scores_changes_nothing_but_thresholds(
     two = evaluated(f"m={other}", "--direction", "higher", *options, pairs)
     assert one["results"] == two["results"]
     for first, second in zip(one["curves"], two["curves"], strict=True):
-        limits, others = first.pop("score_threshold"), second.pop("score_threshold")
+        limits = [first.pop("worst"), *first.pop("score_threshold")]
+        others = [second.pop("worst"), *second.pop("score_threshold")]
         assert first == second
         for limit, other in zip(limits, others, strict=True):
             expected = -math.exp(limit / 100) if first["quality"] == "m" and limit is not None else limit
@@ -269,6 +270,8 @@ def test_a_step_of_a_curve_is_what_discarding_at_its_score_leaves(
     both = np.array([[opened.scores[column][rows[path]] for path in pair[:2]] for pair in pairs])
     (limit,) = {row["threshold"] for row in found["results"]}
     (curve,) = (row for row in found["curves"] if (row["quality"], row["error"]) == (column, error))
+    counted = both[same if error == "fnmr" else ~same]
+    assert curve["worst"] == (counted.max() if column == "loss" else counted.min())
     assert curve["score_threshold"][0] is None
     assert len(curve["score_threshold"]) == len(curve["discarded"]) == len(curve["error_rate"]) > 5
     for discarded, rate, score in zip(*(curve[name][1:] for name in STEPS), strict=True):

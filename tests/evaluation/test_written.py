@@ -113,7 +113,7 @@ def parent(document: Document, path: tuple[str | int, ...]) -> Any:
 
 
 NULLABLE = {"eer", "threshold", "fmr_reached", "e0", "pauc", "pauc_mean", "pauc_normalised", "pauc_relative"}
-NULLABLE |= {"difference", "ci_low", "ci_high", "e0_low", "e0_high", "score_threshold", "quality_threshold"}
+NULLABLE |= {"difference", "ci_low", "ci_high", "e0_low", "e0_high", "score_threshold", "quality_threshold", "worst"}
 
 ANYTHING: list[Any] = ["x", "", RED, True, None, 5, -1, 0.5, [], {}, [[]], [None], [RED], {"": {}}]
 NOTHING: list[Any] = [math.nan, math.inf, -math.inf, 10**400, "\ud800"]

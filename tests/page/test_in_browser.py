@@ -289,6 +289,35 @@ def test_identities_are_sorted(visit: Visit, run: Run) -> None:
     assert visit.page.get_by_role("dialog").locator("h2").inner_text() == own[0]
 
 
+def test_points_are_reached_by_keys(visit: Visit, run: Run) -> None:
+    page = visit.page
+    page.locator("#layers svg").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    best = [str(run.scores["path"][row]) for row in np.argsort(run.scores["image"], kind="stable")]
+    assert page.get_by_role("dialog").locator("h2").inner_text() in best[:5]
+
+
+def test_a_part_that_cannot_be_drawn_leaves_the_others(browser: Browser, page_of_demo: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "page.html"
+    broken.write_text(page_of_demo.read_text("utf-8").replace('"curves":[', '"curves":[null,'), "utf-8")
+    with Visit(browser, broken) as visit:
+        visit.page.wait_for_selector("#missing")
+        assert "The part Evaluation cannot be drawn" in visit.page.get_by_role("alert").last.inner_text()
+        assert len(tiles(visit.page)) > 20
+        assert any("error" in line for line in visit.problems())
+
+
+def test_it_is_printed_with_its_headings(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 718, "height": 1000})  # A4
+    visit.page.emulate_media(media="print")
+    assert visit.page.locator("#people thead button").first.is_visible()
+    assert not visit.page.locator("#faces form").is_visible()
+    wide = visit.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0
+
+
 def test_the_command_is_copied_and_points_are_faces(visit: Visit, page_of_demo: Path) -> None:
     page = visit.page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from grafiqs.options.report import ReportOptions
 from grafiqs.page.content import spread
 from grafiqs.report import report
 from grafiqs.run.results import open_run
+from support.made_runs import write_run
 from support.making import make_faces, tree
 from support.pages import map_of, picture_of, run_of, values_of
 
@@ -205,16 +207,9 @@ def test_pictures_are_left_out_evenly_and_the_best_and_worst_stay(
 
 
 def test_rows_are_left_out_if_they_alone_are_too_many(made: Path, tmp_path: Path) -> None:
-    from support.made_runs import write_run
-
     like = open_run(made).manifest
-    like = like.__class__(
-        **{
-            **vars(like),
-            "layers": {"loss": []},
-            "options": {**like.options, "layers": ["loss"], "dump_gradients": False, "embeddings": False},
-        }
-    )
+    options = {**like.options, "layers": ["loss"], "dump_gradients": False, "embeddings": False}
+    like = replace(like, layers={"loss": []}, options=options)
     rng = np.random.default_rng(1)
     scores = {f"a_rather_long_name_of_an_identity_{number:05}/0.png": [float(rng.random())] for number in range(12_000)}
     run = write_run(tmp_path / "run", like, scores)
@@ -232,6 +227,20 @@ def test_rows_are_left_out_if_they_alone_are_too_many(made: Path, tmp_path: Path
     least = run_of(shown(run, "--max-size", 0.1, "--no-faces"))
     assert (run / "report.html").stat().st_size <= 1e5
     assert 50 <= len(least["path"]) < 1000
+
+
+def test_no_row_is_left_out_that_fits(made: Path, tmp_path: Path) -> None:
+    like = open_run(made).manifest
+    options = {**like.options, "layers": ["loss"], "dump_gradients": False, "embeddings": False}
+    like = replace(like, layers={"loss": []}, options=options)
+    rng = np.random.default_rng(1)
+    many = {f"person_{number:05}/0.png": [float(rng.random())] for number in range(3000)}
+    runs = [write_run(tmp_path / "many", like, many), write_run(tmp_path / "few", like, dict(list(many.items())[:9]))]
+    page = tmp_path / "page.html"
+    command = ["report", *map(str, runs), "--no-faces", "--quiet", "--output", str(page), "--max-size"]
+    assert main([*command, "20"]) == 0
+    assert main([*command, str(1.08 * page.stat().st_size / 1e6)]) == 0
+    assert [len(run["path"]) for run in values_of(page)["runs"]] == [3000, 9]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 64, 1000])

@@ -11,7 +11,8 @@ from grafiqs.options.field import path
 
 _EXAMPLES = """
 Draws faces of people who do not exist, chooses a subset by seeds, extracts its gradients with the backbone that comes
-with the package, and writes a picture of the best and the worst faces. It takes less than a minute.
+with the package, evaluates the scores, and shows it all on a page (run/report.html) and in a picture of the best and
+the worst faces. It takes less than a minute.
 
 examples:
   {prog}

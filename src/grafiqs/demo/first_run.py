@@ -32,7 +32,7 @@ from grafiqs.options.extract import Options
 from grafiqs.options.report import ReportOptions
 from grafiqs.progress import duration
 from grafiqs.report import report
-from grafiqs.run.finished import SCORES, need_folder
+from grafiqs.run.finished import REPORT, SCORES, is_page, need_folder
 from grafiqs.run.results import Gradients, Run, open_run
 from grafiqs.run.tables import FAILURES
 
@@ -75,6 +75,9 @@ def first_run(output_dir: Path, overwrite: bool = False) -> Summary:
     for folder in (faces, run):
         if folder.is_symlink():
             raise RequestError(f"{shown(folder)} is a link, which is not followed there: give another --output-dir")
+    page = run / REPORT
+    if os.path.lexists(page) and not is_page(page):
+        raise RequestError(f"{shown(page)} is there already, and not a page of grafiqs: move it away")
     options = Options(
         image_path=Path(os.path.realpath(faces)),
         weights=weights,

@@ -185,6 +185,11 @@ class Ranking:
             return 0
         return int(self.groups[1]) if len(self.groups) > 1 else len(self.order)
 
+    def worst(self, direction: str) -> float:
+        """The score of the worst comparisons: NaN if these have none. `direction` is that of the scores."""
+        found = float(self.quality[0]) * (1.0 if direction == "higher" else -1.0)
+        return found if math.isfinite(found) else math.nan
+
     def thresholds(self, direction: str) -> Floats:
         """For each group, the score that discards all before it: samples whose score is worse are discarded.
 

@@ -202,6 +202,7 @@ _PARTS: dict[str, dict[str, Kind]] = {
         "discarded": _list_of(_share),
         "error_rate": _list_of(_share),
         "score_threshold": _null_or(_list_of(_figure)),
+        "worst": _figure,
     },
     "operating_points": {
         "quality": _text,

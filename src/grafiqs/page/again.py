@@ -46,8 +46,8 @@ def notes(run: Run) -> Iterator[str]:
     given, data_set = manifest.data_set["path_prefix"], manifest.data_set
     if given != data_set["root"]:
         yield (
-            f"The paths in GraFIQs_<layer>.txt began with {shown(given)}, as the data set was named; here it is named "
-            "in full, and all else is the same."
+            f"The data set was named {shown(given)}, and here it is named in full: manifest.json and the paths in "
+            "GraFIQs_<layer>.txt say so, and all else is the same."
         )
 
 

@@ -38,7 +38,7 @@ function networkPart(found, network) {
 /** What runs share makes their intervals too narrow. */
 function overlap(found, network) {
   const pairs = found.pairs.filter((pair) => network.runs.includes(pair.first) && network.runs.includes(pair.second));
-  const [samples, identities] = ["samples_jaccard", "identities_jaccard"].map((what) => Math.max(0, ...pairs.map((pair) => pair[what])));
+  const [samples, identities] = ["samples_jaccard", "identities_jaccard"].map((what) => largest(pairs.map((pair) => pair[what]), 0));
   if (!samples && !identities) return [];
   return [make("p", { class: "note" }, `Runs share up to ${percent(identities, 0)} of their identities and ${percent(samples, 0)} of their samples: they are not independent, and the intervals too narrow.`)];
 }
@@ -60,7 +60,7 @@ function outlines(score, runs) {
     const width = (each.high - each.low) / each.counts.length;
     return each.counts.map((count, place) => [each.low + (place + 0.5) * width, count / total / width]);
   });
-  const most = Math.max(...outlined.flat().map((point) => point[1]), 1e-12);
+  const most = largest(outlined.flat().map((point) => point[1]), 1e-12);
   runs.forEach((run, number) => {
     const points = outlined[own.indexOf(run)] ?? [];
     const path = points.map(([x, y], place) => `${place ? "L" : "M"}${(((x - low) / (high - low || 1)) * WIDE).toFixed(1)} ${(HIGH - 20 - (y / most) * (HIGH - 34)).toFixed(1)}`).join("");

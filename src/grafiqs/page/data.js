@@ -78,9 +78,20 @@ function worstFirst(measure) {
   return measure.order;
 }
 
-/** A name in its printable form: what does not print, or turns the direction of writing, as an escape. */
+const SHORT = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/** A name in its printable form: what does not print, or turns the direction of writing, as the escape that Python has. */
 function printable(name) {
-  return name.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}]/gu, (character) => `\\u{${character.codePointAt(0).toString(16)}}`);
+  return name.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}\u00a0]/gu, (character) => {
+    const code = character.codePointAt(0).toString(16);
+    const [kind, digits] = code.length < 3 ? ["x", 2] : code.length < 5 ? ["u", 4] : ["U", 8];
+    return SHORT[character] ?? `\\${kind}${code.padStart(digits, "0")}`;
+  });
+}
+
+/** The largest of many numbers, at least `least`; a call with so many arguments would fail. */
+function largest(values, least = -Infinity) {
+  return values.reduce((one, other) => Math.max(one, other), least);
 }
 
 /** The share of the other faces on the page that a face is better than; equal ones count half. */

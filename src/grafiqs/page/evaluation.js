@@ -21,11 +21,14 @@ function evaluationsOf(run) {
 
 /** What FNMR is left if comparisons of faces worse than a threshold are discarded, a sentence for each target. */
 function errorsLeft(run, measure, limit) {
-  if (measure.name !== measure.score || limit === null) return [];
-  return evaluationsOf(run).flatMap(({ found, prefix }) => found.curves
+  const own = evaluationsOf(run);
+  if (limit === null || !own.length) return [];
+  if (measure.name !== measure.score) return ["What errors that leaves is known of scores alone, not of qualities: choose the score."];
+  if (own.every(({ found }) => found.curves.every((curve) => curve.score_threshold === null))) return ["What errors that leaves is not known of the protocol rethreshold."];
+  return own.flatMap(({ found, prefix }) => found.curves
     .filter((curve) => curve.quality === `${prefix}${measure.score}` && curve.score_threshold)
     .map((curve) => {
-      const start = `At ${targetOf(curve)}, FNMR ${percent(curve.error_rate[0], 2)}`;
+      const start = `At ${targetOf(curve)}${own.length > 1 ? ` in ${found.name}` : ""}, FNMR ${percent(curve.error_rate[0], 2)}`;
       const step = stepAt(curve, measure, limit);
       if (step === 0) return `${start} stays: no comparison is discarded.`;
       if (step < 0) return `${start}: no comparison is left.`;
@@ -36,7 +39,7 @@ function errorsLeft(run, measure, limit) {
 
 /** The step of a curve that keeps what is not worse than a limit: the first of which the threshold is not worse; -1 if none. */
 function stepAt(curve, measure, limit) {
-  if (!measure.values.some((value) => isBetter(measure, limit, value))) return 0;
+  if (curve.worst !== null && !isBetter(measure, limit, curve.worst)) return 0;
   return curve.score_threshold.findIndex((threshold) => threshold !== null && !isBetter(measure, limit, threshold));
 }
 
@@ -44,7 +47,7 @@ function evaluationPart(run) {
   const own = evaluationsOf(run);
   if (!own.length) return section("evaluation", "Evaluation", make("p", {}, "No evaluation of this run is on this page: ", make("code", {}, "grafiqs evaluate"), " makes one, and ", make("code", {}, "--evaluation"), " shows it here."));
   return section("evaluation", "Evaluation", ...own.flatMap(({ found }) => [
-    make("p", {}, `Comparisons: ${found.comparisons}. Equal error rate: ${percent(found.eer, 2)}.`),
+    make("p", {}, `${own.length > 1 ? `${found.name}: ` : ""}Comparisons: ${found.comparisons}. Equal error rate: ${percent(found.eer, 2)}.`),
     ...[...byTarget(found.curves)].flatMap(([words, curves]) => target(found, words, curves)),
   ]));
 }
@@ -63,11 +66,11 @@ function decimals(value) {
 function target(found, words, curves) {
   const results = byTarget(found.results).get(words) ?? [];
   const points = byTarget(found.points).get(words) ?? [];
-  const furthest = Math.max(...results.map((row) => row.x_max));
+  const furthest = largest(results.map((row) => row.x_max));
   const last = results.filter((row) => row.x_max === furthest);
   const first = last[0];
   const drawn = curves.map((curve) => ({ name: curve.quality, x: curve.discarded, y: curve.error_rate, baseline: curve.quality === "random" }));
-  const yMax = Math.max(...curves.flatMap((curve) => curve.error_rate.filter((_, place) => curve.discarded[place] <= furthest)), 1e-9);
+  const yMax = largest(curves.flatMap((curve) => curve.error_rate.filter((_, place) => curve.discarded[place] <= furthest)), 1e-9);
   const interval = (row) => (row.ci_low === null ? "-" : `${decimals(row.ci_low)} to ${decimals(row.ci_high)}`);
   const shares = [...new Set(points.map((point) => point.discard))];
   const pointOf = (name, share) => points.find((point) => point.quality === name && point.discard === share);

@@ -38,7 +38,7 @@ def evaluations(given: Sequence[str], runs: Mapping[str, Run]) -> list[dict[str,
 
 def _read(path: Path, own: Mapping[str, str]) -> dict[str, Any]:
     document = read(path).to_json()
-    prefixes = {run["scores_sha256"]: run["prefix"] for run in document["runs"]}
+    prefixes = {run["scores_sha256"]: shown(run["prefix"]) for run in document["runs"]}
     of = [prefixes.get(sha256) for sha256 in own.values()]
     named = [name for name, prefix in zip(own, of, strict=True) if prefix is not None]
     if not named:
@@ -48,6 +48,7 @@ def _read(path: Path, own: Mapping[str, str]) -> dict[str, Any]:
         )
     log.info("Evaluation %s: of %s", shown(path), shown(", ".join(named)))
     return {
+        "name": shown(path),
         "of": of,
         "comparisons": shown(document["comparisons"]),
         "eer": document["eer"],

@@ -59,11 +59,11 @@ class FacesPart {
     this.bounds.forEach((label, place) => { label.firstChild.textContent = `${measure.score} ${place ? "to" : "from"}`; });
     const scores = run.values[measure.score];
     const qualities = run.qualities[measure.score];
-    const wanted = filters.identity.toLowerCase();
+    const wanted = filters.identity.normalize("NFC").toLowerCase();
     const inside = (value, low, high) => (low === "" || value >= Number(low)) && (high === "" || value <= Number(high));
     const order = this.best ? [...worstFirst(measure)].reverse() : worstFirst(measure);
     const rows = order.filter((row) => (!this.only || this.only.rows.has(row))
-      && (!wanted || run.identities[run.identity[row]].toLowerCase().includes(wanted))
+      && (!wanted || run.identities[run.identity[row]].normalize("NFC").toLowerCase().includes(wanted))
       && inside(scores[row], filters.lowest, filters.highest)
       && (!qualities || inside(qualities[row], filters.least, filters.most)));
     this.gallery.fill(rows, measure);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 _OF_ROWS = 0.6
 """The share of the budget that rows may take; pictures have the rest."""
 
+_OF_ROWS_ALONE = 0.97
+"""The same if there are no pictures: all but what an estimate may be wrong by."""
+
 _OF_MAPS = 0.45
 """The share of what is left that heat maps may take, if not all pictures fit."""
 
@@ -34,16 +37,20 @@ _TRIED = 200
 class Fitted:
     """A run as a page shows it: `values`, as JSON. What is left out for the budget is said there, and logged."""
 
-    def __init__(self, name: str, run: Run, budget: int) -> None:
+    def __init__(self, name: str, run: Run, budget: int, pictures: bool) -> None:
         self.name = name
         self.run = run
+        share = _OF_ROWS if pictures else _OF_ROWS_ALONE
         order = ordered(run)
         if order:
             sizes = [len(encoded(as_json(content(name, run, order[:count])))) for count in (0, _TRIED)]
             each = max(1.0, (sizes[1] - sizes[0]) / min(_TRIED, len(order)))
-            room = int((_OF_ROWS * budget - sizes[0]) / each)
+            room = int((share * budget - sizes[0]) / each)
             if room < min(_LEAST, len(order)):
-                raise RequestError(f"--max-size leaves no room for the images of {shown(name)}: allow more")
+                left = f"{max(0, budget) / 1e6:.2f} MB for the run {shown(name)}"
+                raise RequestError(
+                    f"--max-size leaves {left}, beside the page's own, its evaluations and comparison: allow more"
+                )
             order = order[:room]
         self.rows = sorted(order)
         places = {row: place for place, row in enumerate(self.rows)}
@@ -60,14 +67,16 @@ class Fitted:
         kept, total = len(self.rows), len(run.scores)
         if kept < total:
             self.say(
-                f"{self._kept(kept, total, 'scored images')}. What is counted on it is counted among these; the "
+                f"{self._kept(range(kept), total, 'scored images')}. What is counted on it is counted among these; the "
                 "distributions are of all"
             )
 
-    def _kept(self, found: int, total: int, what: str) -> str:
+    def _kept(self, found: Collection[int], total: int, what: str) -> str:
         """How much of something is on the page, and which."""
-        which = f", the best and the worst, and others evenly over the ranking by {main_score(self.run)}" * (found > 1)
-        return f"{found:,} of {total:,} {what} are on this page{which}: more would not fit its size (--max-size)"
+        has_ends = len(found) > 1 and all(row in found for row in self._order[:2])
+        even = f" evenly over the ranking by {main_score(self.run)}" * (len(found) > 1)
+        which = ", the best and the worst, and others" * has_ends + even
+        return f"{len(found):,} of {total:,} {what} are on this page{which}: more would not fit its size (--max-size)"
 
     def say(self, line: str) -> None:
         """State what is not as one might think, on the page and in the log."""
@@ -120,4 +129,4 @@ class Fitted:
         if pictures.changed:
             self.say(f"{what.capitalize()} left out, as {why}: {pictures.changed:,}")
         if found < total - pictures.changed:
-            self.say(self._kept(found, total, what))
+            self.say(self._kept(pictures.found, total, what))

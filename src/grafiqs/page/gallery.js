@@ -4,7 +4,7 @@
 class Gallery {
   /** `show` is told at which place of the rows a face was chosen. */
   constructor(run, show) {
-    Object.assign(this, { run, show, rows: [], tiles: new Map(), current: 0, width: 0 });
+    Object.assign(this, { run, show, rows: [], tiles: new Map(), current: 0, seen: 0, width: 0 });
     this.withFaces = Object.keys(run.faces).length > 0;
     this.inside = make("div", { class: "wall", role: "list", "aria-label": "Faces" });
     this.box = make("div", { class: "gallery", tabindex: "0", role: "region", "aria-label": "Gallery of faces: arrow keys go from face to face" }, this.inside);
@@ -31,9 +31,12 @@ class Gallery {
   resized() {
     if (this.width !== this.box.clientWidth) {
       const held = this.inside.contains(document.activeElement);
+      const seen = this.seen;
       this.width = this.box.clientWidth;
       this.clear();
       this.draw();
+      const { columns, high } = this.layout();
+      this.box.scrollTop = Math.floor(seen / columns) * high;
       if (held) this.focus(this.current);
     } else this.draw();
   }
@@ -70,6 +73,8 @@ class Gallery {
         this.inside.insertBefore(tile, before);
       }
     }
+    this.seen = Math.min(Math.max(0, this.rows.length - 1), Math.ceil(this.box.scrollTop / high) * columns);
+    if (this.rows.length && !this.tiles.has(this.current)) this.mark(this.seen);  // so that Tab comes to what is seen
   }
 
   tile(place) {
@@ -101,6 +106,7 @@ class Gallery {
   }
 
   key(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
     const { columns, high } = this.layout();
     const screen = Math.max(1, Math.floor(this.box.clientHeight / high)) * columns;
     const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, PageDown: screen, PageUp: -screen }[event.key];

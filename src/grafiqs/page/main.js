@@ -44,7 +44,7 @@ function layersPart(run, viewer) {
   let [first, second] = [run.measures[0], run.measures[Math.min(1, run.measures.length - 1)]];
   const place = make("div", { class: "scatter" });
   const open = (row) => viewer.open(run, worstFirst(second), worstFirst(second).indexOf(row));
-  const draw = () => place.replaceChildren(figure(scatter(run, first, second, open), `${run.path.length > POINTS ? `${POINTS.toLocaleString("en")} of ${run.path.length.toLocaleString("en")} faces, evenly over the ranking of ${second.label}` : "Each point is a face"}; a click shows the nearest one. The axes end where 99.5 % of the faces lie; those beyond lie on the border.`));
+  const draw = () => place.replaceChildren(figure(scatter(run, first, second, open), `${run.path.length > POINTS ? `${POINTS.toLocaleString("en")} of ${run.path.length.toLocaleString("en")} faces, evenly over the ranking of ${second.label}` : "Each point is a face"}; a click shows the nearest one, arrow keys and Enter any. The axes end where 99.5 % of the faces lie; those beyond lie on the border.`));
   const pairs = run.measures.map((one) => [one.name, one.label]);
   draw();
   return section("layers", "Layer against layer", make("div", { class: "controls" },
@@ -70,21 +70,34 @@ function prepare(run) {
   run.measures = measuresOf(run);
 }
 
+/** A part of the page; if it cannot be drawn, the others are there all the same, and the error is in the console. */
+function attempt(words, build) {
+  try {
+    return build();
+  } catch (error) {
+    setTimeout(() => { throw error; });
+    return make("section", {}, make("p", { class: "notice", role: "alert" }, `The part ${words} cannot be drawn: ${error.message}`));
+  }
+}
+
 /** The parts of the page for a run. */
 function show(run, viewer) {
   prepare(run);
-  const faces = run.path.length > 0;
   const own = [];
-  if (faces) {
-    const gallery = new FacesPart(run, viewer);
-    const threshold = new ThresholdPart(run, (...what) => gallery.restrict(...what));
-    const ends = glance(run, viewer);
-    if (ends.length) own.push(["Best and worst", make("section", { id: "ends", "aria-label": "The best and the worst faces" }, ...ends)]);
-    own.push(["The run", cardPart(run)], ["Scores", scoresPart(run)],
-      ["Faces", gallery.root], ["Threshold", threshold.root], ["Identities", new PeoplePart(run, viewer).root], ["Layers", layersPart(run, viewer)]);
-  } else own.push(["The run", cardPart(run)], ["", make("p", { class: "answer" }, "No image of this run has a score.")]);
-  own.push(["Evaluation", evaluationPart(run)], ["Missing", missingPart(run)]);
-  if (page.comparison) own.push(["Comparison", comparisonPart()]);
+  const add = (words, build) => own.push([words, attempt(words, build)]);
+  if (run.path.length > 1) add("Best and worst", () => make("section", { id: "ends", "aria-label": "The best and the worst faces" }, ...glance(run, viewer)));
+  add("The run", () => cardPart(run));
+  if (run.path.length) {
+    let faces = null;
+    add("Scores", () => scoresPart(run));
+    add("Faces", () => { faces = new FacesPart(run, viewer); return faces.root; });
+    add("Threshold", () => new ThresholdPart(run, (...what) => faces?.restrict(...what)).root);
+    add("Identities", () => new PeoplePart(run, viewer).root);
+    add("Layers", () => layersPart(run, viewer));
+  } else own.push(["", make("p", { class: "answer" }, "No image of this run has a score.")]);
+  add("Evaluation", () => evaluationPart(run));
+  add("Missing", () => missingPart(run));
+  if (page.comparison) add("Comparison", comparisonPart);
   document.getElementById("page").replaceChildren(...run.said.map((line) => make("p", { class: "notice", role: "note" }, line)), ...own.map(([, part]) => part));
   document.getElementById("parts").replaceChildren(...own.filter(([words]) => words).map(([words, part]) => make("a", { href: `#${part.id}` }, words)));
 }

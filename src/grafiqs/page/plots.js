@@ -77,7 +77,7 @@ function scatter(run, first, second, show) {
   const every = Math.ceil(run.path.length / POINTS);
   const rows = worstFirst(second).filter((_, place, order) => place % every === 0 || place === order.length - 1);
   const points = [];
-  const svg = drawing(`${second.label} against ${first.label}: ${counted(rows.length, "face")}`, wide, high);
+  const svg = drawing(`${second.label} against ${first.label}: ${counted(rows.length, "face")}; arrow keys go from one to the next, Enter shows it`, wide, high);
   for (const row of rows) {
     const [x, y] = [edge + across.place(first.values[row]) * (wide - edge - 8), high - edge - up.place(second.values[row]) * (high - edge - 8)];
     points.push([x, y, row]);
@@ -95,7 +95,31 @@ function scatter(run, first, second, show) {
     const nearest = points.reduce((one, other) => (far(other) < far(one) ? other : one), points[0]);
     if (nearest && far(nearest) < 400) show(nearest[2]);
   });
+  reachable(svg, points, show);
   return svg;
+}
+
+/** Let keys go from point to point, by the first measure, and open a face. */
+function reachable(svg, points, show) {
+  const order = [...points].sort((one, other) => one[0] - other[0]);
+  const mark = make("circle", { class: "mark", r: 7, visibility: "hidden" });
+  let place = 0;
+  svg.append(mark);
+  svg.setAttribute("tabindex", "0");
+  svg.addEventListener("focus", () => go(0));
+  svg.addEventListener("blur", () => mark.setAttribute("visibility", "hidden"));
+  svg.addEventListener("keydown", (event) => {
+    const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+    if (event.altKey || event.ctrlKey || event.metaKey || !(by || event.key === "Enter")) return;
+    event.preventDefault();
+    if (by) go(by);
+    else show(order[place][2]);
+  });
+  const go = (by) => {
+    place = Math.min(order.length - 1, Math.max(0, place + by));
+    const [x, y] = order[place];
+    for (const [name, value] of [["cx", x], ["cy", y], ["visibility", "visible"]]) mark.setAttribute(name, value);
+  };
 }
 
 /** Lines through points (x, y), each with a name; `steps` draws them as stairs. */

@@ -18,7 +18,7 @@ class ThresholdPart {
         choice("By", run.measures.map((one) => [one.name, one.label]), this.measure.name, (value) => { this.measure = measureOf(run, value); this.slide(); }),
         make("label", {}, this.share, this.slider), make("label", {}, "Threshold", this.number), make("label", {}, "Samples an identity needs", least),
         make("button", { type: "button", onclick: () => this.save() }, "Save the list as CSV"),
-        make("button", { type: "button", onclick: () => this.restrict(this.below(), this.measure, `worse than ${said(this.limit)} by ${this.measure.label}`) }, "Show them")),
+        make("button", { type: "button", onclick: () => this.limit !== null && this.restrict(this.below(), this.measure, `worse than ${said(this.limit)} by ${this.measure.label}`) }, "Show them")),
       this.words, this.plot);
     this.slide();
   }
