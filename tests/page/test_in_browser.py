@@ -65,6 +65,19 @@ def test_it_opens_and_everybody_can_use_it(visit: Visit) -> None:
     assert visit.violations() == []
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light"), (768, "light"), (320, "dark")])
+def test_other_looks_are_as_good(width: int, scheme: Scheme, browser: Browser, page_of_demo: Path) -> None:
+    with Visit(browser, page_of_demo, width, 900, scheme) as visit:
+        visit.page.locator('#faces [data-place="0"]').click()
+        visit.screenshot(f"report-face-{width}-{scheme}")
+        assert visit.violations() == []
+        visit.page.keyboard.press("Escape")
+        visit.screenshot(f"report-whole-{width}-{scheme}", whole=True)
+        wide = visit.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0
+        assert visit.problems() == []
+
+
 def test_faces_are_sorted(visit: Visit, run: Run) -> None:
     page, section = visit.page, visit.page.locator("#faces")
     assert tiles(page)[:6] == worst_first(run, "block4")[:6]
