@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, Pair, Sample, kinds
+from grafiqs.datasets.samples import Samples
 from grafiqs.datasets.scan import scan
 from grafiqs.disk.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
 from grafiqs.errors import RequestError
@@ -30,7 +31,7 @@ UNNAMED = "(the whole data set)"
 class Subset:
     """The samples to process, in order, and how they were chosen."""
 
-    samples: tuple[Sample, ...]
+    samples: Samples
     identities: int
     """Identities that have samples in the subset."""
     chosen: int
@@ -132,7 +133,7 @@ def select(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str] |
     required = 1 if options.allow_insufficient_samples else enough
     kept = [(identity, paths) for identity, paths in listed if len(paths) >= required]
     return Subset(
-        samples=tuple(
+        samples=Samples(
             Sample(identity, name, dataset.location(identity, path))
             for identity, paths in kept
             for path, name in _drawn(identity, paths, options.samples_per_identity, options.random_seed)

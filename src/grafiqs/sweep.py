@@ -13,6 +13,7 @@ from grafiqs.compute import devices
 from grafiqs.compute.preparation import build, is_same_in_any_order, prove
 from grafiqs.compute.tools import tools
 from grafiqs.datasets.dataset import Dataset, Sample
+from grafiqs.datasets.samples import Samples
 from grafiqs.disk.names import order, shown
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.estimate import log_estimate
@@ -130,7 +131,7 @@ def _united(subsets: Iterable[Subset], samples: set[Sample]) -> Subset:
     ordered = sorted(samples, key=lambda sample: (order(sample.identity), order(sample.name), sample.location))
     identities = len({sample.identity for sample in samples})
     available = max(subset.available for subset in subsets)
-    return Subset(tuple(ordered), identities, identities, available, ())
+    return Subset(Samples(ordered), identities, identities, available, ())
 
 
 def _said(

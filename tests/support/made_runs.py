@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from grafiqs.datasets.dataset import Sample
+from grafiqs.datasets.samples import Samples
 from grafiqs.disk.names import encoded
 from grafiqs.run import finished
 from grafiqs.run import manifest as manifests
@@ -37,7 +38,7 @@ def write_run(
     """
     samples = tuple(_sample(path) for path in sorted(scores))
     identities = len({sample.identity for sample in samples})
-    subset = Subset(samples, identities, identities, identities, ())
+    subset = Subset(Samples(samples), identities, identities, identities, ())
     manifest = replace(like, **{**changes, "subset": subset, "pairs": []})
     if embeddings is not None:
         size = len(next(iter(embeddings.values())))

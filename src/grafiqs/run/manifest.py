@@ -12,6 +12,7 @@ from typing import Any, get_origin, get_type_hints
 from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, QUALITIES, QUALITY, SCORES
 from grafiqs.calibration.reference import holds_for
 from grafiqs.datasets.dataset import Sample
+from grafiqs.datasets.samples import Samples
 from grafiqs.disk import files
 from grafiqs.disk.names import encoded, shown
 from grafiqs.disk.stated import compared
@@ -207,7 +208,7 @@ def subset_document(subset: Subset) -> dict[str, Any]:
 
 def documented_subset(document: dict[str, Any]) -> Subset:
     """The subset that such values state. Raises ValueError, TypeError, KeyError, AttributeError otherwise."""
-    samples = tuple(
+    samples = Samples(
         Sample(identity and _inside(identity), _inside(name), _inside(location))
         for identity, locations in document["samples"].items()
         for name, location in locations.items()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.datasets.dataset import Sample
+from grafiqs.datasets.samples import Samples
 from grafiqs.disk import npy
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
@@ -36,7 +37,7 @@ class Gradients(Mapping[str, NDArray[Any]]):
     A file that is gone or is not such an array raises `grafiqs.errors.UnreadableSampleError`.
     """
 
-    def __init__(self, tree: GradientTree, layer: str, samples: tuple[Sample, ...]) -> None:
+    def __init__(self, tree: GradientTree, layer: str, samples: Samples) -> None:
         self.shape = tree.shapes[layer]
         self.dtype = np.dtype(tree.dtype)
         self._tree = tree
@@ -95,7 +96,7 @@ class Run:
         kinds = [(name, np.float64 if name in manifest.scores else np.int64) for name in manifest.directions]
         columns = [*((name, object) for name in tables.SAMPLE), *kinds]
         self.scores = np.array(rows, dtype=columns)
-        self._samples = tuple(samples)
+        self._samples = Samples(samples)
 
     def gradients(self, layer: str) -> Gradients:
         """The gradients of a layer. Raises RequestError when the run has none of it."""
