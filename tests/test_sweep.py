@@ -115,9 +115,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
     written: list[Sample] = []
     write = GradientTree.write
 
-    def seen(tree: GradientTree, sample: Sample, gradients: Mapping[str, Any]) -> list[str]:
-        written.append(sample)
-        return write(tree, sample, gradients)
+    def seen(tree: GradientTree, index: int, gradients: Mapping[str, Any]) -> list[str]:
+        written.append(tree.samples[index])
+        return write(tree, index, gradients)
 
     monkeypatch.setattr(GradientTree, "write", seen)
     return written

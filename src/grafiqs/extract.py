@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import torch
 from grafiqs.calibration.reference import Reference, read_reference
 from grafiqs.compute import devices
 from grafiqs.compute.network import load_network, scores_of
-from grafiqs.compute.preparation import Ready, Task, build, choose, prove
+from grafiqs.compute.preparation import Ready, Task, build, choose, prove, to_be_looked_at
 from grafiqs.compute.seeds import set_seeds
 from grafiqs.compute.tools import tools
 from grafiqs.datasets.dataset import Dataset
+from grafiqs.datasets.samples import Locations
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, StoppedError, first_line
 from grafiqs.estimate import log_estimate
@@ -28,6 +29,7 @@ from grafiqs.images.futile import refuse_futile
 from grafiqs.images.reading import Reader
 from grafiqs.images.remarks import Remarks
 from grafiqs.images.unaligned import are_plainly_unaligned
+from grafiqs.options.compute import MAX_BATCH
 from grafiqs.options.extract import Options
 from grafiqs.pipeline import ChangedImageError, outcomes
 from grafiqs.progress import duration, progress_bar
@@ -39,6 +41,7 @@ from grafiqs.run.journal import Failed, Scored
 from grafiqs.run.manifest import METHOD, Manifest, directions
 from grafiqs.run.tables import FAILURES
 from grafiqs.select import Subset, open_dataset, select_subset
+from grafiqs.shards import Shards, one_shard, usual_size
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ class Summary:
     output_dir: Path
     scored: int
     failed: int
+    is_finished: bool = field(default=True, repr=False)
+    """False if others still have to do their parts of the run: then these are the samples of this part."""
 
 
 @dataclass(frozen=True)
@@ -85,29 +90,55 @@ def extract_gradients(options: Options) -> Summary | None:
         log.warning("warning: %s", line)
     subset = select_subset(options, dataset)
 
-    resumes = not options.overwrite and output.is_used()
-    kept = manifests.read(options.output_dir).computation if resumes else None
-    planned = plan(options, device, faces, dataset, subset, kept, reference)
-    task, ready, manifest = planned.task, planned.ready, planned.manifest
-    if options.dry_run:
-        log_estimate(manifest, task, ready, options.output_dir)
-        return None
+    while True:
+        resumes = not options.overwrite and output.is_used()
+        kept = manifests.read(options.output_dir, subset).computation if resumes else None
+        planned = plan(options, device, faces, dataset, subset, kept, reference)
+        if options.dry_run:
+            log_estimate(planned.manifest, planned.task, planned.ready, options.output_dir)
+            return None
+        summary = _extracted(options, planned, reference)
+        if summary is not None:
+            return summary
 
-    # Write: gradients, scores, and what proves them.
-    with RunFolder(options.output_dir, manifest, options.overwrite).opened() as run:
-        pending = run.journal.pending()
+
+def _extracted(options: Options, planned: Planned, reference: Reference | None) -> Summary | None:
+    """Write gradients, scores, and what proves them; None if it is to be planned anew, as another part has begun it."""
+    ready = planned.ready
+    with RunFolder(options.output_dir, planned.manifest, options.overwrite, part=options.share).opened() as run:
+        _say_which(run)
         run.need_room()
-        if pending:
-            ready, environment = prove(task, build(task, ready, pending), pending)
-            run.begin(environment)
-        work_off(run, task, ready, pending, options.quiet)
+        task = replace(planned.task, shards=run.manifest.shards)
+        pending = run.pending()
+        if len(pending):
+            look = to_be_looked_at(task, ready, pending[:MAX_BATCH].tolist())
+            ready, environment = prove(task, build(task, ready, look), look)
+            if not run.begin(environment):
+                return None
+        work_off(run, task, ready, options.quiet)
         with run.working():
             counts = run.finish(reference)
-    log.info("%d of %d images have scores: %s", counts[Scored], len(subset.samples), shown(run.root / SCORES))
-    log.info("%s", manifest.better)
-    if counts[Failed]:
-        log.warning("%d images have no score; %s says why", counts[Failed], shown(run.root / FAILURES.name))
-    return Summary(run.root, counts[Scored], counts[Failed])
+            done = counts or run.done()
+    if counts is None:
+        log.info("This part is done, and others have work left: 'grafiqs status %s' says which", shown(run.root))
+    else:
+        total = len(run.manifest.subset.samples)
+        log.info("%d of %d images have scores: %s", counts[Scored], total, shown(run.root / SCORES))
+        log.info("%s", run.manifest.better)
+        if counts[Failed]:
+            log.warning("%d images have no score; %s says why", counts[Failed], shown(run.root / FAILURES.name))
+    return Summary(run.root, done[Scored], done[Failed], counts is not None)
+
+
+def _say_which(run: RunFolder) -> None:
+    """Say which part of the run this is."""
+    if run.part is not None and run.counts is None:
+        shards = run.manifest.shards
+        log.info(
+            "Part %d of %d: %d of %d shards, %d images%s",
+            *(*run.part, len(run.share), len(shards), run.total()),
+            "" if run.share else f"; there are no more shards: --shard-size below {shards.size} gives more",
+        )
 
 
 def plan(
@@ -130,7 +161,7 @@ def plan(
     checkpoint = load_network(options)
     log.info("Input: %s%s", checkpoint.input(), "" if faces is None else f", aligned by {faces}")
     reader = Reader(dataset, checkpoint.preprocessing.size, faces)
-    locations = [sample.location for sample in subset.samples]
+    locations = Locations(subset.samples)
     if not options.keep_going and kept is None:  # what is resumed began well once
         with nullcontext() if faces is None else one_thread():
             refuse_futile(reader.failure, locations)
@@ -140,8 +171,9 @@ def plan(
     if options.embeddings:
         log.info("Embeddings: %d numbers an image%s", checkpoint.embedding_size, ", mirrored added" * options.flip)
     _warn_of_photos(subset, reader, dataset)
-    task = Task(checkpoint, device, scores, reader, locations, options)
+    task = Task(checkpoint, device, scores, reader, locations, one_shard(locations), options)
     ready = choose(task, kept or {})
+    task = replace(task, shards=Shards(len(locations), _shard_size(options, len(locations), ready)))
     log.info("Computing on %s, %d images at once", device, ready.computer.batch_size)
     return Planned(task, ready, _manifest(options, dataset, subset, task, ready, reference))
 
@@ -164,22 +196,28 @@ def given_reference(options: Options) -> Reference | None:
     return found
 
 
-def work_off(run: RunFolder, task: Task, ready: Ready, pending: list[int], quiet: bool) -> None:
-    """Compute and write what is pending."""
-    total, remarks = len(task.locations), Remarks()
-    if len(pending) < total:
-        log.info("Resuming: %d of %d images are done already", total - len(pending), total)
+def work_off(run: RunFolder, task: Task, ready: Ready, quiet: bool) -> None:
+    """Compute and write what a run lacks, of the share that this process is to do."""
+    total, pending, remarks = run.total(), len(run.pending()), Remarks()
+    if pending < total:
+        log.info("Resuming: %d of %d images are done already", total - pending, total)
+    computed, first = 0, ready.first
     started = time.monotonic()
     try:
         with (
             run.working(),
             nullcontext() if task.reader.faces is None else one_thread(),
-            closing(outcomes(run, ready.computer, task.reader, pending, ready.first, remarks)) as done,
-            progress_bar(total, total - len(pending), quiet) as bar,
+            progress_bar(total, total - pending, quiet) as bar,
         ):
-            for outcome in done:
-                run.record(outcome)
-                bar.update()
+            while pending:
+                with closing(outcomes(run, ready.computer, task.reader, first, remarks)) as done:
+                    for outcome in done:
+                        run.record(outcome)
+                        computed += 1
+                        bar.update()
+                if not run.wait():
+                    break
+                first = None
     except ChangedImageError as error:
         raise StoppedError(
             f"the image {error} is no longer the one that was scored. {run.kept()}: bring that image back, and the "
@@ -195,10 +233,9 @@ def work_off(run: RunFolder, task: Task, ready: Ready, pending: list[int], quiet
         raise StoppedError(
             f"the computation failed ({first_line(error)}). {run.kept()}: the same command resumes"
         ) from error
-    if pending:
+    if computed:
         seconds = time.monotonic() - started
-        rate = len(pending) / seconds
-        log.info("Processed %d images in %s (%.1f a second)", len(pending), duration(seconds), rate)
+        log.info("Processed %d images in %s (%.1f a second)", computed, duration(seconds), computed / seconds)
     for warning in remarks.warnings():
         log.warning("warning: %s", warning)
 
@@ -235,12 +272,21 @@ def _manifest(
         computation=ready.plan,
         reference={},
         environments=[],
+        shard_size=task.shards.size,
     )
     if reference is None or options.reference is None:
         return manifest
     reference.need_holding(manifest.holds_for(), manifest.scores, options.reference)
     source = reference.source(manifest.scores)
     return replace(manifest, reference=source, directions=directions(task.scores, options.embeddings, source))
+
+
+def _shard_size(options: Options, count: int, ready: Ready) -> int:
+    """The size of the shards of a run that begins now: what was asked for, in whole batches."""
+    batch = ready.computer.batch_size
+    if options.shard_size is None:
+        return usual_size(count, batch)
+    return -(-options.shard_size // batch) * batch
 
 
 def _chosen(options: Options, dataset: Dataset, subset: Subset) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import math
-import sys
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, tee
 from typing import Any
 
 import numpy as np
@@ -59,38 +58,48 @@ def outcomes(
     run: RunFolder,
     computer: Computer,
     reader: Source,
-    pending: Sequence[int],
     first: Batch | None = None,
     remarks: Remarks | None = None,
 ) -> Generator[Outcome]:
-    """The outcomes of the pending samples of a run, their files written: batch by batch, failures among the others.
+    """The outcomes of what a run lacks, their files written: batch by batch, failures among the others.
 
-    `first` is one of its batches, computed already; `remarks` takes what is to be said of the images. Raises
-    ChangedImageError when an image that fills a batch beside pending ones, and was scored before, is another one now.
+    Shards are claimed as their turn comes. `first` is one of the batches, computed already; `remarks` takes what is to
+    be said of the images. Raises ChangedImageError when an image that fills a batch beside pending ones, and was scored
+    before, is another one now.
 
-    Batches are cut from the whole subset and have one size (the last is padded), so that an image meets the
-    same neighbours in the same places wherever a run was stopped: its bytes are the same.
+    Batches are cut from whole shards and have one size (the last of a shard is padded), so that an image meets the
+    same neighbours in the same places wherever a run was stopped, and whoever computes it: its bytes are the same.
     """
-    samples = run.manifest.subset.samples
-    size = computer.batch_size
-    batches = [range(start, min(start + size, len(samples))) for start in sorted({i - i % size for i in pending})]
-    done = None if first is None else first.start
-    indices = [index for batch in batches if batch.start != done for index in batch]
-    locations = (samples[index].location for index in indices)
-    processes = processes_for(computer.device, len(pending))
+    samples, shards, size = run.manifest.subset.samples, run.manifest.shards, computer.batch_size
+
+    def planned() -> Iterator[range]:
+        for number in run.claimed():
+            yield from (batch for batch in shards.batches(number, size) if any(map(run.is_pending, batch)))
+
+    def is_read(batch: range) -> bool:
+        return first is not None and first.start == batch.start
+
+    def remarked(index: int, image: Read | UnreadableSampleError) -> Read | UnreadableSampleError:
+        if remarks is not None and run.is_pending(index):
+            _remark(remarks, samples[index].location, image)
+        return image
+
+    batches, to_read, of_reads = tee(planned(), 3)  # they are all asked by this thread
+    locations = (samples[index].location for batch in to_read if not is_read(batch) for index in batch)
+    indices = (index for batch in of_reads if not is_read(batch) for index in batch)
+    processes = processes_for(computer.device, len(run.pending()))
     with closing(read_ahead(reader, locations, 2 * size, processes)) as reads:
-        unchanged = partial(_check_unchanged, run)
-        wanted = set(pending)
-
-        def remarked(index: int, image: Read | UnreadableSampleError) -> Read | UnreadableSampleError:
-            if remarks is not None and index in wanted:
-                _remark(remarks, samples[index].location, image)
-            return image
-
-        for index, image in () if first is None else first.reads.items():
-            remarked(index, image)
-        seen = map(remarked, indices, reads)
-        computed = computed_batches(seen, computer, batches, bool(run.manifest.dumps), wanted, first, unchanged)
+        if first is not None:
+            first = replace(first, reads={index: remarked(index, image) for index, image in first.reads.items()})
+        computed = computed_batches(
+            map(remarked, indices, reads),
+            computer,
+            batches,
+            bool(run.manifest.dumps),
+            run.is_pending,
+            first,
+            partial(_check_unchanged, run),
+        )
         if not run.manifest.dumps:  # nothing to write, and nothing to wait for
             yield from map(partial(_written, run), computed)
             return
@@ -103,13 +112,13 @@ def computed_batches(
     computer: Computer,
     batches: Iterable[range],
     gradients: bool,
-    pending: Container[int] = range(sys.maxsize),
+    is_pending: Callable[[int], bool] = lambda _index: True,
     first: Batch | None = None,
     unchanged: Callable[[int, Read | UnreadableSampleError], None] = lambda _index, _image: None,
 ) -> Iterator[Measured | Failed]:
     """Compute batch by batch; an image that could not be read leaves its place in the batch empty.
 
-    Those that are not `pending` are read for their places in a batch alone, and shown to `unchanged`.
+    Those that are not pending are read for their places in a batch alone, and shown to `unchanged`.
     """
     under_way: deque[tuple[int, dict[int, Read], Computed]] = deque()
     for batch in batches:
@@ -119,10 +128,10 @@ def computed_batches(
         failed: list[Failed] = []
         read = zip(batch, islice(reads, len(batch)), strict=True) if ready is None else ready.reads.items()
         for index, image in read:
-            if index not in pending:
+            if not is_pending(index):
                 unchanged(index, image)
             if isinstance(image, UnreadableSampleError):
-                failed += [Failed(index, str(image))] if index in pending else []
+                failed += [Failed(index, str(image))] if is_pending(index) else []
             else:
                 known[index] = image
                 pixels[index - batch.start] = torch.from_numpy(image.pixels)
@@ -132,10 +141,10 @@ def computed_batches(
                 computed = replace(computed, gradients={})
             under_way.append((batch.start, known, computed))
         while len(under_way) > (computer.in_flight if known else 0):
-            yield from _arrived(*under_way.popleft(), pending)
+            yield from _arrived(*under_way.popleft(), is_pending)
         yield from failed
     while under_way:
-        yield from _arrived(*under_way.popleft(), pending)
+        yield from _arrived(*under_way.popleft(), is_pending)
 
 
 def _remark(remarks: Remarks, location: str, image: Read | UnreadableSampleError) -> None:
@@ -148,16 +157,18 @@ def _remark(remarks: Remarks, location: str, image: Read | UnreadableSampleError
 
 def _check_unchanged(run: RunFolder, index: int, image: Read | UnreadableSampleError) -> None:
     """Raise ChangedImageError if an image is no longer the one that was scored before."""
-    if isinstance(image, UnreadableSampleError) or image.sha256 != run.journal.image_sha256(index):
+    if isinstance(image, UnreadableSampleError) or image.sha256 != run.image_sha256(index):
         raise ChangedImageError(shown(run.manifest.subset.samples[index].location))
 
 
-def _arrived(start: int, known: dict[int, Read], computed: Computed, pending: Container[int]) -> Iterator[Measured]:
+def _arrived(
+    start: int, known: dict[int, Read], computed: Computed, is_pending: Callable[[int], bool]
+) -> Iterator[Measured]:
     """The pending images of a batch that was computed."""
     computed.wait()
     scores = computed.scores.tolist()
     for index, read in known.items():
-        if index in pending:
+        if is_pending(index):
             place = index - start
             own = {layer: gradient[place].numpy() for layer, gradient in computed.gradients.items()}
             embedding = None if computed.embeddings is None else computed.embeddings[place].numpy()
@@ -178,7 +189,8 @@ def _written(run: RunFolder, image: Measured | Failed) -> Outcome:
             if not np.isfinite(gradient).all():
                 return Failed(image.index, f"its gradient at {layer} is too large for {run.manifest.dtype}")
     try:
-        checksums = run.tree.write(run.manifest.subset.samples[image.index], dumped)
+        run.hold(image.index)
+        checksums = run.tree.write(image.index, dumped)
     except OSError as error:
         if error.errno in inside.NAME_ERRORS:
             return Failed(image.index, f"its gradient cannot be written: {error.strerror}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -10,14 +11,15 @@ from pathlib import Path
 
 from grafiqs.calibration.reference import Reference
 from grafiqs.compute import devices
-from grafiqs.compute.preparation import build, is_same_in_any_order, prove
+from grafiqs.compute.preparation import build, is_same_in_any_order, prove, to_be_looked_at
 from grafiqs.compute.tools import tools
 from grafiqs.datasets.dataset import Dataset, Sample
-from grafiqs.datasets.samples import Samples
+from grafiqs.datasets.samples import Locations, Samples
 from grafiqs.disk.names import order, shown
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.estimate import log_estimate
 from grafiqs.extract import Planned, Summary, given_reference, of_subset, plan, work_off
+from grafiqs.options.compute import MAX_BATCH
 from grafiqs.options.extract import Options
 from grafiqs.options.sweep import SweepOptions
 from grafiqs.printed import table
@@ -196,7 +198,7 @@ def _done(sweep: SweepFolder, of: Mapping[str, Manifest], dataset: Dataset, opti
         pending: Iterable[int] = range(len(samples))
         if sweep.is_kept(name):
             with RunFolder(folder, manifest, overwritten_by=again(folder)).opened() as run:
-                pending = run.journal.pending()
+                pending = run.pending().tolist()
             missing = set(pending)
             held[name] = {sample for index, sample in enumerate(samples) if index not in missing}
         lacked += [samples[index] for index in pending]
@@ -239,12 +241,12 @@ def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStac
         return None
     if subset.samples != manifest.subset.samples:
         manifest = replace(manifest, subset=subset, pairs=[])
-        task = replace(task, locations=[sample.location for sample in subset.samples])
+        task = replace(task, locations=Locations(subset.samples))
         ready = replace(ready, first=None)
     if done.held:
         log.info("Resuming: the runs hold %s of these images already", f"{done.held:,}")
     run = stack.enter_context(RunFolder(folder, manifest, overwrite).opened())
-    pending = run.journal.pending() if done.needed else []
+    pending = run.pending()[:MAX_BATCH].tolist() if done.needed else []
     has_links = sweep.has_links()
     run.need_room(run.room(done.lacking, gradients=not has_links) - sweep.freed())
     if not has_links:
@@ -254,7 +256,9 @@ def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStac
     if not pending:
         sweep.begin(None)
         return run
-    ready, environment = prove(task, build(task, ready, pending), pending)
+    task = replace(task, shards=run.manifest.shards)
+    look = to_be_looked_at(task, ready, pending)
+    ready, environment = prove(task, build(task, ready, look), look)
     same = is_same_in_any_order(ready)
     if same is False:
         log.warning(
@@ -266,7 +270,7 @@ def _computed(sweep: SweepFolder, planned: Planned, done: _Done, stack: ExitStac
         log.info("Checked: an image's results are the same, to the bit, in another place of the batch")
     sweep.begin(same)
     run.begin(environment)
-    work_off(run, task, ready, pending, quiet)
+    work_off(run, task, ready, quiet)
     return run
 
 
@@ -289,15 +293,16 @@ def _distributed(
             try:
                 with RunFolder(sweep.root / name, manifest, options.overwrite).opened() as run:
                     samples = run.manifest.subset.samples
-                    wanted = {samples[index]: index for index in run.journal.pending()}
+                    wanted = {samples[index]: index for index in run.pending().tolist()}
                     for environment in source.environments(wanted):
                         run.begin(environment)
+                    run.claim_all()
                     for there, outcome in source.outcomes(wanted):
                         if isinstance(outcome, Scored):
-                            run.tree.link(samples[outcome.index], there)
+                            run.tree.link(outcome.index, there)
                         run.record(outcome)
                         bar.update()
-                    counts = run.finish(reference)
+                    counts = run.finish(reference) or Counter()
             except RequestError as error:  # before the first write it would be one
                 cause, place = error.__cause__, shown(sweep.root / name)
                 why = f"cannot write to {place}: {cause.strerror or cause}" if isinstance(cause, OSError) else error

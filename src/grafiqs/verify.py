@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,7 +177,7 @@ def _problems(
                 yield "the pairs to compare are no longer those of the data set"
         except RequestError as error:
             yield f"the subset cannot be derived again: {error}"
-    samples, tree, scored = manifest.subset.samples, manifest.tree(folder), []
+    samples, tree, scored = manifest.subset.samples, manifest.tree(folder), array("Q")
     try:
         changed = finished.changed(folder, manifest)
         yield from (f"{name} was changed since the run finished" for name in changed)
@@ -185,11 +186,12 @@ def _problems(
                 bar.update()
                 counts[type(outcome)] += 1
                 if isinstance(outcome, Scored):
-                    sample = samples[outcome.index]
-                    scored.append(sample)
+                    scored.append(outcome.index)
                     yield from _file_problems(manifest, tree, outcome)
                     if dataset is not None:
-                        yield from _image_problems(dataset, sample.location, outcome.image_sha256, "scored")
+                        yield from _image_problems(
+                            dataset, samples[outcome.index].location, outcome.image_sha256, "scored"
+                        )
         if not changed:
             yield from _rendering_problems(folder, manifest)
     except (OSError, ValueError) as error:
@@ -213,7 +215,7 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as elsewhere:
             reference = finished.reference_of(folder, manifest)
             finished.write(folder, manifest, finished.read(folder, manifest), reference, Path(elsewhere))
-            for name in finished.names(manifest):
+            for name in finished.names(manifest)[len(finished.stated(manifest)) :]:
                 if not filecmp.cmp(folder / name, Path(elsewhere) / name, shallow=False):
                     says = f"what {finished.SCORES} and {FAILURES.name} say"
                     if name == finished.SCORES:
@@ -234,11 +236,11 @@ def _file_problems(manifest: Manifest, tree: GradientTree, scored: Scored) -> It
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):
         try:
-            gradient = tree.verified(layer, sample, checksum)
+            gradient = tree.verified(layer, scored.index, checksum)
         except UnreadableSampleError as error:
             yield str(error)
             continue
-        name = shown(tree.path(layer, sample))
+        name = shown(tree.path(layer, scored.index))
         if not np.isfinite(gradient).all():
             yield f"{name} holds values that are not finite"
             continue

@@ -28,6 +28,7 @@ from grafiqs.errors import RequestError, UnreadableSampleError
 from grafiqs.faces.opencv import opencv_version
 from grafiqs.images.reading import THREADS, Read, Source
 from grafiqs.options.compute import ComputeOptions
+from grafiqs.shards import Shards
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Task:
     scores: tuple[str, ...]
     reader: Source
     locations: Sequence[str]
+    shards: Shards
     options: ComputeOptions
     """Precision, compiling, batch size, statistics and embeddings as they were asked for."""
 
@@ -101,6 +103,11 @@ class Ready:
     first: Batch | None = None
 
     @property
+    def is_proved(self) -> bool:
+        """Whether there is something that it is held against."""
+        return self.control is not None or self.plan["engine"] != "eager" or not self.is_reference
+
+    @property
     def is_reference(self) -> bool:
         """Whether what computes is the plain way itself."""
         return self.engine == "eager" and self.computer.precision in ("float32", "float64")
@@ -153,6 +160,14 @@ def build(task: Task, ready: Ready, pending: Sequence[int], compiles: bool = Tru
             "warning: %s has no memory for %d images at once, as this run began: it computes %d",
             *(task.device, size, smaller.batch_size),
         )
+
+
+def to_be_looked_at(task: Task, ready: Ready, pending: Sequence[int]) -> Sequence[int]:
+    """Of which samples the first batch is to be computed.
+
+    What is held against the reference is always the same, whatever is pending, so that what is said of it is, too.
+    """
+    return range(len(task.locations)) if ready.is_proved else pending
 
 
 def prove(task: Task, ready: Ready, pending: Sequence[int]) -> tuple[Ready, dict[str, Any]]:
@@ -253,26 +268,30 @@ def _first_batch(task: Task, computer: Computer, pending: Sequence[int], known: 
 
     `known` is one that was computed before. Raises RequestError when the device cannot compute it.
     """
-    if known and (known.sought, len(known.computed.scores)) == (pending[0], computer.batch_size):
-        return known
     size = computer.batch_size
+    if (
+        known
+        and (known.sought, len(known.computed.scores)) == (pending[0], size)
+        and [*known.reads] == [*task.shards.batch_of(known.start, size)]
+    ):
+        return known
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in dict.fromkeys(index - index % size for index in islice(pending, max(_LOOKED_AT, size))):
-            batch = range(start, min(start + size, len(task.locations)))
+        looked_at = islice(pending, max(_LOOKED_AT, size))
+        for batch in dict.fromkeys(task.shards.batch_of(int(index), size) for index in looked_at):
             every = pool.map(task.reader, [task.locations[index] for index in batch])
             reads = dict(zip(batch, every, strict=True))
             if any(isinstance(image, Read) for image in reads.values()):
                 break
         else:
             return None
-    pixels = _pixels(computer, start, reads)
+    pixels = _pixels(computer, batch.start, reads)
     started = time.monotonic()
     try:
         computed = computer(pixels)
         computed.wait()
     except Exception as error:  # a GPU out of memory, or a network that does not take so many
         raise computer.cannot(error) from error
-    return Batch(start, reads, computed, pending[0], time.monotonic() - started)
+    return Batch(batch.start, reads, computed, int(pending[0]), time.monotonic() - started)
 
 
 def _pixels(computer: Computer, start: int, reads: Mapping[int, Read | UnreadableSampleError]) -> torch.Tensor:

@@ -91,3 +91,28 @@ class Samples(Sequence[Sample]):
             return Sample(identity, both[: int(length)], both[int(length) :])
         location = f"{identity}/{name}" if identity else name
         return Sample(identity, name, location + self._endings[ending])
+
+
+class Locations(Sequence[str]):
+    """The locations of samples, each made when it is asked for.
+
+    >>> Locations(Samples([Sample("ann", "0", "ann/0.png")]))[0]
+    'ann/0.png'
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [sample.location for sample in self._samples[place]]
+        return self._samples[place].location

@@ -23,7 +23,7 @@ PART = ".part"
 NAME_ERRORS = frozenset((errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL))
 """What the file system says when one name is the trouble and others will do."""
 
-_NO_LINKS = frozenset((errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS))
+NO_LINKS = frozenset((errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS))
 """What the file system says if a file cannot have another name."""
 
 _BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -91,7 +91,7 @@ def link(there: Path, root: Path, path: str) -> None:
         try:
             os.link(name, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
         else:
             return
@@ -108,7 +108,7 @@ def has_links(root: Path, one: str, other: str) -> bool:
             os.close(os.open(one, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder))
             os.link(one, other, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             return False
         finally:

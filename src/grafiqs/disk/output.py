@@ -96,6 +96,29 @@ class Output:
                 with suppress(OSError):
                     folder.rmdir()  # fails, as it should, if anything was written
 
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Use the folder with other processes beside, which agree with this one on who does what.
+
+        One that was made for nothing is removed again. Raises RequestError when it cannot be written to.
+        """
+        missing: list[Path] = []
+        try:
+            try:
+                missing += [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+                self.root.mkdir(parents=True, exist_ok=True)
+                inside.opened(self.root, LOCK, append=True).close()
+            except OSError as error:
+                raise self.unwritable(error) from error
+            yield
+        finally:
+            if missing and set(os.listdir(self.root)) <= {LOCK}:
+                with suppress(OSError):
+                    (self.root / LOCK).unlink()
+            for folder in missing:
+                with suppress(OSError):
+                    folder.rmdir()  # fails, as it should, if anything was written
+
     def unwritable(self, error: OSError) -> RequestError:
         """What to say when nothing can be written to the folder."""
         return RequestError(

@@ -37,6 +37,7 @@ from grafiqs.pipeline import Measured, computed_batches
 from grafiqs.run.finished import length
 from grafiqs.run.journal import Failed
 from grafiqs.run.manifest import METHOD
+from grafiqs.shards import one_shard
 from grafiqs.workers.ahead import mapped
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,9 @@ class _Way:
             if self._is_proved:
                 return self._ready, None
             every = list(map(str, range(len(images))))
-            task = replace(self._task, reader=_Known(images, self._task.reader.faces), locations=every)
+            task = replace(
+                self._task, reader=_Known(images, self._task.reader.faces), locations=every, shards=one_shard(every)
+            )
             ready, _ = prove(task, build(task, self._ready, range(len(images))), range(len(images)))
             self._ready, self._is_proved = replace(ready, first=None), True
             if self.size == 1:  # each result before the next image is asked for
@@ -122,7 +125,8 @@ class Model:
         self.input_size = checkpoint.preprocessing.size
         """Height and width of what the network is given, in pixels."""
         compiles = "on" if options.compile == "on" else "off"  # nobody knows how many images will come
-        task = Task(checkpoint, device, self.scores, _Known([], faces), [], replace(options, compile=compiles))
+        known, options = _Known([], faces), replace(options, compile=compiles)
+        task = Task(checkpoint, device, self.scores, known, [], one_shard([]), options)
         self.reference = None if reference is None else _holding(reference, task, self.names)
         if is_demo and reference is None:
             try:

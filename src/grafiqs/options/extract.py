@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from grafiqs.disk.names import shown
+from grafiqs.errors import RequestError
 from grafiqs.options.compute import ComputeOptions
 from grafiqs.options.field import option, plain
 from grafiqs.options.subset import SubsetOptions
@@ -37,6 +39,13 @@ class Options(ComputeOptions, SubsetOptions):
     path_replace_with: str | None = option(
         "output", "... with this text (default: with nothing)", default=None, metavar="TEXT",
         requires=("path_replace",), which="the text to be replaced")
+    shard_size: int | None = option(
+        "output", "samples in a shard, which one process does as a whole, in whole batches (default: about a 64th of "
+        "all, from 64 to 1024)", default=None, metavar="N", minimum=1, maximum=2**20, later=True)
+    part: str | None = option(
+        "output", "do one part of the run alone, such as 3/16, beside other processes that do the others, on any "
+        "machine that sees the run folder; whoever ends last writes the tables", default=None, metavar="K/N",
+        decides=False, excludes={"overwrite": None, "dry_run": None})
     reference: Path | None = option(
         "output", "write qualities from 0 to 100 beside the scores, by this reference.json, which 'grafiqs calibrate' "
         "makes", default=None, metavar="FILE", decides=False)
@@ -57,6 +66,21 @@ class Options(ComputeOptions, SubsetOptions):
         SubsetOptions.__post_init__(self)
         self._check_computation()
         object.__setattr__(self, "path_replace", self.path_replace or None)
+        _ = self.share
+
+    @property
+    def share(self) -> tuple[int, int] | None:
+        """The part to do, counted from 1, and how many there are; None if that is all of it.
+
+        >>> Options(image_path="faces", part="3/16").share
+        (3, 16)
+        """
+        if self.part is None:
+            return None
+        number, _, parts = self.part.partition("/")
+        if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+            raise RequestError(f"--part is {shown(self.part)}: it takes which part, and of how many, such as 3/16")
+        return int(number), int(parts)
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide what a run writes, as JSON values."""

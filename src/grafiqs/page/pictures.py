@@ -146,11 +146,11 @@ class Shown:
 
     def _maps(self, row: int) -> list[bytes] | None:
         """The maps of a face, a layer each; None if a gradient is not that of the run."""
-        manifest, sample, outcome = self.run.manifest, self.samples[row], self.outcomes[row]
+        manifest, outcome = self.run.manifest, self.outcomes[row]
         tree = manifest.tree(self.run.folder)
         try:
             gradients = [
-                tree.verified(layer, sample, checksum)
+                tree.verified(layer, outcome.index, checksum)
                 for layer, checksum in zip(manifest.dumps, outcome.files_sha256, strict=True)
             ]
         except UnreadableSampleError:

@@ -16,11 +16,11 @@ from grafiqs.disk.stated import compared, stated
 from grafiqs.options.dataset import DataSetOptions
 from grafiqs.options.field import completed
 from grafiqs.run import journal as journals
-from grafiqs.run import sums, tables
+from grafiqs.run import subset_table, sums, tables
 from grafiqs.run.crops import Crops
 from grafiqs.run.journal import Aligned, Failed, Journal
-from grafiqs.run.manifest import documented_subset, subset_differences, subset_document
-from grafiqs.run.resumable import Journaled
+from grafiqs.run.manifest import subset_differences
+from grafiqs.run.resumable import Resumable
 from grafiqs.run.tables import FACES, FAILURES, IMAGE_SUMS, SUMS, Table, faces_table, sums_table
 from grafiqs.select import Subset
 
@@ -71,7 +71,7 @@ class Alignment:
     def to_json(self) -> str:
         """The text of align.json."""
         sections = {name: value for name, value in vars(self).items() if name != "subset"}
-        return json.dumps({"format": FORMAT, **sections, "subset": subset_document(self.subset)}, indent=1) + "\n"
+        return json.dumps({"format": FORMAT, **sections, "subset": subset_table.listed(self.subset)}, indent=1) + "\n"
 
 
 def unfinished(place: Path) -> str | None:
@@ -94,7 +94,7 @@ def _parsed(document: dict[str, Any]) -> Alignment:
     options = document["options"]
     every = {EVERY_FACE: options.pop(EVERY_FACE, False)}  # earlier versions took one
     document["options"] = completed(DataSetOptions, options) | every
-    found = Alignment(**{**document, "subset": documented_subset(document["subset"])})
+    found = Alignment(**{**document, "subset": subset_table.from_listed(document["subset"])})
     _check(found)
     return found
 
@@ -125,7 +125,7 @@ class Counts:
     crops: int
 
 
-class AlignmentFolder(Journaled[Alignment, Aligned]):
+class AlignmentFolder(Resumable[Alignment]):
     """The folder of an alignment: `opened`, then begun, it takes the outcomes of the samples."""
 
     def __init__(self, output: Output, manifest: Alignment, overwrite: bool = False) -> None:
@@ -135,8 +135,8 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
             is_count = len(done.crops) == 1 or (bool(done.crops) and crops.every_face)
             return is_count and all(tables.is_face(crop.face) for crop in done.crops)
 
-        journal = Journal(output.root, len(manifest.subset.samples), Aligned, fits)
-        super().__init__(output, manifest, journal, overwrite)
+        self.journal = Journal(output.root, len(manifest.subset.samples), Aligned, fits)
+        super().__init__(output, manifest, overwrite)
 
     def begin(self) -> None:
         """Begin, or resume. Raises RequestError if that cannot be."""
@@ -160,10 +160,18 @@ class AlignmentFolder(Journaled[Alignment, Aligned]):
             lambda sample, done: [(crop.sha256, crops.path(sample, number)) for number, crop in enumerate(done.crops)],
         )
         every: list[Table] = [faces_table(crops.of), FAILURES, IMAGE_SUMS]
-        counts = tables.write(self.root, NAME, every, own, self.manifest.subset, outcomes())
+        counts = tables.write(self.root, (NAME,), every, own, self.manifest.subset, outcomes())
         # Once more, a line a sample, in their order, however often each was tried; nothing is appended after.
         journals.write(self.root, self.journal.outcomes())
         return Counts(counts[Aligned], counts[Failed], written)
+
+    def kept(self) -> str:
+        """How many samples are done, in words."""
+        total, pending = len(self.journal), len(self.journal.pending())
+        return f"{total - pending} of {total} images are done and kept"
+
+    def _close(self) -> None:
+        self.journal.close()
 
     def _found(self) -> Alignment:
         return read(self.root)

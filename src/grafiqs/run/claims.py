@@ -1,10 +1,12 @@
 """Who does what on a file system that several machines share: claims by exclusive creation, with a heartbeat.
 
 A claim is a file that its maker alone could create, which NFS guarantees since its version 3, and flock does not. Its
-holder lets it grow, a byte a beat; who sees one that does not grow for `STALE` seconds of its own clock takes the work
-over, by the next file in the row. No two clocks are ever compared. That a work is done is said by a file that appears
-whole, by a rename. A holder that was taken for dead and was not does its work twice at worst: what it writes is the
-same, whoever says last that it is done.
+holder lets it grow, by what it writes there and by a byte a beat; who sees one that does not grow for `STALE` seconds
+of its own clock takes the work over, by the next file in the row. No two clocks are ever compared. That a work is done
+is said by a file that appears whole, by a rename.
+
+A holder that was taken for dead and was not finds out before it writes again: one that could not beat for half that
+time has to claim the work anew.
 """
 
 from __future__ import annotations
@@ -12,16 +14,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from grafiqs.disk import files, inside
+from grafiqs.disk.inside import NO_LINKS, PART
+from grafiqs.errors import StoppedError
 
 STALE = 300.0
 """Seconds without a beat after which a claim counts as abandoned; NFS may show sizes a minute late."""
@@ -31,6 +36,7 @@ BEAT = 30.0
 
 _DONE = "done"
 _NAME = re.compile(r"(?P<work>[a-z0-9]+)\.(?P<turn>[0-9]+|done)")
+_GIVEN_BACK = b"\ngiven back\n"
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,17 @@ class Holder:
     host: str
     process: int
     boot: str
+    started: str
     since: float
+    alone: bool
+    """Whether it held the whole folder by a lock, as far as that holds."""
     words: dict[str, Any]
 
     @staticmethod
-    def here(**words: Any) -> Holder:
+    def here(alone: bool, words: dict[str, Any]) -> Holder:
         """The process that asks."""
-        return Holder(socket.gethostname(), os.getpid(), _boot(), time.time(), words)
+        process = os.getpid()
+        return Holder(socket.gethostname(), process, _boot(), _started(process) or "", time.time(), alone, words)
 
     def is_gone(self) -> bool:
         """Whether it was a process of this machine, and is no more; of others that cannot be seen."""
@@ -57,104 +67,102 @@ class Holder:
         except ProcessLookupError:
             return True
         except PermissionError:
-            return False
-        return False
+            pass
+        started = _started(self.process)
+        return started is not None and started != self.started
+
+
+class Claim:
+    """A work that this process holds: its file takes what is appended."""
+
+    def __init__(self, name: str, file: IO[bytes], words: dict[str, Any]) -> None:
+        self.name = name
+        self.file = file
+        self.words = words
+        self.beaten = _now()
+        self.is_lost = False
+
+    @property
+    def work(self) -> str:
+        """The work that is claimed."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def turn(self) -> int:
+        """How often the work was claimed before."""
+        return int(self.name.rpartition(".")[2])
 
 
 class Claims:
-    """The claims in a folder, which is made if it is missing.
+    """The claims in a folder.
 
-    `stale` and `beat` are seconds. Raises OSError when the file system does not take files.
+    `is_alone` says that nobody else who says so of himself can be at work, as the whole folder is locked. `stale` and
+    `beat` are seconds. Raises OSError when the file system does not take files; in a folder that is gone, nothing is
+    to be had.
     """
 
-    def __init__(self, folder: Path, stale: float = STALE, beat: float = BEAT) -> None:
+    def __init__(
+        self, folder: Path, is_alone: bool = False, stale: float | None = None, beat: float | None = None
+    ) -> None:
         self.folder = folder
-        self.stale = stale
-        self.beat = beat
+        self.is_alone = is_alone
+        self.stale = STALE if stale is None else stale
+        self.beat = BEAT if beat is None else beat
         self._seen: dict[str, tuple[int, float]] = {}
         """The size of each claim when it was last seen to grow, and when that was, by this process's clock."""
-        folder.mkdir(parents=True, exist_ok=True)
+        self._held: dict[str, Claim] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def states(self) -> dict[str, str]:
-        """The newest file of each work that was ever claimed: `work.done`, or `work.turn`."""
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    def newest(self) -> dict[str, str]:
+        """The newest file of each work that was ever claimed, by one look: `work.done`, or `work.turn`."""
         newest: dict[str, str] = {}
-        for name in os.listdir(self.folder):
-            match = _NAME.fullmatch(name)
-            if match is not None and _turn(name) >= _turn(newest.get(match["work"], f"{match['work']}.-1")):
-                newest[match["work"]] = name
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.folder):
+                match = _NAME.fullmatch(name)
+                if match is not None and _turn(name) >= _turn(newest.get(match["work"], f"{match['work']}.-1")):
+                    newest[match["work"]] = name
         return newest
 
-    def done(self) -> dict[str, Holder]:
-        """Who did each work that is done."""
-        return {work: self._holder(name) for work, name in self.states().items() if name.endswith(f".{_DONE}")}
+    def is_done(self, work: str) -> bool:
+        """Whether a work is done."""
+        return inside.size(self.folder, f"{work}.{_DONE}") is not None
 
-    def held(self) -> dict[str, Holder]:
-        """Who holds each work that is not done; what is known of it."""
-        return {work: self._holder(name) for work, name in self.states().items() if not name.endswith(f".{_DONE}")}
+    def turns(self, work: str) -> list[str]:
+        """The files of a work that is not done, in the order in which it was claimed."""
+        found: list[str] = []
+        while inside.size(self.folder, name := f"{work}.{len(found)}") is not None:
+            found.append(name)
+        return found
 
-    def take(self, work: str, **words: Any) -> str | None:
-        """Claim a work, unless it is done or held; returns the name of the claim, None if it is not to be had."""
-        name = self.states().get(work)
-        if name is None:
-            return self._create(f"{work}.0", words)
-        if name.endswith(f".{_DONE}") or not self._is_abandoned(name):
-            return None
-        return self._create(f"{work}.{_turn(name) + 1}", words)
-
-    def finish(self, claim: str) -> None:
-        """Say that the work of a claim is done, and by whom; the claim stays, so that nobody makes it anew."""
-        with inside.whole(self.folder, f"{claim.rpartition('.')[0]}.{_DONE}", f"{claim}{inside.PART}") as file:
-            file.write(files.read(self.folder / claim))
-
-    def release(self, claim: str) -> None:
-        """Give a claim back, whose work is not done, so that anybody may take it at once."""
-        inside.remove(self.folder, claim)
-
-    @contextmanager
-    def beating(self, claim: str) -> Iterator[None]:
-        """Let a claim grow while the block is at work."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(self.beat):
-                try:
-                    with inside.opened(self.folder, claim, append=True) as file:
-                        file.write(b"\n")
-                except OSError:
-                    continue  # taken away, or a file system that comes back; others decide by what they see
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
-    def _create(self, name: str, words: dict[str, Any]) -> str | None:
-        """Create a claim; None if somebody else did."""
-        try:
-            handle = os.open(self.folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
-        except FileExistsError:
-            return None
-        with os.fdopen(handle, "wb") as file:
-            file.write(json.dumps(vars(Holder.here(**words))).encode() + b"\n")
-        return name
-
-    def _holder(self, name: str) -> Holder:
-        """Who made a claim; nobody that is known if it was not written to its end, or is gone."""
+    def holder(self, name: str) -> Holder | None:
+        """Who made a claim, or said that the work is done; None if that is not known: it was not written to its end."""
         try:
             with inside.opened(self.folder, name) as file:
                 return Holder(**json.loads(file.readline()))
         except (FileNotFoundError, ValueError, TypeError):
-            return Holder("", 0, "", 0.0, {})
+            return None
 
-    def _is_abandoned(self, name: str) -> bool:
-        if self._holder(name).is_gone():
+    def is_given_back(self, name: str) -> bool:
+        """Whether its holder gave a claim back."""
+        with suppress(FileNotFoundError), inside.opened(self.folder, name) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(_GIVEN_BACK)))
+            return file.read() == _GIVEN_BACK
+        return False
+
+    def is_abandoned(self, name: str) -> bool:
+        """Whether the newest claim of a work can be taken over: asked again and again, this tells if it beats."""
+        holder = self.holder(name)
+        if holder is not None and ((holder.alone and self.is_alone) or holder.is_gone()):
             return True
         size = inside.size(self.folder, name)
         if size is None:
-            return False  # it was given back, or its work is done: the next look says
+            return False  # its work is done, or all is: the next look says
+        if self.is_given_back(name):
+            return True
         now = time.monotonic()
         known, since = self._seen.setdefault(name, (size, now))
         if known != size:
@@ -162,11 +170,136 @@ class Claims:
             return False
         return now - since >= self.stale
 
+    # -- taking ----------------------------------------------------------------------------------------------
+
+    def take(self, work: str, **words: Any) -> Claim | None:
+        """Claim a work, unless it is done or held; None if it is not to be had."""
+        if self.is_done(work):
+            return None
+        turns = self.turns(work)
+        if turns and not self.is_abandoned(turns[-1]):
+            return None
+        return self._take(f"{work}.{len(turns)}", words)
+
+    def hold(self, claim: Claim) -> None:
+        """Make sure of a claim before anything is written; one that could not beat for long is claimed anew.
+
+        Raises StoppedError when somebody else has taken the work over.
+        """
+        if not claim.is_lost and _now() - claim.beaten < self.stale / 2:
+            return
+        with self._lock:
+            anew = None if claim.is_lost else self._create(f"{claim.work}.{claim.turn + 1}", claim.words)
+            if anew is None:
+                claim.is_lost = True
+                raise StoppedError(
+                    f"this process stood still, or could not write to {self.folder}, for so long that another one has "
+                    "taken its work over: the same command goes on with what is left"
+                )
+            claim.file.close()
+            claim.name, claim.file, claim.beaten = anew.name, anew.file, anew.beaten
+
+    def finish(self, claim: Claim, pieces: Iterable[bytes] = ()) -> None:
+        """Say that the work of a claim is done, by whom, and what it came to; the claim stays, and is emptied.
+
+        So nobody who looks late makes it anew.
+        """
+        self._let_go(claim)
+        done = f"{claim.work}.{_DONE}"
+        with inside.whole(self.folder, done, f".{claim.turn}{PART}") as file:
+            file.write(files.read(self.folder / claim.name).partition(b"\n")[0] + b"\n")
+            file.writelines(pieces)
+        claim.file.truncate(0)
+        claim.file.close()
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back, whose work is not done, so that anybody may take it at once."""
+        self._let_go(claim)
+        with suppress(OSError):
+            claim.file.write(_GIVEN_BACK)
+        claim.file.close()
+
+    def close(self) -> None:
+        """Give everything back that is held."""
+        for claim in list(self._held.values()):
+            self.release(claim)
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _take(self, name: str, words: dict[str, Any]) -> Claim | None:
+        claim = self._create(name, words)
+        if claim is None:
+            return None
+        if self.is_done(claim.work):  # while this one looked
+            claim.file.close()
+            return None
+        with self._lock:
+            self._held[claim.work] = claim
+        if self._thread is None:
+            self._ended.clear()
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+        return claim
+
+    def _let_go(self, claim: Claim) -> None:
+        with self._lock:
+            self._held.pop(claim.work, None)
+
+    def _create(self, name: str, words: dict[str, Any]) -> Claim | None:
+        """Create a claim; None if somebody else did.
+
+        It appears with its first line, by a link; where there are no links, empty.
+        """
+        first = json.dumps(vars(Holder.here(self.is_alone, words))).encode() + b"\n"
+        own = f"{name}.{secrets.token_hex(8)}{PART}"
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open(self.folder / own, flags, 0o666), "wb") as file:
+                file.write(first)
+            try:
+                os.link(self.folder / own, self.folder / name)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                with os.fdopen(os.open(self.folder / name, flags, 0o666), "wb") as file:
+                    file.write(first)
+        except (FileExistsError, FileNotFoundError):  # without the folder, all is done
+            return None
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(self.folder / own)
+        return Claim(name, inside.opened(self.folder, name, append=True), words)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self.beat):
+            with self._lock:
+                for claim in self._held.values():
+                    if claim.is_lost or _now() - claim.beaten >= self.stale / 2:
+                        continue  # somebody else may have it by now: `hold` makes sure
+                    with suppress(OSError):  # a file system that comes back; others decide by what they see
+                        if inside.size(self.folder, f"{claim.work}.{claim.turn + 1}") is not None:
+                            claim.is_lost = True
+                            continue
+                        claim.file.write(b"\n")
+                        claim.beaten = _now()
+
+
+def is_own(name: str) -> bool:
+    """Whether a file has a name as claims have it, finished or not."""
+    return _NAME.match(name) is not None and (name.endswith(PART) or _NAME.fullmatch(name) is not None)
+
 
 def _turn(name: str) -> float:
     """The place of a claim in its row; what is done comes last."""
     turn = name.rpartition(".")[2]
     return float("inf") if turn == _DONE else int(turn)
+
+
+def _now() -> float:
+    """Seconds, those counted that a machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _boot() -> str:
@@ -176,3 +309,12 @@ def _boot() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
+
+
+def _started(process: int) -> str | None:
+    """When a process of this machine was started, in words of the system, or that it ended; None if that is hidden."""
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return "ended" if state in (b"Z", b"X") else fields[18].decode()

@@ -24,8 +24,7 @@ from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files, npy
 from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
-from grafiqs.run import sums, tables
-from grafiqs.run.journal import NAME as JOURNAL
+from grafiqs.run import journal, shard_journals, subset_table, sums, tables
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST
 from grafiqs.run.manifest import Manifest
@@ -99,7 +98,7 @@ def vector(embedding: str) -> NDArray[np.float32]:
 def sums_of(manifest: Manifest) -> Table:
     """SHA256SUMS: the gradient files; tables and manifest stand behind them."""
     tree = manifest.tree(Path())
-    return sums_table(SUMS, lambda sample, scored: zip(scored.files_sha256, tree.paths([sample]), strict=True))
+    return sums_table(SUMS, lambda _, scored: zip(scored.files_sha256, tree.paths([scored.index]), strict=True))
 
 
 def _field_format(manifest: Manifest, layer: str) -> Table:
@@ -142,7 +141,12 @@ def of(manifest: Manifest, reference: Reference | None = None) -> list[Table]:
 
 def names(manifest: Manifest) -> tuple[str, ...]:
     """The tables of a run; SHA256SUMS, the last to be written, makes it finished."""
-    return (*(table.name for table in of(manifest)), SUMS)
+    return (*stated(manifest), *(table.name for table in of(manifest)), SUMS)
+
+
+def stated(manifest: Manifest) -> tuple[str, ...]:
+    """The tables that are there from the beginning on."""
+    return () if manifest.lists_samples else (subset_table.NAME,)
 
 
 def write(
@@ -157,7 +161,8 @@ def write(
     `reference` is that of the run, if it has one. They go `into` the run folder, unless another folder is named.
     """
     every = of(manifest, reference)
-    return tables.write(folder, MANIFEST, every, sums_of(manifest), manifest.subset, outcomes, into)
+    there = (MANIFEST, *stated(manifest))
+    return tables.write(folder, there, every, sums_of(manifest), manifest.subset, outcomes, into)
 
 
 def reference_of(folder: Path, manifest: Manifest) -> Reference | None:
@@ -172,7 +177,8 @@ def reference_of(folder: Path, manifest: Manifest) -> Reference | None:
 
 def is_finished(folder: Path) -> bool:
     """Whether the run in `folder` is finished."""
-    return (folder / SUMS).exists() and not (folder / JOURNAL).exists()
+    at_work = (folder / journal.NAME).exists() or shard_journals.is_there(folder)
+    return (folder / SUMS).exists() and not at_work
 
 
 def is_page(path: Path) -> bool:
@@ -224,7 +230,7 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
                     index,
                     sums.next_of(image_sums, sample.location),
                     scored[1],
-                    [sums.next_of(own_sums, path) for path in tree.paths([sample])],
+                    [sums.next_of(own_sums, path) for path in tree.paths([index])],
                     _face(next(faces, None), columns) if faces else [],
                     _embedding(embeddings, manifest) if embeddings else "",
                 )

@@ -1,26 +1,35 @@
-"""The run folder: a run's gradients, journal and tables, resumed where it stopped."""
+"""The run folder: a run's gradients, journals and tables, resumed where it stopped, by one process or by many."""
 
 from __future__ import annotations
 
 import base64
 import logging
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from grafiqs.calibration.reference import Reference
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError
-from grafiqs.run import finished, tables
+from grafiqs.run import finished, shard_journals, subset_table, tables
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
+from grafiqs.run.claims import Claim
 from grafiqs.run.journal import Failed, Journal, Outcome, Scored
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.resumable import Journaled
+from grafiqs.run.resumable import Resumable
+from grafiqs.run.shard_journals import Open, ShardJournals
+from grafiqs.signals import check
 
 log = logging.getLogger(__name__)
 
@@ -30,27 +39,78 @@ _BYTES_PER_ROW = 1024
 _BLOCK = 4096
 """Files take whole blocks on the disk."""
 
+_LOOKS = 10
+"""Seconds between two looks at the shards of others, at most."""
+
+_BEGINNING, _TABLES = "beginning", "tables"
+"""What is claimed beside the shards."""
+
 
 def output_of(folder: Path) -> Output:
     """The folder of a run, whatever it holds."""
-    return Output(folder, manifests.NAME)
+    before = frozenset((shard_journals.NAME, subset_table.NAME, subset_table.NAME + inside.PART))
+    return Output(folder, manifests.NAME, before=before)
 
 
-class RunFolder(Journaled[Manifest, Scored]):
-    """The folder of the run that a manifest describes: `opened`, then begun, it takes the outcomes of the samples."""
+class RunFolder(Resumable[Manifest]):
+    """The folder of the run that a manifest describes: `opened`, then begun, it takes the outcomes of the samples.
 
-    def __init__(self, root: Path, manifest: Manifest, overwrite: bool = False, overwritten_by: str = "") -> None:
-        super().__init__(output_of(root), manifest, journal_of(root, manifest), overwrite)
+    `part` is (number, how many), counted from 1, if this process does one part of the run alone: then others may be at
+    work in the folder, too.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        manifest: Manifest,
+        overwrite: bool = False,
+        overwritten_by: str = "",
+        part: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(output_of(root), manifest, overwrite)
         self.overwritten_by = overwritten_by or self.overwritten_by
-        self.tree = manifest.tree(root)
-        self._is_reopened = False
-        """Whether the run was finished, and its journal is there again, until it is begun."""
+        self.part = part
+        self.counts: Counter[type[Any]] | None = None
+        """How many outcomes of each kind the run has, once it is finished."""
+        self._environments: list[dict[str, Any]] = []
+        self._before: Callable[[], Iterator[Outcome]] | None = None
+        """The outcomes of a run that was finished, or begun by an earlier version, until it is begun again."""
+        self._pending: NDArray[np.int64] = np.zeros(0, np.int64)
+        """What such a run lacks."""
+        self._is_begun = False
+        self._first: Claim | None = None
+        """The claim of who writes the manifest."""
+        self._set_up(manifest)
+
+    def _set_up(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.tree = manifest.tree(self.root)
+        self.journals = ShardJournals(self.root, manifest.shards, fitting(manifest), self.tree.is_whole)
+        self.journals.claims.is_alone = self.part is None
+
+    @property
+    def share(self) -> range:
+        """The shards that this process is to do."""
+        return self.manifest.shards.share(*(self.part or (1, 1)))
+
+    def pending(self) -> NDArray[np.int64]:
+        """The indices of the samples of the share that are not done, in order."""
+        if self.counts is not None:
+            return np.zeros(0, np.int64)
+        if self._before is not None:
+            return self._pending
+        return self.journals.pending(None if self.part is None else self.share)
+
+    def total(self) -> int:
+        """How many samples there are in the share."""
+        shards = self.manifest.shards
+        return shards.count if self.part is None else sum(len(shards.samples(number)) for number in self.share)
 
     def need_room(self, others: int = 0) -> None:
         """Raise RequestError when the disk has no room for what is pending, and for so many bytes of others."""
         with self._writable():
-            removed = self.removed and self.removed.tree(self.root).bytes_of(self.removed.subset.samples)
-        needed = self.room(len(self.journal.pending())) - (removed or 0) + others
+            removed = self.removed and self.removed.tree(self.root).bytes_there()
+        needed = self.room(len(self.pending())) - (removed or 0) + others
         free = shutil.disk_usage(self.root).free
         if needed > free:
             raise RequestError(
@@ -64,44 +124,202 @@ class RunFolder(Journaled[Manifest, Scored]):
         row = _BYTES_PER_ROW + 10 * self.manifest.embedding_size * self.manifest.embeds
         return samples * (row + gradients * sum(size + _BLOCK for size in self.tree.sizes.values()))
 
-    def begin(self, environment: dict[str, Any]) -> None:
-        """Begin, or resume, in this environment: what computes, and where. Raises RequestError if that cannot be."""
-        there, here = self.manifest, self.manifest.continued_in(environment)
-        self._is_reopened = False
-        if not self.journal.is_loaded:
-            self._begin(here)
-            with self._writable():
-                self.journal.load()
-        elif here is not there:
+    # -- beginning -------------------------------------------------------------------------------------------
+
+    def begin(self, environment: dict[str, Any]) -> bool:
+        """Begin, or resume, in this environment: what computes, and where. Raises RequestError if that cannot be.
+
+        Returns False if another part began at the same time, and computes in another way: then this one is to be
+        planned anew, to compute as that one does.
+        """
+        there, planned = self.manifest.environments, self.manifest.computation
+        if self._is_begun:
+            self._environments.append(environment)
+            return True
+        self._environments = [environment]
+        with self._writable():
+            if self._before is not None:
+                self._adopt()
+            elif not self.output.is_used() or self.removed is not None:
+                if self.removed is not None:
+                    self._remove(self.removed)
+                    inside.remove(self.root, self.output.manifest)
+                    self.removed = None
+                self.journals.make()
+                if self._is_first():
+                    self._write(replace(self.manifest, environments=self._environments))
+                    self._agreed()
+                else:
+                    found = self._found()
+                    self.manifest = replace(self.manifest, computation=found.computation)
+                    self._meet(found)
+            else:
+                self.journals.make()
+        if there and manifests.environment_differences(there[-1], environment):
             log.warning(
                 "this run began in another environment (%s); its numbers may differ from those in the last digits",
-                ", ".join(manifests.environment_differences(there.environments[-1], environment)),
+                ", ".join(manifests.environment_differences(there[-1], environment)),
             )
-            self._begin(here)
+        self._is_begun = True
+        return self.manifest.computation == planned
+
+    def _is_first(self) -> bool:
+        """Whether this process is to write the manifest; otherwise it is written when this returns."""
+        claims = self.journals.claims
+        while not self.output.is_used():
+            if (claim := claims.take(_BEGINNING)) is not None:
+                self._first = claim
+                if not self.output.is_used():
+                    return True
+                self._agreed()
+            else:
+                _rest(claims.beat)
+        return False
+
+    def _agreed(self) -> None:
+        """The manifest is there."""
+        if self._first is not None:
+            self.journals.claims.finish(self._first)
+            self._first = None
+
+    def _write(self, manifest: Manifest) -> None:
+        """Write the manifest, the table of the subset before it."""
+        subset_table.write(self.root, manifest.subset)
+        self._begin(replace(manifest, format=manifests.FORMAT))
+
+    def _adopt(self) -> None:
+        """Write the journals of a run that was finished, or begun by an earlier version: it goes on with those."""
+        if self._before is None:
+            return
+        self.journals.write(self._before(), self._pending, self.manifest.environments)
+        if self.manifest.lists_samples:
+            self._write(self.manifest)
+        inside.remove(self.root, journals.NAME)
+        self._before = None
+
+    # -- working ---------------------------------------------------------------------------------------------
+
+    def claimed(self) -> Iterator[int]:
+        """The shards of the share that are to be had, each claimed when it is asked for, with what it lacks."""
+        words = {} if self.part is None else {"part": "{}/{}".format(*self.part)}
+        environments = self._environments or self.manifest.environments
+        for number in self.share:
+            if not self.journals.is_closed(number):
+                shard = self.journals.take(number, environments, **words)
+                if shard is not None and not self._completed(shard):
+                    yield number
+
+    def claim_all(self) -> None:
+        """Claim every shard. Raises RequestError when another process is at one."""
+        for _ in self.claimed():
+            pass
+        if any(not self.journals.is_held(number) and not self.journals.is_closed(number) for number in self.share):
+            raise RequestError(f"another process is at work in {shown(self.root)}: wait until it ends")
+
+    def wait(self) -> bool:
+        """Wait for the shards of the share that others hold; whether one is to be had now, and not all are done."""
+        said = False
+        while True:
+            left = [number for number in self.share if not self.journals.is_closed(number)]
+            if not left or finished.is_finished(self.root):
+                return False
+            if any(self.journals.is_free(number) for number in left):
+                return True
+            if not said:
+                log.info("Waiting for %d shards: %s", len(left), self.journals.whose(left[0]))
+                said = True
+            _rest(self.journals.claims.stale)
+
+    def hold(self, index: int) -> None:
+        """Make sure that this process still holds the shard of a sample. Raises StoppedError if it does not."""
+        self.journals.hold(index)
+
+    def is_pending(self, index: int) -> bool:
+        """Whether a sample of a shard that is claimed is still to be done."""
+        return not self.journals.is_done(index)
+
+    def image_sha256(self, index: int) -> str:
+        """The checksum of the image that a sample was scored by which was done before; "" if there is none."""
+        known = self.journals.known(index)
+        return "" if known is None else known.image_sha256
 
     def record(self, outcome: Outcome) -> None:
         """Count a sample as done, or as failed; what a failed sample left behind is removed."""
         if isinstance(outcome, Failed):
-            self.tree.remove([self.manifest.subset.samples[outcome.index]])
-        self.journal.append(outcome)
+            self.tree.remove(outcome.index)
+        self._completed(self.journals.append(outcome))
 
-    def finish(self, reference: Reference | None = None) -> Counter[type[Any]]:
-        """Write the tables; the run is finished when this returns. Returns the outcomes of each kind.
+    def _completed(self, shard: Open) -> bool:
+        """Whether a shard is done; then it is closed."""
+        if len(shard.lines) < len(self.manifest.shards.samples(shard.number)):
+            return False
+        self.journals.close_shard(shard)
+        return True
 
-        `reference` is that of the run, if its manifest names one.
+    # -- finishing -------------------------------------------------------------------------------------------
+
+    def finish(self, reference: Reference | None = None) -> Counter[type[Any]] | None:
+        """Write the tables if all shards are done; the run is finished when this returns the outcomes of each kind.
+
+        None if others still have to do some, or write the tables. `reference` is that of the run, if its manifest
+        names one.
         """
-        self._is_reopened = False
-        counts = finished.write(self.root, self.manifest, self.journal.outcomes(), reference)
-        self.journal.remove()
+        if self.counts is not None:
+            return self.counts
+        self._adopt()
+        claims = self.journals.claims
+        while not finished.is_finished(self.root):
+            if not all(map(self.journals.is_closed, range(len(self.manifest.shards)))):
+                return None
+            if claims.take(_TABLES) is not None:
+                self.counts = self._finish(reference)
+                return self.counts
+            if self.part is not None:
+                return None
+            _rest(claims.stale)
+        self.counts = Counter(type(outcome) for outcome in finished.read(self.root, self.manifest))
+        return self.counts
+
+    def _finish(self, reference: Reference | None) -> Counter[type[Any]]:
+        environments = self.journals.environments()
+        if environments != self.manifest.environments:
+            self._begin(replace(self.manifest, environments=environments))
+        counts = finished.write(self.root, self.manifest, self.journals.outcomes(), reference)
+        self.journals.remove()
         return counts
+
+    def done(self) -> Counter[type[Any]]:
+        """How many samples of the share have scores, and how many have none, as far as shards are done."""
+        found: Counter[type[Any]] = Counter()
+        for number in filter(self.journals.is_closed, self.share):
+            shard = self.journals.done(number)
+            found += Counter({Scored: shard.scored, Failed: shard.failed})
+        return found
 
     def discard(self) -> None:
         """Remove the run."""
         self._remove(self.manifest)
-        inside.remove(self.root, self.output.manifest)
+        for name in (self.output.manifest, subset_table.NAME):
+            inside.remove(self.root, name)
+
+    # -- what a folder that is resumed says of itself ----------------------------------------------------------
+
+    def kept(self) -> str:
+        """How many samples are done, in words."""
+        total, pending = self.total(), len(self.pending())
+        return f"{total - pending} of {total} images are done and kept"
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        if self.part is None:
+            with super()._held():
+                yield
+        else:
+            with self.output.shared():
+                yield
 
     def _found(self) -> Manifest:
-        return manifests.read(self.root)
+        return manifests.read(self.root, self.manifest.subset)
 
     def _differences(self, there: Manifest) -> list[str]:
         return there.differences(self.manifest)
@@ -110,20 +328,37 @@ class RunFolder(Journaled[Manifest, Scored]):
         return (piece.encode() for piece in self.manifest.to_json())
 
     def _files(self, there: Manifest) -> list[str]:
-        return files_of(self.root, there)
+        return [path for path in files_of(self.root, there) if path != subset_table.NAME]
+
+    def _meet(self, there: Manifest) -> None:
+        if self._overwrite:
+            self._refuse_at_work(there)
+        super()._meet(there)
+
+    def _refuse_at_work(self, there: Manifest) -> None:
+        """Raise RequestError when other processes are at work on the run that is to be overwritten, or may be."""
+        journals_there = ShardJournals(self.root, there.shards, fitting(there))
+        journals_there.claims.is_alone = True  # the lock is held
+        if (who := journals_there.anybody()) is not None:
+            raise RequestError(
+                f"another process is at work in {shown(self.root)} ({who}): stop it first; if it, or its machine, is "
+                f"gone, remove the folder {shown(self.root / shard_journals.NAME)} by hand"
+            )
 
     def _resume(self, there: Manifest) -> None:
-        self.manifest = there
+        self._set_up(there)
+        self.journals.tidy()
         if finished.is_finished(self.root):
             self._reopen()
-        self.tree.need_folders()
-        self.journal.load()
-        for index, sample in enumerate(there.subset.samples):
-            if index in self.journal and not self.tree.is_whole(sample):
-                self.journal.forget(index)
+        else:
+            self.tree.need_folders()
+            if files.exists(self.root / journals.NAME) and not shard_journals.is_there(self.root):
+                self._look_back()
+            else:
+                self.journals.look()
 
     def _reopen(self) -> None:
-        """Write the journal of a finished run again, so that what is missing or failed can be done.
+        """Look which samples of a finished run failed, or lack gradients, so that they can be done.
 
         Raises RequestError when the tables were changed since.
         """
@@ -131,18 +366,36 @@ class RunFolder(Journaled[Manifest, Scored]):
             changed = finished.changed(self.root, self.manifest)
             if changed:
                 raise ValueError(f"{changed[0]} was changed since")
-            self._is_reopened = True
-            journals.write(self.root, finished.read(self.root, self.manifest))
+            self.tree.need_folders()
+            counts: Counter[type[Any]] = Counter()
+            lacking: list[int] = []
+            for outcome in finished.read(self.root, self.manifest):
+                counts[type(outcome)] += 1
+                if self.part is None and not (isinstance(outcome, Scored) and self.tree.is_whole(outcome.index)):
+                    lacking.append(outcome.index)
         except (FileNotFoundError, ValueError) as error:
             raise RequestError(
                 f"the finished run in {shown(self.root)} is damaged ({error}): look with 'grafiqs verify', "
                 f"or start over with {self.overwritten_by}"
             ) from error
+        if lacking:
+            self._pending = np.array(lacking, np.int64)
+            self._before = lambda: finished.read(self.root, self.manifest)
+        else:
+            self.counts = counts
+
+    def _look_back(self) -> None:
+        """Look what a run holds that an earlier version began: its journal is one file."""
+        journal = journal_of(self.root, self.manifest)
+        journal.look()
+        for index in range(len(journal)):
+            if index in journal and not self.tree.is_whole(index):
+                journal.forget(index)
+        self._pending = np.array(journal.pending(), np.int64)
+        self._before = journal.outcomes
 
     def _close(self) -> None:
-        super()._close()
-        if self._is_reopened:
-            self.journal.remove()  # the run stays finished
+        self.journals.close()
 
 
 def files_of(folder: Path, manifest: Manifest) -> list[str]:
@@ -150,26 +403,31 @@ def files_of(folder: Path, manifest: Manifest) -> list[str]:
 
     A page that shows it is one of them.
     """
-    gradients = manifest.tree(Path()).paths(manifest.subset.samples)
+    gradients = manifest.tree(Path()).paths(range(len(manifest.subset.samples)))
     pages = [finished.REPORT] if finished.is_page(folder / finished.REPORT) else []
-    return [*pages, *reversed(finished.names(manifest)), journals.NAME, *gradients]
+    progress = shard_journals.paths(folder)
+    return [*pages, *reversed(finished.names(manifest)), journals.NAME, *progress, *gradients]
 
 
 def outcomes_of(root: Path, manifest: Manifest) -> Iterator[Outcome]:
-    """The outcomes of the run in `root`, finished or not, but for failures if it is not; nothing is written.
+    """The outcomes of the run in `root`, finished or not, as far as it has them; nothing is written.
 
     Raises OSError or ValueError when they cannot be read.
     """
     if finished.is_finished(root):
         yield from finished.read(root, manifest)
+    elif shard_journals.is_there(root):
+        found = ShardJournals(root, manifest.shards, fitting(manifest))
+        found.look()
+        yield from found.outcomes()
     elif files.exists(root / journals.NAME):
         journal = journal_of(root, manifest)
         journal.look()
         yield from journal.outcomes()
 
 
-def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
-    """The journal of a run."""
+def fitting(manifest: Manifest) -> Callable[[Scored], bool]:
+    """Whether the outcome of a sample can be one of this run."""
     embedding = len(base64.b64encode(bytes(4 * manifest.embedding_size))) if manifest.embeds else 0
 
     def fits(scored: Scored) -> bool:
@@ -180,4 +438,15 @@ def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
             and len(scored.embedding) == embedding
         )
 
-    return Journal(root, len(manifest.subset.samples), Scored, fits)
+    return fits
+
+
+def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
+    """The journal of a run that an earlier version began."""
+    return Journal(root, len(manifest.subset.samples), Scored, fitting(manifest))
+
+
+def _rest(most: float) -> None:
+    """Wait a while for others, and for no longer than that."""
+    time.sleep(min(_LOOKS, most / 30))
+    check()

@@ -1,7 +1,7 @@
-"""progress.jsonl: what has been done so far, a line a sample.
+"""What has been done so far, a line a sample, and progress.jsonl, which holds the lines of an alignment.
 
-A line is appended when all files of its sample stand under their final names. Only the place of each line is
-kept in memory.
+A line is appended when all files of its sample stand under their final names. Of progress.jsonl only the place of each
+line is kept in memory. Runs of earlier versions had one, too.
 """
 
 from __future__ import annotations
@@ -174,14 +174,21 @@ class Journal(Generic[Done]):
         inside.remove(self._folder, NAME)
 
     def _stated(self, text: bytes) -> Done | Failed | None:
-        """What a line states, or None when it is damaged, or not of this run: then its sample is done again."""
-        values: list[Any] = _values(text)
-        if self._kind is Aligned and len(values) == _BEFORE:
-            values = [*values[:2], [values[2:]]]
-        if _are_of(self._kind, values):
-            outcome = self._kind(*values)
-            return outcome if self._fits(outcome) else None
-        return Failed(*values) if _are_of(Failed, values) else None
+        return stated(text, self._kind, self._fits)
+
+
+def stated(text: bytes, kind: type[Done], fits: Callable[[Done], bool]) -> Done | Failed | None:
+    """What a line states, or None when it is damaged, or not of this run: then its sample is done again.
+
+    `kind` is what a sample that is done comes to; `fits` says whether that can be of this run.
+    """
+    values: list[Any] = _values(text)
+    if kind is Aligned and len(values) == _BEFORE:
+        values = [*values[:2], [values[2:]]]
+    if _are_of(kind, values):
+        outcome = kind(*values)
+        return outcome if fits(outcome) else None
+    return Failed(*values) if _are_of(Failed, values) else None
 
 
 def write(folder: Path, outcomes: Iterable[Scored | Aligned | Failed]) -> None:

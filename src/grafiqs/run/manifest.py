@@ -11,8 +11,6 @@ from typing import Any, get_origin, get_type_hints
 
 from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, QUALITIES, QUALITY, SCORES
 from grafiqs.calibration.reference import holds_for
-from grafiqs.datasets.dataset import Sample
-from grafiqs.datasets.samples import Samples
 from grafiqs.disk import files
 from grafiqs.disk.names import encoded, shown
 from grafiqs.disk.stated import compared
@@ -21,16 +19,21 @@ from grafiqs.errors import RequestError
 from grafiqs.options.compute import MAX_BATCH
 from grafiqs.options.extract import DECIDING, Options
 from grafiqs.options.field import completed
+from grafiqs.run import subset_table
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
+from grafiqs.shards import Shards, usual_size
 
 NAME = "manifest.json"
-FORMAT = 8
+FORMAT = 9
 """Version of the run folder's layout."""
 
-_BEFORE = (6, 7)
-"""The versions before, which are read, too: they had no reference, and the first no directions, as its scores were
-those at layers alone."""
+_LISTED = 8
+"""The last version whose manifest lists the samples itself."""
+
+_BEFORE = (6, 7, 8)
+"""The versions before, which are read, too: the first two had no reference, and the first no directions, as its scores
+were those at layers alone."""
 
 _LARGEST = 2**16
 """The most channels, rows or columns of a layer."""
@@ -61,7 +64,7 @@ COMPARED = (
 
 @dataclass(frozen=True)
 class Manifest:
-    """One run. Every section is plain JSON; `subset` is kept whole, with its hash.
+    """One run. Every section is plain JSON; `subset` is kept whole, with its hash, and lies in a table of its own.
 
     `pairs` are the comparisons that a verification set asks for, as [location, location, same identity], if the
     subset has both. `layers` are the scores that were computed, with the shapes of their gradients (the loss has none);
@@ -71,7 +74,7 @@ class Manifest:
     unless a stopped run was resumed elsewhere. `computation` says how it was asked to compute, and each environment
     which engine and precision computed there, and how far they lay from the reference. `reference` says by which one
     the scores have qualities, `layer` which of them `quality` alone means, and `scores` which have one; it is empty
-    without one.
+    without one. `shard_size` is how many samples there are in a shard. `format` is that of the folder.
     """
 
     method: dict[str, str]
@@ -89,6 +92,18 @@ class Manifest:
     subset: Subset
     pairs: list[list[Any]]
     environments: list[dict[str, Any]]
+    shard_size: int
+    format: int = FORMAT
+
+    @property
+    def lists_samples(self) -> bool:
+        """Whether manifest.json itself lists the samples, as it did in earlier versions."""
+        return self.format <= _LISTED
+
+    @property
+    def shards(self) -> Shards:
+        """The shards of the run."""
+        return Shards(len(self.subset.samples), self.shard_size)
 
     @property
     def dumps(self) -> tuple[str, ...]:
@@ -154,7 +169,8 @@ class Manifest:
 
     def tree(self, root: Path) -> GradientTree:
         """The gradients of the run in the folder `root`."""
-        return GradientTree(root, {layer: tuple(self.layers[layer]) for layer in self.dumps}, self.dtype)
+        shapes = {layer: tuple(self.layers[layer]) for layer in self.dumps}
+        return GradientTree(root, shapes, self.dtype, self.subset.samples)
 
     def to_options(self, **others: Any) -> Options:
         """The options that made this run, with `others` that do not decide what it writes."""
@@ -175,8 +191,9 @@ class Manifest:
 
     def to_json(self) -> Iterator[str]:
         """The text of manifest.json, in pieces."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "subset"}
-        document = {"format": FORMAT, **plain, "subset": subset_document(self.subset)}
+        document: dict[str, Any] = {"format": FORMAT}
+        document |= {field.name: getattr(self, field.name) for field in fields(self) if field.name != "format"}
+        document["subset"] = subset_table.statement(self.subset)
         yield from json.JSONEncoder(indent=1).iterencode(document)
         yield "\n"
 
@@ -190,43 +207,13 @@ def directions(layers: Iterable[str], embeddings: bool, reference: Mapping[str, 
     return found
 
 
-def subset_document(subset: Subset) -> dict[str, Any]:
-    """A subset as JSON values, with its hash and its list of samples."""
-    samples: dict[str, dict[str, str]] = {}
-    for sample in subset.samples:
-        samples.setdefault(sample.identity, {})[sample.name] = sample.location
-    return {
-        "sha256": subset.sha256,
-        "identities": subset.identities,
-        "chosen": subset.chosen,
-        "available": subset.available,
-        "insufficient": dict(subset.insufficient),
-        "count": len(subset.samples),
-        "samples": samples,
-    }
-
-
-def documented_subset(document: dict[str, Any]) -> Subset:
-    """The subset that such values state. Raises ValueError, TypeError, KeyError, AttributeError otherwise."""
-    samples = Samples(
-        Sample(identity and _inside(identity), _inside(name), _inside(location))
-        for identity, locations in document["samples"].items()
-        for name, location in locations.items()
-    )
-    insufficient = tuple((identity, _count(count)) for identity, count in document["insufficient"].items())
-    counts = {name: _count(document[name]) for name in ("identities", "chosen", "available")}
-    subset = Subset(samples, insufficient=insufficient, **counts)
-    if subset.sha256 != document["sha256"] or len(samples) != document["count"]:
-        raise ValueError("its list of samples does not have the hash it states")
-    return subset
-
-
 def subset_differences(there: Subset, here: Subset) -> list[str]:
     """How one subset differs from another: one line, or none."""
-    if there.samples == here.samples:
+    if there is here or there.samples == here.samples:
         return []
-    gone = sorted(sample.location for sample in set(there.samples) - set(here.samples))
-    new = sorted(sample.location for sample in set(here.samples) - set(there.samples))
+    theirs, own = set(there.samples), set(here.samples)
+    gone = sorted(sample.location for sample in theirs - own)
+    new = sorted(sample.location for sample in own - theirs)
     examples = [f"{shown(path)} is no longer in it" for path in gone[:3]]
     examples += [f"{shown(path)} is new in it" for path in new[:3]]
     return [f"subset: {len(gone)} samples gone, {len(new)} new ({'; '.join(examples)})"]
@@ -246,8 +233,12 @@ def is_run(folder: Path) -> bool:
     return files.exists(folder / NAME)
 
 
-def read(folder: Path) -> Manifest:
-    """The manifest of the run in `folder`. Raises RequestError when there is none that can be trusted."""
+def read(folder: Path, known: Subset | None = None) -> Manifest:
+    """The manifest of the run in `folder`.
+
+    Its subset is the `known` one, if it states that to the last path; otherwise the table of the subset is read.
+    Raises RequestError when there is no manifest that can be trusted.
+    """
     need_utf8()
     path = folder / NAME
     try:
@@ -256,12 +247,7 @@ def read(folder: Path) -> Manifest:
         if type(found) is not int:
             raise ValueError("its format is not a number")
         if found in (FORMAT, *_BEFORE):
-            del document["format"]
-            if found in _BEFORE:
-                document["reference"] = {}
-            if found == _BEFORE[0]:
-                document["directions"] = directions(document["layers"], embeddings=False)
-            return _parsed(document)
+            return _parsed(folder, _up_to_date(document), known)
     except (FileNotFoundError, NotADirectoryError) as error:
         why = f"it has no {NAME}" if os.path.isdir(folder) else "it is not a folder"
         why = why if os.path.lexists(folder) else "it does not exist"
@@ -279,9 +265,33 @@ def read(folder: Path) -> Manifest:
     )
 
 
-def _parsed(document: dict[str, Any]) -> Manifest:
-    """The manifest that a JSON document states. Raises ValueError, TypeError, KeyError, AttributeError otherwise."""
-    subset = documented_subset(document.pop("subset"))
+def _up_to_date(document: dict[str, Any]) -> dict[str, Any]:
+    """A document of an earlier version with what it did not state."""
+    if document["format"] <= 7:
+        document["reference"] = {}
+    if document["format"] <= 6:
+        document["directions"] = directions(document["layers"], embeddings=False)
+    if document["format"] <= _LISTED:
+        document["shard_size"] = usual_size(document["subset"]["count"], document["computation"]["batch_size"])
+    return document
+
+
+def _parsed(folder: Path, document: dict[str, Any], known: Subset | None) -> Manifest:
+    """The manifest that a JSON document states, and its table.
+
+    Raises ValueError, TypeError, KeyError or AttributeError when they state none, and OSError when the table cannot be
+    read.
+    """
+    stated = document.pop("subset")
+    if document["format"] <= _LISTED:
+        subset = subset_table.from_listed(stated)
+    elif known is not None and subset_table.is_stated(known, stated):
+        subset = known
+    else:
+        try:
+            subset = subset_table.read(folder, stated)
+        except FileNotFoundError as error:
+            raise ValueError(f"{subset_table.NAME} is missing") from error
     document["options"] = completed(Options, document["options"])
     manifest = Manifest(**document, subset=subset)
     for name, kind in get_type_hints(Manifest).items():
@@ -290,6 +300,8 @@ def _parsed(document: dict[str, Any]) -> Manifest:
     asked = manifest.to_options().layers if manifest.options.keys() == DECIDING else ()
     if tuple(manifest.layers) != (tuple(filter(manifest.layers.__contains__, SCORES)) if asked is None else asked):
         raise ValueError("its options are not those of a run")
+    if not _count(manifest.shard_size) >= 1:
+        raise ValueError("it does not say how many samples there are in a shard")
     if "alignment" not in manifest.preprocessing or not _count(manifest.backbone["embedding_size"]):
         raise ValueError("it does not say what the network was given, or gives")
     for layer, shape in manifest.layers.items():
@@ -338,11 +350,3 @@ def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**31:
         raise ValueError(f"{value!r} is not a count")
     return value
-
-
-def _inside(path: str) -> str:
-    """The path, if it stays inside the folder it is relative to."""
-    parts = set(path.split("/"))
-    if parts <= {"", "."} or path.startswith("/") or ".." in parts or "\0" in path:
-        raise ValueError(f"the path {shown(path)} leads out of its folder")
-    return path

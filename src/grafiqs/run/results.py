@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -37,12 +38,13 @@ class Gradients(Mapping[str, NDArray[Any]]):
     A file that is gone or is not such an array raises `grafiqs.errors.UnreadableSampleError`.
     """
 
-    def __init__(self, tree: GradientTree, layer: str, samples: Samples) -> None:
+    def __init__(self, tree: GradientTree, layer: str, samples: Samples, indices: array[int]) -> None:
         self.shape = tree.shapes[layer]
         self.dtype = np.dtype(tree.dtype)
         self._tree = tree
         self._layer = layer
         self._samples = samples
+        self._indices = indices
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -50,7 +52,7 @@ class Gradients(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, key: str | SupportsIndex) -> NDArray[Any]:
         row = self._rows[key] if isinstance(key, str) else whole_number(key)
-        return self._tree.gradient(self._layer, self._samples[row])
+        return self._tree.gradient(self._layer, self._indices[row])
 
     def __contains__(self, key: object) -> bool:
         return key in self._rows
@@ -83,7 +85,7 @@ class Run:
         self.directions = dict(manifest.directions)
         self.reference = finished.reference_of(folder, manifest)
         self.failures: dict[str, str] = {}
-        samples: list[Sample] = []
+        self._indices = array("Q")
         rows: list[tuple[Any, ...]] = []
         row = finished.row_of(manifest, self.reference)
         for outcome in finished.read(folder, manifest):
@@ -91,19 +93,19 @@ class Run:
             if isinstance(outcome, Failed):
                 self.failures[sample.location] = outcome.reason
             else:
-                samples.append(sample)
+                self._indices.append(outcome.index)
                 rows.append((*tables.columns_of(sample), *row(outcome)))
         kinds = [(name, np.float64 if name in manifest.scores else np.int64) for name in manifest.directions]
         columns = [*((name, object) for name in tables.SAMPLE), *kinds]
         self.scores = np.array(rows, dtype=columns)
-        self._samples = Samples(samples)
+        self._samples = Samples(manifest.subset.samples[index] for index in self._indices)
 
     def gradients(self, layer: str) -> Gradients:
         """The gradients of a layer. Raises RequestError when the run has none of it."""
         if layer not in self.manifest.dumps:
             have = ", ".join(self.manifest.dumps) or "none: it was made with --no-dump-gradients"
             raise RequestError(f"{shown(self.folder)} has no gradients of {shown(layer)}; it has {have}")
-        return Gradients(self.manifest.tree(self.folder), layer, self._samples)
+        return Gradients(self.manifest.tree(self.folder), layer, self._samples, self._indices)
 
     @property
     def embeddings(self) -> NDArray[np.float32]:

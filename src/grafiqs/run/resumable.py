@@ -11,7 +11,6 @@ from grafiqs.disk import inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError, StoppedError
-from grafiqs.run.journal import Done, Journal
 
 Stated = TypeVar("Stated")
 """What the manifest of a folder states: what a command is to make of it."""
@@ -75,17 +74,24 @@ class Resumable(Generic[Stated]):
         not be written to.
         """
         self.output.refuse_foreign()
-        with self.output.locked():
+        with self._held():
             try:
                 with self._writable():
                     self.output.refuse_foreign()  # again: now nobody else can fill it
-                    inside.remove(self.root, self.output.manifest + inside.PART)
                     if self.output.is_used():
                         inside.opened(self.root, self.output.manifest).close()  # a plain file, not a link
                         self._meet(self._found())
                 yield self
             finally:
                 self._close()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the folder against other processes; what one of them left of a manifest is removed."""
+        with self.output.locked():
+            with self._writable():
+                inside.remove(self.root, self.output.manifest + inside.PART)
+            yield
 
     @contextmanager
     def _writable(self) -> Iterator[None]:
@@ -148,19 +154,3 @@ class Resumable(Generic[Stated]):
         except KeyboardInterrupt as stop:
             stop.args = (f"stopped. {self.kept()}: the same command resumes",)
             raise
-
-
-class Journaled(Resumable[Stated], Generic[Stated, Done]):
-    """A folder with a journal of what is done, sample by sample."""
-
-    def __init__(self, output: Output, manifest: Stated, journal: Journal[Done], overwrite: bool = False) -> None:
-        super().__init__(output, manifest, overwrite)
-        self.journal: Journal[Done] = journal
-
-    def kept(self) -> str:
-        """How many samples are done, in words."""
-        total, pending = len(self.journal), len(self.journal.pending())
-        return f"{total - pending} of {total} images are done and kept"
-
-    def _close(self) -> None:
-        self.journal.close()

@@ -54,7 +54,7 @@ def shared(
                     continue
                 if not _is_of(dataset, sample, outcome.image_sha256):
                     failing[sample] = True
-                elif not _has(tree, sample, outcome):
+                elif not _has(tree, outcome):
                     failing.setdefault(sample, False)
                 else:
                     where[sample] = name
@@ -71,11 +71,11 @@ def _is_of(dataset: Readable, sample: Sample, sha256: str) -> bool:
         return False
 
 
-def _has(tree: GradientTree, sample: Sample, scored: Scored) -> bool:
+def _has(tree: GradientTree, scored: Scored) -> bool:
     """Whether the gradient files of a sample are those that were written."""
     try:
         for layer, checksum in zip(tree.shapes, scored.files_sha256, strict=True):
-            tree.verified(layer, sample, checksum)
+            tree.verified(layer, scored.index, checksum)
     except UnreadableSampleError:
         return False
     return True
@@ -113,8 +113,9 @@ class Source:
 
     def _those(self, name: str, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Outcome]]:
         if self._pool is not None and name == self._pool.root.name:
-            places = [self._places[sample] for sample in samples]
-            yield from zip(samples, self._pool.journal.outcomes(places), strict=True)
+            ordered = sorted(samples, key=self._places.__getitem__)
+            places = [self._places[sample] for sample in ordered]
+            yield from zip(ordered, self._pool.journals.outcomes(places), strict=True)
             return
         theirs, those = self._of[name].subset.samples, set(samples)
         for outcome in outcomes_of(self._root / name, self._of[name]):

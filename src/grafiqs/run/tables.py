@@ -151,7 +151,7 @@ def is_face(row: list[float | None]) -> bool:
 
 def write(
     folder: Path,
-    manifest: str,
+    there: Sequence[str],
     tables: Sequence[Table],
     own: Table,
     subset: Subset,
@@ -160,7 +160,8 @@ def write(
 ) -> Counter[type[Anything]]:
     """Write all tables of a finished folder from its outcomes, in the order of the samples; counts them by their kind.
 
-    `own` is the list of the samples' own files, with the checksums of tables and manifest behind them: the last file.
+    `own` is the list of the samples' own files, with the checksums of the tables behind them, and of the files that are
+    `there` already, such as the manifest: the last file.
     All go `into` the folder, unless another one is named.
     """
     into = into or folder
@@ -180,8 +181,8 @@ def write(
             for table, file in written:  # how many there are is known only now
                 file.seek(0)
                 file.write(table.header(counts.total() - counts[Failed]))
-        for name in sorted((manifest, *(table.name for table in tables))):
-            last.write(sums.line(files.sha256((folder if name == manifest else into) / name), name))
+        for name in sorted((*there, *(table.name for table in tables))):
+            last.write(sums.line(files.sha256((folder if name in there else into) / name), name))
     return counts
 
 

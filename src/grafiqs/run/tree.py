@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,29 @@ from grafiqs.errors import UnreadableSampleError
 class GradientTree:
     """The gradient files of some layers: the shape (C, H, W) of each layer's is in `shapes`, all are of one `dtype`.
 
-    `sizes` are those of a file of each layer, in bytes.
+    They are those of `samples`, which are named by their places there. `sizes` are those of a file of each layer, in
+    bytes.
     """
 
-    def __init__(self, root: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+    def __init__(
+        self, root: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, samples: Sequence[Sample]
+    ) -> None:
         self.root = root
+        self.samples = samples
         self.shapes = dict(shapes)
         self.dtype = dtype
         self.sizes = {layer: npy.size(shape, dtype) for layer, shape in self.shapes.items()}
 
-    def path(self, layer: str, sample: Sample) -> str:
+    def path(self, layer: str, index: int) -> str:
         """Where a gradient lies: a POSIX path relative to the run folder."""
+        sample = self.samples[index]
         return "/".join(filter(None, (layer, sample.identity, sample.name + GRADIENT)))
 
-    def paths(self, samples: Iterable[Sample]) -> list[str]:
+    def paths(self, indices: Iterable[int]) -> list[str]:
         """The paths of all gradients of these samples."""
-        return [self.path(layer, sample) for sample in samples for layer in self.shapes]
+        return [self.path(layer, index) for index in indices for layer in self.shapes]
 
-    def write(self, sample: Sample, gradients: Mapping[str, NDArray[Any]]) -> list[str]:
+    def write(self, index: int, gradients: Mapping[str, NDArray[Any]]) -> list[str]:
         """Write the gradients of one sample, each file whole or not at all; may run on any thread.
 
         Returns their SHA-256, in the order of the layers. Raises OSError when the file system does not take them.
@@ -45,16 +50,16 @@ class GradientTree:
         checksums: list[str] = []
         for layer, gradient in gradients.items():
             checksum = hashlib.sha256()
-            with inside.whole(self.root, self.path(layer, sample)) as file:
+            with inside.whole(self.root, self.path(layer, index)) as file:
                 for piece in npy.pieces(gradient):
                     checksum.update(piece)
                     file.write(piece)
             checksums.append(checksum.hexdigest())
         return checksums
 
-    def link(self, sample: Sample, there: Path) -> None:
+    def link(self, index: int, there: Path) -> None:
         """Take the gradients of a sample from the run folder `there`: as hard links, or copies if there are none."""
-        for path in self.paths([sample]):
+        for path in self.paths([index]):
             inside.link(there, self.root, path)
 
     def need_folders(self) -> None:
@@ -64,33 +69,33 @@ class GradientTree:
             if place.is_symlink() or (place.exists() and not place.is_dir()):
                 raise OSError(errno.ENOTDIR, f"{layer} is a link, which is not followed there, or not a folder", layer)
 
-    def is_whole(self, sample: Sample) -> bool:
+    def is_whole(self, index: int) -> bool:
         """Whether all gradients of a sample are there, in their full size. Raises OSError for a link on the way."""
-        return all(inside.size(self.root, self.path(layer, sample)) == size for layer, size in self.sizes.items())
+        return all(inside.size(self.root, self.path(layer, index)) == size for layer, size in self.sizes.items())
 
-    def bytes_of(self, samples: Iterable[Sample]) -> int:
-        """How many bytes the gradients of these samples take, as far as they are there."""
-        return sum(inside.size(self.root, path) or 0 for path in self.paths(samples))
+    def bytes_there(self) -> int:
+        """How many bytes the gradients take, as far as they are there."""
+        return sum(inside.size(self.root, path) or 0 for path in self.paths(range(len(self.samples))))
 
-    def remove(self, samples: Iterable[Sample]) -> None:
-        """Remove the gradients of these samples, finished or not."""
-        for path in self.paths(samples):
+    def remove(self, index: int) -> None:
+        """Remove the gradients of a sample, finished or not."""
+        for path in self.paths([index]):
             inside.remove(self.root, path)
 
-    def gradient(self, layer: str, sample: Sample) -> NDArray[Any]:
+    def gradient(self, layer: str, index: int) -> NDArray[Any]:
         """The gradient of a sample (C, H, W), memory-mapped and read-only.
 
         Raises UnreadableSampleError when its file is gone, or holds anything else.
         """
-        path = self.root / self.path(layer, sample)
+        path = self.root / self.path(layer, index)
         try:
             return npy.mapped(path, self.shapes[layer], self.dtype)
         except UnreadableSampleError as error:
             raise UnreadableSampleError(f"{shown(path)}: {error}") from error
 
-    def verified(self, layer: str, sample: Sample, sha256: str) -> NDArray[Any]:
+    def verified(self, layer: str, index: int, sha256: str) -> NDArray[Any]:
         """The gradient of a sample, in memory. Raises UnreadableSampleError when its bytes are not those of the run."""
-        path, size = self.path(layer, sample), self.sizes[layer]
+        path, size = self.path(layer, index), self.sizes[layer]
         try:
             with files.opened(self.root / path) as file:
                 found = os.fstat(file.fileno()).st_size

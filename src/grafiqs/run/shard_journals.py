@@ -1,0 +1,355 @@
+"""progress/: what has been done so far of a run, shard by shard, and by whom.
+
+`<shard>.<turn>` is a claim (`grafiqs.run.claims`) and the journal of its holder, a line a sample; `<shard>.done` are
+the lines of a shard that is done, in the order of its samples. What is done is never looked at again before the tables
+are written, so that a start takes no longer for a large run than for a small one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grafiqs.disk import files, inside
+from grafiqs.disk.names import shown
+from grafiqs.run import claims
+from grafiqs.run.claims import Claim, Claims, Holder
+from grafiqs.run.journal import Failed, Outcome, Scored, line, stated
+from grafiqs.shards import Shards
+
+NAME = "progress"
+
+LEAVING = f"{NAME}{inside.PART}"
+"""What the folder is called while it is being removed."""
+
+
+def work(number: int) -> str:
+    """A shard as claims call it.
+
+    >>> work(17)
+    '00017'
+    """
+    return f"{number:05}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a shard that is done came to."""
+
+    environments: list[dict[str, Any]]
+    scored: int
+    failed: int
+
+
+@dataclass
+class Open:
+    """A shard that this process holds, with the lines of its samples that are done."""
+
+    number: int
+    claim: Claim
+    environments: list[dict[str, Any]]
+    lines: dict[int, bytes]
+    known: dict[int, Scored]
+    """Those that were done before it was claimed."""
+    failed: set[int] = field(default_factory=set)
+
+
+class ShardJournals:
+    """The journals of a run in the folder `root`, whose samples are cut into `shards`.
+
+    `fits` says whether what a line states can be of this run, and `is_there` whether what it says is done is there.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        shards: Shards,
+        fits: Callable[[Scored], bool],
+        is_there: Callable[[int], bool] = lambda _index: True,
+    ) -> None:
+        self.folder = root / NAME
+        self.shards = shards
+        self.claims = Claims(self.folder)
+        self._fits = fits
+        self._is_there = is_there
+        self._is_done = np.zeros(shards.count, bool)
+        self._closed: set[int] = set()
+        """The shards that are known to be done."""
+        self._open: dict[int, Open] = {}
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Find what is done, by the shards that are, and the lines of those that were begun.
+
+        Raises OSError when something else than a folder is in its place.
+        """
+        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
+            raise OSError(errno.ENOTDIR, f"{NAME} is a link, which is not followed there, or not a folder", NAME)
+        for name, newest in self.claims.newest().items():
+            if not name.isdecimal() or (number := int(name)) >= len(self.shards) or number in self._open:
+                continue
+            if newest.endswith(".done"):
+                self._close(number)
+            else:
+                self._is_done[list(self._lines(number)[0])] = True
+
+    def is_done(self, index: int) -> bool:
+        """Whether a sample is done, as far as this process knows."""
+        return bool(self._is_done[index])
+
+    def is_closed(self, number: int) -> bool:
+        """Whether a shard is done; it is looked for."""
+        if number not in self._closed and self.claims.is_done(work(number)):
+            self._close(number)
+        return number in self._closed
+
+    def pending(self, numbers: Sequence[int] | None = None) -> NDArray[np.int64]:
+        """The indices of the samples that are not done, in order; those of all shards, or of these."""
+        if numbers is None:
+            return np.flatnonzero(~self._is_done)
+        places = [
+            range_ for number in numbers if number not in self._closed for range_ in [self.shards.samples(number)]
+        ]
+        every = np.concatenate([np.arange(each.start, each.stop) for each in places] or [np.zeros(0, np.int64)])
+        return np.compress(~self._is_done[every], every)
+
+    def count(self) -> int:
+        """How many samples are done, as far as this process knows."""
+        return int(np.count_nonzero(self._is_done))
+
+    def is_held(self, number: int) -> bool:
+        """Whether this process holds a shard."""
+        return number in self._open
+
+    def is_free(self, number: int) -> bool:
+        """Whether a shard that is not done can be had: asked again and again, this tells if its holder beats."""
+        turns = self.claims.turns(work(number))
+        return not turns or self.claims.is_abandoned(turns[-1])
+
+    def whose(self, number: int) -> str:
+        """Who holds a shard, in words."""
+        turns = self.claims.turns(work(number))
+        holder = self.claims.holder(turns[-1]) if turns else None
+        return "their holder is not known" if holder is None else f"process {holder.process} of {shown(holder.host)}"
+
+    def anybody(self) -> str | None:
+        """Who else is at work on a shard, or may be, in words; None if nobody is."""
+        for name, newest in self.claims.newest().items():
+            if name.isdecimal() and not newest.endswith(".done") and not self.claims.is_abandoned(newest):
+                return self.whose(int(name))
+        return None
+
+    # -- working -----------------------------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """Make the folder. Raises OSError when that cannot be."""
+        self.folder.mkdir(exist_ok=True)
+        self.look()
+
+    def take(self, number: int, environments: list[dict[str, Any]], **words: Any) -> Open | None:
+        """Claim a shard, with what was done of it before; None if it is done, or another process is at it."""
+        claim = self.claims.take(work(number), environments=environments, **words)
+        if claim is None:
+            return None
+        known, before = self._lines(number, claim.turn)
+        there = {index: scored for index, scored in known.items() if self._is_there(index)}
+        every = self.shards.samples(number)
+        self._is_done[every.start : every.stop] = False
+        self._is_done[list(there)] = True
+        lines = {index: line(scored) for index, scored in there.items()}
+        united = [*before, *(each for each in environments if not _has(before, each))]
+        self._open[number] = found = Open(number, claim, united, lines, there)
+        return found
+
+    def hold(self, index: int) -> None:
+        """Make sure that this process still holds the shard of a sample. Raises StoppedError if it does not."""
+        self.claims.hold(self._open[self.shards.of(index)].claim)
+
+    def append(self, outcome: Outcome) -> Open:
+        """Record one outcome; returns its shard.
+
+        It is on its way to the disk when this returns. Raises OSError when the disk is full.
+        """
+        shard = self._open[self.shards.of(outcome.index)]
+        self.claims.hold(shard.claim)
+        text, file = line(outcome), shard.claim.file
+        place = file.seek(0, os.SEEK_END)
+        if file.write(text) != len(text):
+            file.truncate(place)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        shard.lines[outcome.index] = text
+        if isinstance(outcome, Failed):
+            shard.failed.add(outcome.index)
+        self._is_done[outcome.index] = True
+        return shard
+
+    def known(self, index: int) -> Scored | None:
+        """What a sample of a shard at work was done as before it was claimed, if it was."""
+        return self._open[self.shards.of(index)].known.get(index)
+
+    def close_shard(self, shard: Open) -> None:
+        """Say that a shard is done."""
+        failed = len(shard.failed)
+        done = Done(shard.environments, len(shard.lines) - failed, failed)
+        first = json.dumps(vars(done)).encode() + b"\n"
+        self.claims.finish(shard.claim, [first, *(shard.lines[index] for index in sorted(shard.lines))])
+        del self._open[shard.number]
+        self._close(shard.number)
+
+    def close(self) -> None:
+        """Let go of everything, so that others may take it at once."""
+        self.claims.close()
+        self._open.clear()
+
+    def environments(self) -> list[dict[str, Any]]:
+        """The environments in which shards were done, in their order."""
+        found: list[dict[str, Any]] = []
+        for number in range(len(self.shards)):
+            found += [each for each in self.done(number).environments if not _has(found, each)]
+        return found
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def done(self, number: int) -> Done:
+        """What a shard came to that is done. Raises OSError when its file is damaged."""
+        with inside.opened(self.folder, f"{work(number)}.done") as file:
+            file.readline()
+            try:
+                return Done(**json.loads(file.readline()))
+            except (ValueError, TypeError) as error:
+                raise self._damaged(number) from error
+
+    def outcomes(self, indices: Sequence[int] | None = None) -> Iterator[Outcome]:
+        """The outcomes of all samples that are done, in their order, or of these, in ascending order.
+
+        Raises OSError when a file is damaged.
+        """
+        if indices is None:
+            for number in range(len(self.shards)):
+                yield from self._of(number).values()
+            return
+        number, found = -1, dict[int, Outcome]()
+        for index in indices:
+            if self.shards.of(index) != number:
+                number = self.shards.of(index)
+                found = self._of(number)
+            if index not in found:
+                raise self._damaged(number)
+            yield found[index]
+
+    def write(
+        self, outcomes: Iterable[Outcome], pending: NDArray[np.int64], environments: list[dict[str, Any]]
+    ) -> None:
+        """Make the folder anew of these outcomes, all of one kind but the `pending`, as if they had just been done."""
+        unfinished, new = set(pending.tolist()), ShardJournals(self.folder.parent, self.shards, self._fits)
+        new.folder = self.folder.with_name(LEAVING)
+        self.tidy()
+        new.claims = Claims(new.folder, is_alone=True)
+        new.make()
+        every = iter(outcomes)
+        outcome = next(every, None)
+        for number in range(len(self.shards)):
+            shard = new.take(number, environments)
+            if shard is None:
+                raise OSError(errno.EBUSY, "another process is at work", str(new.folder))
+            while outcome is not None and self.shards.of(outcome.index) == number:
+                if outcome.index not in unfinished:
+                    new.append(outcome)
+                outcome = next(every, None)
+            if len(shard.lines) == len(self.shards.samples(number)):
+                new.close_shard(shard)
+            else:
+                new.claims.release(shard.claim)
+        new.close()
+        os.rename(new.folder, self.folder)
+        self.look()
+
+    def remove(self) -> None:
+        """The run is finished: its tables say it all."""
+        self.close()
+        with suppress(FileNotFoundError):
+            os.rename(self.folder, self.folder.with_name(LEAVING))  # so that it is gone at once
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what is left of a folder that was to be removed, and nothing that others put there."""
+        leaving = self.folder.with_name(LEAVING)
+        if leaving.is_dir() and not leaving.is_symlink():
+            for name in filter(claims.is_own, os.listdir(leaving)):
+                inside.remove(leaving, name)
+            with suppress(OSError):
+                leaving.rmdir()
+
+    def _close(self, number: int) -> None:
+        every = self.shards.samples(number)
+        self._is_done[every.start : every.stop] = True
+        self._closed.add(number)
+
+    def _lines(self, number: int, turns: int | None = None) -> tuple[dict[int, Scored], list[dict[str, Any]]]:
+        """The samples of a shard that were done by its holders so far, and the environments in which that was."""
+        found: dict[int, Scored] = {}
+        environments: list[dict[str, Any]] = []
+        for name in self.claims.turns(work(number))[:turns]:
+            own = _environments(self.claims.holder(name))
+            scored = {each.index: each for each in self._read(name, number) if isinstance(each, Scored)}
+            if scored:
+                environments += [each for each in own if not _has(environments, each)]
+            found |= scored
+        return found, environments
+
+    def _of(self, number: int) -> dict[int, Outcome]:
+        """The outcomes of a shard that are known, in the order of its samples."""
+        if number in self._closed:
+            found = {outcome.index: outcome for outcome in self._read(f"{work(number)}.done", number)}
+            if len(found) != len(self.shards.samples(number)):
+                raise self._damaged(number)
+            return found
+        return dict(sorted(self._lines(number)[0].items()))
+
+    def _read(self, name: str, number: int) -> Iterator[Outcome]:
+        """The outcomes in a file, but for lines that are damaged or say nothing."""
+        every = self.shards.samples(number)
+        with suppress(FileNotFoundError), inside.opened(self.folder, name) as file:
+            for text in file:
+                if text.endswith(b"\n") and text[:1] not in b"\n{":
+                    outcome = stated(text, Scored, self._fits)
+                    if outcome is not None and outcome.index in every:
+                        yield outcome
+
+    def _damaged(self, number: int) -> OSError:
+        return OSError(errno.EIO, f"{NAME}/{work(number)}.done was damaged while the run was at work")
+
+
+def is_there(root: Path) -> bool:
+    """Whether a run is at work in a folder, or was stopped in it."""
+    return files.exists(root / NAME)
+
+
+def paths(root: Path) -> list[str]:
+    """The files of the folder, whatever state it is in."""
+    found: list[str] = []
+    for folder in (NAME, LEAVING):
+        with suppress(OSError):
+            found += sorted(f"{folder}/{name}" for name in os.listdir(root / folder) if claims.is_own(name))
+    return found
+
+
+def _environments(holder: Holder | None) -> list[dict[str, Any]]:
+    own = holder.words.get("environments") if holder is not None else None
+    return own if isinstance(own, list) and all(isinstance(each, dict) for each in own) else []
+
+
+def _has(environments: list[dict[str, Any]], one: dict[str, Any]) -> bool:
+    """Whether an environment is among others; the differences that self-checks saw do not count."""
+    plain = {key: value for key, value in one.items() if key != "self_check"}
+    return any({key: value for key, value in each.items() if key != "self_check"} == plain for each in environments)
