@@ -271,6 +271,8 @@ def _manifest(
         preprocessing=task.preprocessing(),
         computation=ready.plan,
         reference={},
+        gradients=manifests.gradients(options.deciding(), task.scores),
+        export={},
         environments=[],
         shard_size=task.shards.size,
     )

@@ -299,7 +299,7 @@ def _distributed(
                     run.claim_all()
                     for there, outcome in source.outcomes(wanted):
                         if isinstance(outcome, Scored):
-                            run.tree.link(outcome.index, there)
+                            run.manifest.tree(run.root).link(outcome.index, there)
                         run.record(outcome)
                         bar.update()
                     counts = run.finish(reference) or Counter()

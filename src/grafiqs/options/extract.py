@@ -30,6 +30,9 @@ class Options(ComputeOptions, SubsetOptions):
     gradient_dtype: str = option(
         "gradients", "number format of the gradient files; float16 halves them, scores stay exact",
         default="float32", choices=("float32", "float16"))
+    store: str = option(
+        "gradients", "how the gradient files lie: tree, a .npy file a sample and layer; or shards, one safetensors file "
+        "a shard and layer, for millions of images", default="tree", choices=("tree", "shards"), later=True)
 
     output_dir: Path = option(
         "output", "the run folder; a run that was stopped there is resumed",

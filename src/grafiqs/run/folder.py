@@ -84,8 +84,8 @@ class RunFolder(Resumable[Manifest]):
 
     def _set_up(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.tree = manifest.tree(self.root)
-        self.journals = ShardJournals(self.root, manifest.shards, fitting(manifest), self.tree.is_whole)
+        self.store = manifest.store(self.root)
+        self.journals = ShardJournals(self.root, manifest.shards, fitting(manifest), self.store.begin_shard)
         self.journals.claims.is_alone = self.part is None
 
     @property
@@ -109,7 +109,7 @@ class RunFolder(Resumable[Manifest]):
     def need_room(self, others: int = 0) -> None:
         """Raise RequestError when the disk has no room for what is pending, and for so many bytes of others."""
         with self._writable():
-            removed = self.removed and self.removed.tree(self.root).bytes_there()
+            removed = self.removed and self.removed.store(self.root).bytes_there()
         needed = self.room(len(self.pending())) - (removed or 0) + others
         free = shutil.disk_usage(self.root).free
         if needed > free:
@@ -122,7 +122,7 @@ class RunFolder(Resumable[Manifest]):
     def room(self, samples: int, gradients: bool = True) -> int:
         """The bytes that so many samples take in tables and journal, generously, and if `gradients` as gradients."""
         row = _BYTES_PER_ROW + 10 * self.manifest.embedding_size * self.manifest.embeds
-        return samples * (row + gradients * sum(size + _BLOCK for size in self.tree.sizes.values()))
+        return samples * (row + gradients * sum(size + _BLOCK for size in self.store.sizes.values()))
 
     # -- beginning -------------------------------------------------------------------------------------------
 
@@ -191,7 +191,8 @@ class RunFolder(Resumable[Manifest]):
         """Write the journals of a run that was finished, or begun by an earlier version: it goes on with those."""
         if self._before is None:
             return
-        self.journals.write(self._before(), self._pending, self.manifest.environments)
+        whole = finished.whole_files(self.root, self.manifest) if finished.is_finished(self.root) else []
+        self.journals.write(self._before(), self._pending, self.manifest.environments, whole)
         if self.manifest.lists_samples:
             self._write(self.manifest)
         inside.remove(self.root, journals.NAME)
@@ -246,14 +247,14 @@ class RunFolder(Resumable[Manifest]):
     def record(self, outcome: Outcome) -> None:
         """Count a sample as done, or as failed; what a failed sample left behind is removed."""
         if isinstance(outcome, Failed):
-            self.tree.remove(outcome.index)
+            self.store.remove(outcome.index)
         self._completed(self.journals.append(outcome))
 
     def _completed(self, shard: Open) -> bool:
         """Whether a shard is done; then it is closed."""
         if len(shard.lines) < len(self.manifest.shards.samples(shard.number)):
             return False
-        self.journals.close_shard(shard)
+        self.journals.close_shard(shard, self.store.close_shard(shard.number, shard.checksums))
         return True
 
     # -- finishing -------------------------------------------------------------------------------------------
@@ -284,7 +285,8 @@ class RunFolder(Resumable[Manifest]):
         environments = self.journals.environments()
         if environments != self.manifest.environments:
             self._begin(replace(self.manifest, environments=environments))
-        counts = finished.write(self.root, self.manifest, self.journals.outcomes(), reference)
+        whole = self.journals.whole_files()
+        counts = finished.write(self.root, self.manifest, self.journals.outcomes(), reference, whole_files=whole)
         self.journals.remove()
         return counts
 
@@ -351,7 +353,7 @@ class RunFolder(Resumable[Manifest]):
         if finished.is_finished(self.root):
             self._reopen()
         else:
-            self.tree.need_folders()
+            self.store.need_folders()
             if files.exists(self.root / journals.NAME) and not shard_journals.is_there(self.root):
                 self._look_back()
             else:
@@ -366,12 +368,12 @@ class RunFolder(Resumable[Manifest]):
             changed = finished.changed(self.root, self.manifest)
             if changed:
                 raise ValueError(f"{changed[0]} was changed since")
-            self.tree.need_folders()
+            self.store.need_folders()
             counts: Counter[type[Any]] = Counter()
             lacking: list[int] = []
             for outcome in finished.read(self.root, self.manifest):
                 counts[type(outcome)] += 1
-                if self.part is None and not (isinstance(outcome, Scored) and self.tree.is_whole(outcome.index)):
+                if self.part is None and not (isinstance(outcome, Scored) and self.store.is_whole(outcome.index)):
                     lacking.append(outcome.index)
         except (FileNotFoundError, ValueError) as error:
             raise RequestError(
@@ -389,12 +391,14 @@ class RunFolder(Resumable[Manifest]):
         journal = journal_of(self.root, self.manifest)
         journal.look()
         for index in range(len(journal)):
-            if index in journal and not self.tree.is_whole(index):
+            if index in journal and not self.store.is_whole(index):
                 journal.forget(index)
         self._pending = np.array(journal.pending(), np.int64)
         self._before = journal.outcomes
 
     def _close(self) -> None:
+        for number in self.journals.held():
+            self.store.let_go(number)
         self.journals.close()
 
 
@@ -403,7 +407,7 @@ def files_of(folder: Path, manifest: Manifest) -> list[str]:
 
     A page that shows it is one of them.
     """
-    gradients = manifest.tree(Path()).paths(range(len(manifest.subset.samples)))
+    gradients = manifest.store(folder).files()
     pages = [finished.REPORT] if finished.is_page(folder / finished.REPORT) else []
     progress = shard_journals.paths(folder)
     return [*pages, *reversed(finished.names(manifest)), journals.NAME, *progress, *gradients]

@@ -20,6 +20,7 @@ from grafiqs.options.compute import MAX_BATCH
 from grafiqs.options.extract import DECIDING, Options
 from grafiqs.options.field import completed
 from grafiqs.run import subset_table
+from grafiqs.run.store import Store
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 from grafiqs.shards import Shards, usual_size
@@ -58,6 +59,8 @@ COMPARED = (
     "preprocessing",
     "computation",
     "reference",
+    "gradients",
+    "export",
 )
 """The sections that two commands must share to belong to one run. Where data set and weights lie does not matter."""
 
@@ -74,7 +77,10 @@ class Manifest:
     unless a stopped run was resumed elsewhere. `computation` says how it was asked to compute, and each environment
     which engine and precision computed there, and how far they lay from the reference. `reference` says by which one
     the scores have qualities, `layer` which of them `quality` alone means, and `scores` which have one; it is empty
-    without one. `shard_size` is how many samples there are in a shard. `format` is that of the folder.
+    without one. `gradients` says of which `layers` there are files, their `dtype`, and by which `store` they lie.
+    `export` is empty unless the run was copied: then it says from which manifest (`manifest_sha256`), and of which
+    `identities` alone, null if of all. `shard_size` is how many samples there are in a shard. `format` is that
+    of the folder.
     """
 
     method: dict[str, str]
@@ -89,6 +95,8 @@ class Manifest:
     preprocessing: dict[str, Any]
     computation: dict[str, Any]
     reference: dict[str, Any]
+    gradients: dict[str, Any]
+    export: dict[str, Any]
     subset: Subset
     pairs: list[list[Any]]
     environments: list[dict[str, Any]]
@@ -108,8 +116,7 @@ class Manifest:
     @property
     def dumps(self) -> tuple[str, ...]:
         """The layers whose gradients are written to files."""
-        dumped = self.layers if self.options["dump_gradients"] else ()
-        return tuple(layer for layer in dumped if layer in LAYERS)
+        return tuple(self.gradients["layers"])
 
     @property
     def aligns(self) -> bool:
@@ -165,10 +172,14 @@ class Manifest:
     @property
     def dtype(self) -> str:
         """The NumPy type of the gradient files."""
-        return str(self.options["gradient_dtype"])
+        return str(self.gradients["dtype"])
+
+    def store(self, root: Path) -> Store:
+        """The gradients of the run in the folder `root`."""
+        return self.tree(root)
 
     def tree(self, root: Path) -> GradientTree:
-        """The gradients of the run in the folder `root`."""
+        """Those gradients as files of their own."""
         shapes = {layer: tuple(self.layers[layer]) for layer in self.dumps}
         return GradientTree(root, shapes, self.dtype, self.subset.samples)
 
@@ -205,6 +216,12 @@ def directions(layers: Iterable[str], embeddings: bool, reference: Mapping[str, 
         found |= {QUALITIES[name]: "higher" for name in reference["scores"]}
         found |= {QUALITY: "higher"} if reference["layer"] in reference["scores"] else {}
     return found
+
+
+def gradients(options: Mapping[str, Any], layers: Iterable[str]) -> dict[str, Any]:
+    """The gradients that a run with these options and layers writes."""
+    dumped = [layer for layer in layers if layer in LAYERS] if options["dump_gradients"] else []
+    return {"layers": dumped, "dtype": options["gradient_dtype"], "store": options.get("store", "tree")}
 
 
 def subset_differences(there: Subset, here: Subset) -> list[str]:
@@ -272,6 +289,8 @@ def _up_to_date(document: dict[str, Any]) -> dict[str, Any]:
     if document["format"] <= 6:
         document["directions"] = directions(document["layers"], embeddings=False)
     if document["format"] <= _LISTED:
+        document["gradients"] = gradients(document["options"], document["layers"])
+        document["export"] = {}
         document["shard_size"] = usual_size(document["subset"]["count"], document["computation"]["batch_size"])
     return document
 
@@ -320,16 +339,43 @@ def _parsed(folder: Path, document: dict[str, Any], known: Subset | None) -> Man
         len(pair) != 3 or not locations.issuperset(pair[:2]) or type(pair[2]) is not bool for pair in manifest.pairs
     ):
         raise ValueError("its pairs are not of its samples")
+    _check_gradients(manifest)
     check_computation(manifest.computation)
     if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
         raise ValueError("it names no environment")
     return manifest
 
 
+def _check_gradients(manifest: Manifest) -> None:
+    """Raise ValueError, TypeError or KeyError for gradients that a run cannot have."""
+    stated, whole = manifest.gradients, gradients(manifest.options, manifest.layers)
+    layers = [layer for layer in manifest.layers if layer in stated["layers"] and layer in LAYERS]
+    is_export = bool(manifest.export)
+    if not is_export and stated != whole:
+        raise ValueError("its gradients are not those that its options ask for")
+    if stated.keys() != whole.keys() or stated["layers"] != layers or not {*layers} <= {*whole["layers"]}:
+        raise ValueError("its gradients are not of its layers")
+    for name, option in (("dtype", "gradient_dtype"), ("store", "store")):
+        if stated[name] not in _choices(option):
+            raise ValueError(f"its gradients have a {name} that is not known")
+    if is_export:
+        identities = manifest.export["identities"]
+        if not isinstance(manifest.export["manifest_sha256"], str) or not (
+            identities is None or (isinstance(identities, list) and all(isinstance(each, str) for each in identities))
+        ):
+            raise ValueError("it does not say what it was exported from")
+
+
+def _choices(option: str) -> tuple[str, ...]:
+    """The values that an option takes."""
+    return tuple(next(field for field in fields(Options) if field.name == option).metadata["choices"])
+
+
 def check_computation(computation: dict[str, Any]) -> None:
     """Raise ValueError when a run cannot have been computed so."""
-    precisions = next(field for field in fields(Options) if field.name == "precision").metadata["choices"]
-    if computation.get("engine") not in ("eager", "compiled") or computation.get("precision") not in precisions:
+    if computation.get("engine") not in ("eager", "compiled") or computation.get("precision") not in _choices(
+        "precision"
+    ):
         raise ValueError("it does not say how it was computed")
     if not 1 <= _count(computation.get("batch_size")) <= MAX_BATCH:
         raise ValueError("it was computed in batches that cannot be")
