@@ -30,7 +30,7 @@ from grafiqs.images.reading import Reader
 from grafiqs.images.remarks import Remarks
 from grafiqs.images.unaligned import are_plainly_unaligned
 from grafiqs.options.compute import MAX_BATCH
-from grafiqs.options.extract import Options
+from grafiqs.options.extract import MAX_SHARD, Options
 from grafiqs.pipeline import ChangedImageError, outcomes
 from grafiqs.progress import duration, progress_bar
 from grafiqs.run import manifest as manifests
@@ -288,7 +288,7 @@ def _shard_size(options: Options, count: int, ready: Ready) -> int:
     batch = ready.computer.batch_size
     if options.shard_size is None:
         return usual_size(count, batch)
-    return -(-options.shard_size // batch) * batch
+    return min(MAX_SHARD, -(-options.shard_size // batch) * batch)
 
 
 def _chosen(options: Options, dataset: Dataset, subset: Subset) -> dict[str, Any]:

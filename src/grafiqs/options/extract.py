@@ -12,6 +12,9 @@ from grafiqs.options.compute import ComputeOptions
 from grafiqs.options.field import option, plain
 from grafiqs.options.subset import SubsetOptions
 
+MAX_SHARD = 2**20
+"""The most samples in a shard."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ComputeOptions, SubsetOptions):
@@ -31,8 +34,8 @@ class Options(ComputeOptions, SubsetOptions):
         "gradients", "number format of the gradient files; float16 halves them, scores stay exact",
         default="float32", choices=("float32", "float16"))
     store: str = option(
-        "gradients", "how the gradient files lie: tree, a .npy file a sample and layer; or shards, one safetensors file "
-        "a shard and layer, for millions of images", default="tree", choices=("tree", "shards"), later=True)
+        "gradients", "how the gradients lie: tree, a .npy file a sample and layer; or shards, a .safetensors file a "
+        "shard and layer, for millions of images", default="tree", choices=("tree", "shards"), later=True)
 
     output_dir: Path = option(
         "output", "the run folder; a run that was stopped there is resumed",
@@ -44,7 +47,7 @@ class Options(ComputeOptions, SubsetOptions):
         requires=("path_replace",), which="the text to be replaced")
     shard_size: int | None = option(
         "output", "samples in a shard, which one process does as a whole, in whole batches (default: about a 64th of "
-        "all, from 64 to 1024)", default=None, metavar="N", minimum=1, maximum=2**20, later=True)
+        "all, from 64 to 1024)", default=None, metavar="N", minimum=1, maximum=MAX_SHARD, later=True)
     part: str | None = option(
         "output", "do one part of the run alone, such as 3/16, beside other processes that do the others, on any "
         "machine that sees the run folder; whoever ends last writes the tables", default=None, metavar="K/N",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import shutil
 import time
@@ -21,11 +20,12 @@ from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError
-from grafiqs.run import finished, shard_journals, subset_table, tables
+from grafiqs.run import finished, shard_journals, subset_table
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
 from grafiqs.run.claims import Claim
-from grafiqs.run.journal import Failed, Journal, Outcome, Scored
+from grafiqs.run.contents import files_of, fitting, journal_of
+from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.resumable import Resumable
 from grafiqs.run.shard_journals import Open, ShardJournals
@@ -400,54 +400,6 @@ class RunFolder(Resumable[Manifest]):
         for number in self.journals.held():
             self.store.let_go(number)
         self.journals.close()
-
-
-def files_of(folder: Path, manifest: Manifest) -> list[str]:
-    """The files of the run in a folder, but for its manifest, in the order in which they are to be removed.
-
-    A page that shows it is one of them.
-    """
-    gradients = manifest.store(folder).files()
-    pages = [finished.REPORT] if finished.is_page(folder / finished.REPORT) else []
-    progress = shard_journals.paths(folder)
-    return [*pages, *reversed(finished.names(manifest)), journals.NAME, *progress, *gradients]
-
-
-def outcomes_of(root: Path, manifest: Manifest) -> Iterator[Outcome]:
-    """The outcomes of the run in `root`, finished or not, as far as it has them; nothing is written.
-
-    Raises OSError or ValueError when they cannot be read.
-    """
-    if finished.is_finished(root):
-        yield from finished.read(root, manifest)
-    elif shard_journals.is_there(root):
-        found = ShardJournals(root, manifest.shards, fitting(manifest))
-        found.look()
-        yield from found.outcomes()
-    elif files.exists(root / journals.NAME):
-        journal = journal_of(root, manifest)
-        journal.look()
-        yield from journal.outcomes()
-
-
-def fitting(manifest: Manifest) -> Callable[[Scored], bool]:
-    """Whether the outcome of a sample can be one of this run."""
-    embedding = len(base64.b64encode(bytes(4 * manifest.embedding_size))) if manifest.embeds else 0
-
-    def fits(scored: Scored) -> bool:
-        return (
-            len(scored.scores) == len(manifest.layers)
-            and len(scored.files_sha256) == len(manifest.dumps)
-            and (tables.is_face(scored.face) if manifest.aligns else not scored.face)
-            and len(scored.embedding) == embedding
-        )
-
-    return fits
-
-
-def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
-    """The journal of a run that an earlier version began."""
-    return Journal(root, len(manifest.subset.samples), Scored, fitting(manifest))
 
 
 def _rest(most: float) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, QUALITIES, QUALITY, SCORES
 from grafiqs.calibration.reference import holds_for
@@ -17,13 +17,15 @@ from grafiqs.disk.stated import compared
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 from grafiqs.options.compute import MAX_BATCH
-from grafiqs.options.extract import DECIDING, Options
+from grafiqs.options.extract import DECIDING, MAX_SHARD, Options
 from grafiqs.options.field import completed
 from grafiqs.run import subset_table
 from grafiqs.run.store import Store
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 from grafiqs.shards import Shards, usual_size
+
+Made = TypeVar("Made")
 
 NAME = "manifest.json"
 FORMAT = 9
@@ -256,6 +258,19 @@ def read(folder: Path, known: Subset | None = None) -> Manifest:
     Its subset is the `known` one, if it states that to the last path; otherwise the table of the subset is read.
     Raises RequestError when there is no manifest that can be trusted.
     """
+    return _made(folder, lambda document: _parsed(folder, document, known))
+
+
+def shards_of(folder: Path) -> Shards:
+    """The shards of the run in `folder`; its samples are not read.
+
+    Raises RequestError when there is no manifest that can be trusted.
+    """
+    return _made(folder, lambda document: Shards(_count(document["subset"]["count"]), _size(document["shard_size"])))
+
+
+def _made(folder: Path, make: Callable[[dict[str, Any]], Made]) -> Made:
+    """What is made of the document of a run. Raises RequestError when there is none that can be trusted."""
     need_utf8()
     path = folder / NAME
     try:
@@ -264,7 +279,7 @@ def read(folder: Path, known: Subset | None = None) -> Manifest:
         if type(found) is not int:
             raise ValueError("its format is not a number")
         if found in (FORMAT, *_BEFORE):
-            return _parsed(folder, _up_to_date(document), known)
+            return make(_up_to_date(document))
     except (FileNotFoundError, NotADirectoryError) as error:
         why = f"it has no {NAME}" if os.path.isdir(folder) else "it is not a folder"
         why = why if os.path.lexists(folder) else "it does not exist"
@@ -319,8 +334,7 @@ def _parsed(folder: Path, document: dict[str, Any], known: Subset | None) -> Man
     asked = manifest.to_options().layers if manifest.options.keys() == DECIDING else ()
     if tuple(manifest.layers) != (tuple(filter(manifest.layers.__contains__, SCORES)) if asked is None else asked):
         raise ValueError("its options are not those of a run")
-    if not _count(manifest.shard_size) >= 1:
-        raise ValueError("it does not say how many samples there are in a shard")
+    _size(manifest.shard_size)
     if "alignment" not in manifest.preprocessing or not _count(manifest.backbone["embedding_size"]):
         raise ValueError("it does not say what the network was given, or gives")
     for layer, shape in manifest.layers.items():
@@ -390,6 +404,12 @@ def binding(section: Any) -> Any:
     if not isinstance(section, dict):
         return section
     return {key: value for key, value in section.items() if key not in ("batch_size", "layers")}
+
+
+def _size(value: object) -> int:
+    if not 1 <= _count(value) <= MAX_SHARD:
+        raise ValueError("it does not say how many samples there are in a shard")
+    return _count(value)
 
 
 def _count(value: object) -> int:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class Done:
     failed: int
     files: list[list[str]]
     """The (SHA-256, path) of each file that holds several of its samples."""
+    seconds: float
+    """How long who did it was at it, by a clock of its own."""
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Open:
     """Those that were done before it was claimed."""
     checksums: dict[int, list[str]]
     """Those of the gradients of each sample that has scores."""
+    since: float = field(default_factory=time.monotonic)
 
 
 class ShardJournals:
@@ -89,6 +93,8 @@ class ShardJournals:
         self._closed: set[int] = set()
         """The shards that are known to be done."""
         self._open: dict[int, Open] = {}
+        self._last = 0.0
+        """When the last shard was done."""
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -134,6 +140,10 @@ class ShardJournals:
     def held(self) -> list[int]:
         """The shards that this process holds."""
         return list(self._open)
+
+    def _since(self, shard: Open) -> float:
+        """Seconds since work on a shard began: since it was claimed, or the one before it was done."""
+        return time.monotonic() - max(self._last, shard.since)
 
     def is_held(self, number: int) -> bool:
         """Whether this process holds a shard."""
@@ -212,8 +222,11 @@ class ShardJournals:
     def close_shard(self, shard: Open, files: list[tuple[str, str]]) -> None:
         """Say that a shard is done; `files` are those that hold several of its samples, (SHA-256, path)."""
         scored = len(shard.checksums)
-        done = Done(shard.environments, scored, len(shard.lines) - scored, [[*each] for each in files])
+        done = Done(
+            shard.environments, scored, len(shard.lines) - scored, [[*each] for each in files], self._since(shard)
+        )
         first = json.dumps(vars(done)).encode() + b"\n"
+        self._last = time.monotonic()
         self.claims.finish(shard.claim, [first, *(shard.lines[index] for index in sorted(shard.lines))])
         del self._open[shard.number]
         self._close(shard.number)
@@ -326,7 +339,7 @@ class ShardJournals:
         environments: list[dict[str, Any]] = []
         for name in self.claims.turns(work(number))[:turns]:
             own = _environments(self.claims.holder(name))
-            scored = {each.index: each for each in self._read(name, number) if isinstance(each, Scored)}
+            scored = {each.index: each for each in self.read(name, number) if isinstance(each, Scored)}
             if scored:
                 environments += [each for each in own if not _has(environments, each)]
             found |= scored
@@ -335,13 +348,18 @@ class ShardJournals:
     def _of(self, number: int) -> dict[int, Outcome]:
         """The outcomes of a shard that are known, in the order of its samples."""
         if number in self._closed:
-            found = {outcome.index: outcome for outcome in self._read(f"{work(number)}.done", number)}
+            found = {outcome.index: outcome for outcome in self.read(f"{work(number)}.done", number)}
             if len(found) != len(self.shards.samples(number)):
                 raise self._damaged(number)
             return found
         return dict(sorted(self._lines(number)[0].items()))
 
-    def _read(self, name: str, number: int) -> Iterator[Outcome]:
+    def begun(self, number: int) -> list[Outcome]:
+        """The outcomes of a shard that is not done, the last of each sample."""
+        turns = self.claims.turns(work(number))
+        return list({each.index: each for name in turns for each in self.read(name, number)}.values())
+
+    def read(self, name: str, number: int) -> Iterator[Outcome]:
         """The outcomes in a file, but for lines that are damaged or say nothing."""
         every = self.shards.samples(number)
         with suppress(FileNotFoundError), inside.opened(self.folder, name) as file:

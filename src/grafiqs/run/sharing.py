@@ -13,7 +13,8 @@ from grafiqs.datasets.dataset import Readable, Sample
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.progress import progress_bar
 from grafiqs.run import manifest as manifests
-from grafiqs.run.folder import RunFolder, outcomes_of
+from grafiqs.run.contents import outcomes_of
+from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.store import Store
