@@ -52,6 +52,17 @@ class Options(ComputeOptions, SubsetOptions):
         "output", "do one part of the run alone, such as 3/16, beside other processes that do the others, on any "
         "machine that sees the run folder; whoever ends last writes the tables", default=None, metavar="K/N",
         decides=False, excludes={"overwrite": None, "dry_run": None})
+    engine: str = option(
+        "cluster", "who computes: this process (local), or the workers of a Ray cluster (ray), one a GPU, or one for "
+        "every few cores; all of them need to see the data set, the weights and the run folder",
+        default="local", choices=("local", "ray"), decides=False, excludes={"part": None, "dry_run": None})
+    ray_address: str | None = option(
+        "cluster", "the cluster: auto for the one that this machine belongs to, or host:port (default: one is started "
+        "on this machine, and ended)", default=None, metavar="ADDRESS", decides=False, requires=("engine",),
+        which="which uses it: --engine ray")
+    ray_cpus: int = option(
+        "cluster", "the cores of a worker", default=4, metavar="N", minimum=1, decides=False)
+
     reference: Path | None = option(
         "output", "write qualities from 0 to 100 beside the scores, by this reference.json, which 'grafiqs calibrate' "
         "makes", default=None, metavar="FILE", decides=False)

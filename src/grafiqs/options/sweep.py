@@ -57,6 +57,8 @@ class SweepOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.engine != "local":
+            raise RequestError("a sweep is made by one process: leave --engine ray out, or make its runs by 'extract'")
         if self.part is not None or self.store != "tree":
             raise RequestError(
                 "a sweep is made by one process, and its runs share files of single gradients: leave out "
