@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from grafiqs.calibration.reference import NAME as REFERENCE
 from grafiqs.calibration.reference import Reference, read_reference
 from grafiqs.datasets.dataset import Sample
+from grafiqs.datasets.samples import columns_of
 from grafiqs.disk import files, npy
 from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
@@ -227,7 +228,7 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
         header = embeddings.read(len(_embeddings(manifest).header(0))) if embeddings else b""
         scored, failed, count = next(scores, None), next(failures, None), 0
         for index, sample in enumerate(manifest.subset.samples):
-            columns = tables.columns_of(sample)
+            columns = columns_of(sample)
             if scored is not None and scored[0] == columns:
                 yield Scored(
                     index,

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.datasets.dataset import Sample
-from grafiqs.datasets.samples import Samples
+from grafiqs.datasets.samples import COLUMNS, Samples, columns_of
 from grafiqs.disk import npy
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.run import finished, tables
+from grafiqs.run import finished
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed
 from grafiqs.run.manifest import Manifest
@@ -94,9 +94,9 @@ class Run:
                 self.failures[sample.location] = outcome.reason
             else:
                 self._indices.append(outcome.index)
-                rows.append((*tables.columns_of(sample), *row(outcome)))
+                rows.append((*columns_of(sample), *row(outcome)))
         kinds = [(name, np.float64 if name in manifest.scores else np.int64) for name in manifest.directions]
-        columns = [*((name, object) for name in tables.SAMPLE), *kinds]
+        columns = [*((name, object) for name in COLUMNS), *kinds]
         self.scores = np.array(rows, dtype=columns)
         self._samples = Samples(manifest.subset.samples[index] for index in self._indices)
 
