@@ -11,7 +11,7 @@ import heapq
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, Pair, Sample, kinds
@@ -159,6 +159,13 @@ def select(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str] |
         available=len(dataset.identities),
         insufficient=tuple((identity, len(paths)) for identity, paths in listed if len(paths) < enough),
     )
+
+
+def of_identities(subset: Subset, identities: Iterable[str]) -> Subset:
+    """The samples of these identities alone; names are compared in NFC."""
+    wanted = {key(identity) for identity in identities}
+    samples = Samples(sample for sample in subset.samples if key(sample.identity) in wanted)
+    return replace(subset, samples=samples, identities=len({sample.identity for sample in samples}))
 
 
 def report(subset: Subset, options: SubsetOptions) -> Iterator[str]:

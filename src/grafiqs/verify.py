@@ -28,7 +28,7 @@ from grafiqs.run.manifest import Manifest, subset_differences
 from grafiqs.run.place import place_of
 from grafiqs.run.store import Store
 from grafiqs.run.tables import FAILURES, IMAGE_SUMS, SUMS
-from grafiqs.select import Subset, open_dataset, select
+from grafiqs.select import Subset, of_identities, open_dataset, select
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +171,8 @@ def _problems(
         try:
             dataset = open_dataset(options)
             subset = select(dataset, options)
+            if (identities := manifest.export.get("identities")) is not None:
+                subset = of_identities(subset, identities)
             yield from subset_differences(manifest.subset, subset)
             if manifest.pairs != [list(pair) for pair in subset.pairs(dataset)]:
                 yield "the pairs to compare are no longer those of the data set"

@@ -10,7 +10,7 @@ import base64
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO
@@ -211,7 +211,7 @@ def need_folder(folder: Path, argument: str = "--output-dir") -> None:
         raise RequestError(f"cannot write to {shown(folder)}: give another {argument}")
 
 
-def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
+def read(folder: Path, manifest: Manifest) -> Generator[Outcome]:
     """The outcomes of a finished run, from its tables, in the order of the samples.
 
     Raises ValueError when the tables do not list every sample once and in order, or contradict each other, and
