@@ -70,9 +70,12 @@ class OpenShard:
         """
         if any(self.there.get(index) != checksums for index, checksums in scored.items()):
             raise ValueError(f"shard {self._forms[0].number} lacks rows that it is to hold")
-        with ThreadPoolExecutor(processors.usable()) as pool:
-            rows = [{index: scored[index][place] for index in sorted(scored)} for place in range(len(self._forms))]
-            checksums = list(pool.map(_finished, self._forms, self._files, rows))
+        for place, (form, file) in enumerate(zip(self._forms, self._files, strict=True)):
+            _close_up(form, file, {index: scored[index][place] for index in sorted(scored)})
+        with ThreadPoolExecutor(1) as disk, ThreadPoolExecutor(processors.usable()) as pool:
+            on_disk = disk.submit(self._sync)  # meanwhile: a shard that is done is not looked at again
+            checksums = list(pool.map(_sha256, self._files))
+            on_disk.result()
         for form in self._forms:
             inside.rename(self._root, form.part(self._turn), os.path.basename(form.path))
         return checksums
@@ -81,6 +84,11 @@ class OpenShard:
         """Close the files; what is in them stays on the disk."""
         for file in self._files:
             file.close()
+
+    def _sync(self) -> None:
+        """Wait until all is on the disk; only then a network's file system says that it is full."""
+        for file in self._files:
+            os.fsync(file.fileno())
 
     def _before(self, form: ShardFile, kept: ExitStack) -> Iterator[IO[bytes]]:
         """The files that may have rows, the newest first; one of this very turn was left by a run that was removed."""
@@ -112,13 +120,16 @@ class OpenShard:
         self.there = {index: known[index] for index in compress(indices, taken)}
 
 
-def _finished(form: ShardFile, file: FileIO, checksums: Mapping[int, str]) -> str:
-    """Close a file up, and write its header; returns its SHA-256."""
+def _close_up(form: ShardFile, file: FileIO, checksums: Mapping[int, str]) -> None:
+    """Let the rows of these samples follow each other, and write the header."""
     places = [index - form.first for index in checksums]
     for row, place in enumerate(places):
         if row != place:
             put(file, get(file, form, place), form.place(row))
     file.truncate(form.place(len(places)))
     put(file, form.header(dict(zip(places, checksums.values(), strict=True))), 0)
+
+
+def _sha256(file: FileIO) -> str:
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()

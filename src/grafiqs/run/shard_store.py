@@ -129,13 +129,17 @@ class ShardStore:
             shard.there.pop(index, None)
 
     def close_shard(self, number: int, scored: Mapping[int, list[str]]) -> list[tuple[str, str]]:
-        """Finish the files of a shard, which are to hold these samples, with their checksums: each appears at once.
+        """Finish the files of a shard, which are to hold these samples, with their checksums: each appears as a whole.
+
+        The shard is let go, whether that succeeds or not.
 
         Returns (SHA-256, path) of each file. Raises OSError when the file system does not take them, and ValueError
         when other rows were written.
         """
-        checksums = self._open[number].finish(scored)
-        self.let_go(number)
+        try:
+            checksums = self._open[number].finish(scored)
+        finally:
+            self.let_go(number)
         self._rows.cache_clear()
         self._mapped.cache_clear()
         return [(checksum, path_of(layer, number)) for checksum, layer in zip(checksums, self.shapes, strict=True)]
@@ -146,7 +150,7 @@ class ShardStore:
             shard.close()
 
     def tidy(self) -> None:
-        """Remove the unfinished files, once all shards are done: a holder that was taken for dead may have left some."""
+        """Remove unfinished files, once all shards are done: a holder that was taken for dead may have left some."""
         for path, is_finished in self._listed():
             if not is_finished:
                 inside.remove(self.root, path)
