@@ -27,6 +27,7 @@ from grafiqs.run.finished import SCORES
 from grafiqs.run.folder import RunFolder, output_of
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
+from grafiqs.run.parquet import need_pyarrow
 from grafiqs.run.store import Store
 from grafiqs.run.summary import Summary
 from grafiqs.select import of_identities
@@ -56,6 +57,8 @@ def export_run(options: ExportOptions) -> Summary:
         if Path(os.path.realpath(one)).is_relative_to(os.path.realpath(other)):
             raise RequestError(f"{shown(options.output)} and {shown(folder)} lie in each other: give another OUT")
     output.refuse_foreign()
+    if (options.store or manifest.gradients["store"]) == "shards":
+        need_pyarrow("--store shards")
     copy = _copied(manifest, options)
     log.info("Copying %s", _said(manifest, copy))
     reference = finished.reference_of(folder, manifest)

@@ -27,6 +27,7 @@ from grafiqs.run import manifest as manifests
 from grafiqs.run.aligned import unfinished
 from grafiqs.run.folder import RunFolder, output_of
 from grafiqs.run.journal import Failed, Scored
+from grafiqs.run.parquet import need_pyarrow
 from grafiqs.run.summary import Summary
 from grafiqs.select import open_dataset, select_subset
 
@@ -47,6 +48,8 @@ def extract_gradients(options: Options) -> Summary | None:
     """
     if options.engine == "ray":
         return extract_on_cluster(options, extract_gradients)
+    if options.store == "shards":
+        need_pyarrow("--store shards")
     device, faces = tools(options)
     reference = given_reference(options)
     output = output_of(options.output_dir)

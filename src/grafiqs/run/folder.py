@@ -285,6 +285,7 @@ class RunFolder(Resumable[Manifest]):
         environments = self.journals.environments()
         if environments != self.manifest.environments:
             self._begin(replace(self.manifest, environments=environments))
+        self.store.tidy()
         whole = self.journals.whole_files()
         counts = finished.write(self.root, self.manifest, self.journals.outcomes(), reference, whole_files=whole)
         self.journals.remove()
@@ -371,7 +372,7 @@ class RunFolder(Resumable[Manifest]):
             self.store.need_folders()
             counts: Counter[type[Any]] = Counter()
             lacking: list[int] = []
-            for outcome in finished.read(self.root, self.manifest):
+            for outcome in finished.read(self.root, self.manifest, "known"):
                 counts[type(outcome)] += 1
                 if self.part is None and not (isinstance(outcome, Scored) and self.store.is_whole(outcome.index)):
                     lacking.append(outcome.index)
@@ -382,7 +383,7 @@ class RunFolder(Resumable[Manifest]):
             ) from error
         if lacking:
             self._pending = np.array(lacking, np.int64)
-            self._before = lambda: finished.read(self.root, self.manifest)
+            self._before = lambda: finished.read(self.root, self.manifest, "known")
         else:
             self.counts = counts
 

@@ -88,7 +88,7 @@ class Run:
         self._indices = array("Q")
         rows: list[tuple[Any, ...]] = []
         row = finished.row_of(manifest, self.reference)
-        for outcome in finished.read(folder, manifest):
+        for outcome in finished.read(folder, manifest, "none"):
             sample = manifest.subset.samples[outcome.index]
             if isinstance(outcome, Failed):
                 self.failures[sample.location] = outcome.reason

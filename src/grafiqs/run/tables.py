@@ -156,12 +156,14 @@ def write(
     outcomes: Iterable[Anything],
     into: Path | None = None,
     whole_files: Iterable[tuple[str, str]] = (),
+    beside: Sequence[str] = (),
 ) -> Counter[type[Anything]]:
     """Write all tables of a finished folder from its outcomes, in the order of the samples; counts them by their kind.
 
     `own` is the list of the samples' own files, with the (checksum, path) of `whole_files` behind them, and of the
     tables and those that are `there` already, such as the manifest: the last file.
-    All go `into` the folder, unless another one is named.
+    All go `into` the folder, unless another one is named; so do files `beside` them, which are there when `outcomes`
+    come to their end.
     """
     into = into or folder
     counts: Counter[type[Anything]] = Counter()
@@ -181,6 +183,6 @@ def write(
                 file.seek(0)
                 file.write(table.header(counts.total() - counts[Failed]))
         last.writelines(sums.line(*each) for each in whole_files)
-        for name in sorted((*there, *(table.name for table in tables))):
+        for name in sorted((*there, *beside, *(table.name for table in tables))):
             last.write(sums.line(files.sha256((folder if name in there else into) / name), name))
     return counts
