@@ -36,7 +36,7 @@ def log_estimate(manifest: Manifest, task: Task, ready: Ready, output_dir: Path)
         ready, _ = prove(task, build(task, ready, every), every)
     with nullcontext() if task.reader.faces is None else one_thread():
         rate = images_per_second(ready.computer, task.reader, task.locations[:_MEASURED], bool(manifest.dumps))
-    size = sum(manifest.tree(output_dir).sizes.values()) * len(samples)
+    size = sum(manifest.store(output_dir).sizes.values()) * len(samples)
     output = Path(os.path.realpath(output_dir))
     free = shutil.disk_usage(next(folder for folder in (output, *output.parents) if folder.exists())).free
     log.info(

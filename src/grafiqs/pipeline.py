@@ -190,7 +190,7 @@ def _written(run: RunFolder, image: Measured | Failed) -> Outcome:
                 return Failed(image.index, f"its gradient at {layer} is too large for {run.manifest.dtype}")
     try:
         run.hold(image.index)
-        checksums = run.tree.write(image.index, dumped)
+        checksums = run.store.write(image.index, dumped)
     except OSError as error:
         if error.errno in inside.NAME_ERRORS:
             return Failed(image.index, f"its gradient cannot be written: {error.strerror}")

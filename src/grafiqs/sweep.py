@@ -18,10 +18,11 @@ from grafiqs.datasets.samples import Locations, Samples
 from grafiqs.disk.names import order, shown
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.estimate import log_estimate
-from grafiqs.extract import Planned, Summary, given_reference, of_subset, plan, work_off
+from grafiqs.extract import work_off
 from grafiqs.options.compute import MAX_BATCH
 from grafiqs.options.extract import Options
 from grafiqs.options.sweep import SweepOptions
+from grafiqs.planning import Planned, given_reference, of_subset, plan
 from grafiqs.printed import table
 from grafiqs.progress import progress_bar
 from grafiqs.run import manifest as manifests
@@ -31,6 +32,7 @@ from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Failed, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.sharing import Shared, Source, shared
+from grafiqs.run.summary import Summary
 from grafiqs.run.sweep import POOL, TABLE, Sweep, SweepFolder, again, counts_of
 from grafiqs.run.tables import FAILURES
 from grafiqs.select import Subset, left_out, open_dataset, select, why_empty
@@ -299,7 +301,7 @@ def _distributed(
                     run.claim_all()
                     for there, outcome in source.outcomes(wanted):
                         if isinstance(outcome, Scored):
-                            run.tree.link(outcome.index, there)
+                            run.manifest.tree(run.root).link(outcome.index, there)
                         run.record(outcome)
                         bar.update()
                     counts = run.finish(reference) or Counter()

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import tempfile
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +26,8 @@ from grafiqs.run import sweep as sweeps
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest, subset_differences
 from grafiqs.run.place import place_of
+from grafiqs.run.store import Store
 from grafiqs.run.tables import FAILURES, IMAGE_SUMS, SUMS
-from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset, open_dataset, select
 
 log = logging.getLogger(__name__)
@@ -177,17 +176,20 @@ def _problems(
                 yield "the pairs to compare are no longer those of the data set"
         except RequestError as error:
             yield f"the subset cannot be derived again: {error}"
-    samples, tree, scored = manifest.subset.samples, manifest.tree(folder), array("Q")
+    samples, store = manifest.subset.samples, manifest.store(folder)
+    pages = [finished.REPORT] if finished.is_page(folder / finished.REPORT) else []
+    own = {LOCK, manifests.NAME, *pages, *finished.names(manifest), *store.whole_files()}
     try:
         changed = finished.changed(folder, manifest)
         yield from (f"{name} was changed since the run finished" for name in changed)
+        yield from _whole_file_problems(folder, manifest)
         with progress_bar(len(samples), 0, quiet) as bar:
             for outcome in finished.read(folder, manifest):
                 bar.update()
                 counts[type(outcome)] += 1
                 if isinstance(outcome, Scored):
-                    scored.append(outcome.index)
-                    yield from _file_problems(manifest, tree, outcome)
+                    own.update(path for _, path in store.sums_of(outcome.index, outcome.files_sha256))
+                    yield from _file_problems(manifest, store, outcome)
                     if dataset is not None:
                         yield from _image_problems(
                             dataset, samples[outcome.index].location, outcome.image_sha256, "scored"
@@ -197,8 +199,6 @@ def _problems(
     except (OSError, ValueError) as error:
         yield f"the tables cannot be followed further: {_reason(error)}"
         return
-    pages = [finished.REPORT] if finished.is_page(folder / finished.REPORT) else []
-    own = {LOCK, manifests.NAME, *pages, *finished.names(manifest), *tree.paths(scored)}
     yield from files.strangers(folder, own)
 
 
@@ -214,7 +214,8 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     try:
         with tempfile.TemporaryDirectory() as elsewhere:
             reference = finished.reference_of(folder, manifest)
-            finished.write(folder, manifest, finished.read(folder, manifest), reference, Path(elsewhere))
+            whole = finished.whole_files(folder, manifest)
+            finished.write(folder, manifest, finished.read(folder, manifest), reference, Path(elsewhere), whole)
             for name in finished.names(manifest)[len(finished.stated(manifest)) :]:
                 if not filecmp.cmp(folder / name, Path(elsewhere) / name, shallow=False):
                     says = f"what {finished.SCORES} and {FAILURES.name} say"
@@ -228,7 +229,17 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
         ) from error
 
 
-def _file_problems(manifest: Manifest, tree: GradientTree, scored: Scored) -> Iterator[str]:
+def _whole_file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Check the files that hold the gradients of several samples."""
+    for checksum, path in finished.whole_files(folder, manifest):
+        try:
+            if files.sha256(folder / path) != checksum:
+                yield f"{shown(path)} does not have its checksum: its bytes were changed"
+        except OSError as error:
+            yield f"{shown(path)}: {error.strerror}"
+
+
+def _file_problems(manifest: Manifest, store: Store, scored: Scored) -> Iterator[str]:
     """Check the gradient files of one sample, and its embedding."""
     sample = manifest.subset.samples[scored.index]
     if not np.isfinite(finished.vector(scored.embedding)).all():
@@ -236,11 +247,11 @@ def _file_problems(manifest: Manifest, tree: GradientTree, scored: Scored) -> It
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):
         try:
-            gradient = tree.verified(layer, scored.index, checksum)
+            gradient = store.verified(layer, scored.index, checksum)
         except UnreadableSampleError as error:
             yield str(error)
             continue
-        name = shown(tree.path(layer, scored.index))
+        name = store.place(layer, scored.index)
         if not np.isfinite(gradient).all():
             yield f"{name} holds values that are not finite"
             continue

@@ -24,7 +24,8 @@ from PIL import Image
 from grafiqs.cli import main
 from grafiqs.options.extract import Options
 from grafiqs.run import manifest as manifests
-from grafiqs.run.folder import RunFolder, journal_of
+from grafiqs.run.contents import journal_of
+from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Scored
 from grafiqs.run.journal import line as journal_line
 from support.killing import begun, ended, events_of, exit_code, said_by, wait_for_lines

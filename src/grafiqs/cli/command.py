@@ -22,6 +22,7 @@ _VERBS = {
     "inspect": "describe a data set: identities, samples, duplicates, unreadable files",
     "align": "cut ordinary photos to aligned crops, as the networks expect them",
     "backbones": "list the known networks, or identify a checkpoint",
+    "status": "say how far a run has come, by whom, and the time left",
     "verify": "check a finished run",
     "evaluate": "say how well scores predict recognition errors, and at which score to discard",
     "compare": "say how runs of several seeds or networks agree, and what several seeds say together",

@@ -42,6 +42,10 @@ def prepare(command: Namespace) -> Work:
     options = options_of(Options, command)
     if options.align is not None:
         need_opencv("--align")
+    if options.engine == "ray":
+        from grafiqs.cluster.driver import need_ray
+
+        need_ray()
     from grafiqs.compute import devices
     from grafiqs.extract import extract_gradients  # loads torch
 

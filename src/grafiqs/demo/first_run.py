@@ -23,7 +23,7 @@ from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.evaluate import evaluate
 from grafiqs.evaluation.written import JSON, write
-from grafiqs.extract import Summary, extract_gradients
+from grafiqs.extract import extract_gradients
 from grafiqs.faces.template import SIZE
 from grafiqs.images.heat import magnitude
 from grafiqs.options.draw import DrawOptions
@@ -34,6 +34,7 @@ from grafiqs.progress import duration
 from grafiqs.report import report
 from grafiqs.run.finished import REPORT, SCORES, is_page, need_folder
 from grafiqs.run.results import Gradients, Run, open_run
+from grafiqs.run.summary import Summary
 from grafiqs.run.tables import FAILURES
 
 log = logging.getLogger(__name__)

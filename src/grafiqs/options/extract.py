@@ -12,6 +12,9 @@ from grafiqs.options.compute import ComputeOptions
 from grafiqs.options.field import option, plain
 from grafiqs.options.subset import SubsetOptions
 
+MAX_SHARD = 2**20
+"""The most samples in a shard."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ComputeOptions, SubsetOptions):
@@ -30,6 +33,9 @@ class Options(ComputeOptions, SubsetOptions):
     gradient_dtype: str = option(
         "gradients", "number format of the gradient files; float16 halves them, scores stay exact",
         default="float32", choices=("float32", "float16"))
+    store: str = option(
+        "gradients", "how the gradients lie: tree, a .npy file a sample and layer; or shards, a .safetensors file a "
+        "shard and layer, for millions of images", default="tree", choices=("tree", "shards"), later=True)
 
     output_dir: Path = option(
         "output", "the run folder; a run that was stopped there is resumed",
@@ -41,11 +47,22 @@ class Options(ComputeOptions, SubsetOptions):
         requires=("path_replace",), which="the text to be replaced")
     shard_size: int | None = option(
         "output", "samples in a shard, which one process does as a whole, in whole batches (default: about a 64th of "
-        "all, from 64 to 1024)", default=None, metavar="N", minimum=1, maximum=2**20, later=True)
+        "all, from 64 to 1024)", default=None, metavar="N", minimum=1, maximum=MAX_SHARD, later=True)
     part: str | None = option(
         "output", "do one part of the run alone, such as 3/16, beside other processes that do the others, on any "
         "machine that sees the run folder; whoever ends last writes the tables", default=None, metavar="K/N",
         decides=False, excludes={"overwrite": None, "dry_run": None})
+    engine: str = option(
+        "cluster", "who computes: this process (local), or the workers of a Ray cluster (ray), one a GPU, or one for "
+        "every few cores; all of them need to see the data set, the weights and the run folder",
+        default="local", choices=("local", "ray"), decides=False, excludes={"part": None, "dry_run": None})
+    ray_address: str | None = option(
+        "cluster", "the cluster: auto for the one that this machine belongs to, or host:port (default: one is started "
+        "on this machine, and ended)", default=None, metavar="ADDRESS", decides=False, requires=("engine",),
+        which="which uses it: --engine ray")
+    ray_cpus: int = option(
+        "cluster", "the cores of a worker", default=4, metavar="N", minimum=1, decides=False)
+
     reference: Path | None = option(
         "output", "write qualities from 0 to 100 beside the scores, by this reference.json, which 'grafiqs calibrate' "
         "makes", default=None, metavar="FILE", decides=False)

@@ -57,6 +57,14 @@ class SweepOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.engine != "local":
+            raise RequestError("a sweep is made by one process: leave --engine ray out, or make its runs by 'extract'")
+        if self.part is not None or self.store != "tree":
+            raise RequestError(
+                "a sweep is made by one process, and its runs share files of single gradients: leave out "
+                f"{'--part' if self.part is not None else '--store shards'}; 'extract' makes one run of it with that, "
+                "and 'export' turns a finished run into another store"
+            )
         lists = [name for name in ("random_seeds", "identity_selection_seeds") if getattr(self, name)]
         for name in lists:
             seeds = getattr(self, name)

@@ -147,10 +147,10 @@ class Shown:
     def _maps(self, row: int) -> list[bytes] | None:
         """The maps of a face, a layer each; None if a gradient is not that of the run."""
         manifest, outcome = self.run.manifest, self.outcomes[row]
-        tree = manifest.tree(self.run.folder)
+        store = manifest.store(self.run.folder)
         try:
             gradients = [
-                tree.verified(layer, outcome.index, checksum)
+                store.verified(layer, outcome.index, checksum)
                 for layer, checksum in zip(manifest.dumps, outcome.files_sha256, strict=True)
             ]
         except UnreadableSampleError:

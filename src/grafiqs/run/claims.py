@@ -219,6 +219,14 @@ class Claims:
             claim.file.write(_GIVEN_BACK)
         claim.file.close()
 
+    def give_back(self, host: str, process: int) -> None:
+        """Give back what a process held that is known to be no more."""
+        for name in self.newest().values():
+            holder = None if name.endswith(f".{_DONE}") else self.holder(name)
+            if holder is not None and (holder.host, holder.process) == (host, process):
+                with suppress(OSError), inside.opened(self.folder, name, append=True) as file:
+                    file.write(_GIVEN_BACK)
+
     def close(self) -> None:
         """Give everything back that is held."""
         for claim in list(self._held.values()):

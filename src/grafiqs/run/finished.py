@@ -97,8 +97,8 @@ def vector(embedding: str) -> NDArray[np.float32]:
 
 def sums_of(manifest: Manifest) -> Table:
     """SHA256SUMS: the gradient files; tables and manifest stand behind them."""
-    tree = manifest.tree(Path())
-    return sums_table(SUMS, lambda _, scored: zip(scored.files_sha256, tree.paths([scored.index]), strict=True))
+    store = manifest.store(Path())
+    return sums_table(SUMS, lambda _, scored: store.sums_of(scored.index, scored.files_sha256))
 
 
 def _field_format(manifest: Manifest, layer: str) -> Table:
@@ -155,14 +155,16 @@ def write(
     outcomes: Iterable[Outcome],
     reference: Reference | None = None,
     into: Path | None = None,
+    whole_files: Iterable[tuple[str, str]] = (),
 ) -> Counter[type[Anything]]:
     """Write all tables of the run in `folder` from its outcomes, in the order of the samples; counts them by kind.
 
     `reference` is that of the run, if it has one. They go `into` the run folder, unless another folder is named.
+    `whole_files` are the (SHA-256, path) of files that hold the gradients of several samples.
     """
     every = of(manifest, reference)
     there = (MANIFEST, *stated(manifest))
-    return tables.write(folder, there, every, sums_of(manifest), manifest.subset, outcomes, into)
+    return tables.write(folder, there, every, sums_of(manifest), manifest.subset, outcomes, into, whole_files)
 
 
 def reference_of(folder: Path, manifest: Manifest) -> Reference | None:
@@ -214,12 +216,13 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
     Raises ValueError when the tables do not list every sample once and in order, or contradict each other, and
     OSError when one cannot be read.
     """
-    tree = manifest.tree(folder)
+    store = manifest.store(folder)
     with ExitStack() as stack:
         scores = stack.enter_context(closing(scores_of(manifest, None).read(folder)))
         failures = stack.enter_context(closing(FAILURES.read(folder)))
         faces = stack.enter_context(closing(FACES.read(folder))) if manifest.aligns else None
         image_sums, own_sums = (stack.enter_context(files.opened(folder / name)) for name in (IMAGE_SUMS.name, SUMS))
+        checksums_of = store.checksums_by(own_sums)
         embeddings = stack.enter_context(files.opened(folder / EMBEDDINGS)) if manifest.embeds else None
         header = embeddings.read(len(_embeddings(manifest).header(0))) if embeddings else b""
         scored, failed, count = next(scores, None), next(failures, None), 0
@@ -230,7 +233,7 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
                     index,
                     sums.next_of(image_sums, sample.location),
                     scored[1],
-                    [sums.next_of(own_sums, path) for path in tree.paths([index])],
+                    checksums_of(index),
                     _face(next(faces, None), columns) if faces else [],
                     _embedding(embeddings, manifest) if embeddings else "",
                 )
@@ -255,6 +258,19 @@ def changed(folder: Path, manifest: Manifest) -> list[str]:
     own = {MANIFEST, *names(manifest)} - {SUMS}
     stated = {path: checksum for checksum, path in sums.read(folder / SUMS) if path in own}
     return [name for name in sorted(own) if stated.get(name) != files.sha256(folder / name)]
+
+
+def whole_files(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    """The (SHA-256, path) of the files that hold the gradients of several samples, as SHA256SUMS states them.
+
+    Raises ValueError when it does not state all of them, and OSError when it cannot be read.
+    """
+    names = manifest.store(Path()).whole_files()
+    own = set(names)
+    stated = [(checksum, path) for checksum, path in sums.read(folder / SUMS) if path in own] if names else []
+    if [path for _, path in stated] != names:
+        raise ValueError(f"{SUMS} does not list the files of the gradients in their order")
+    return stated
 
 
 def _face(row: tuple[tuple[str, ...], list[float | None]] | None, columns: tuple[str, ...]) -> list[float | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import shutil
 import time
@@ -21,11 +20,12 @@ from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError
-from grafiqs.run import finished, shard_journals, subset_table, tables
+from grafiqs.run import finished, shard_journals, subset_table
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
 from grafiqs.run.claims import Claim
-from grafiqs.run.journal import Failed, Journal, Outcome, Scored
+from grafiqs.run.contents import files_of, fitting, journal_of
+from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.resumable import Resumable
 from grafiqs.run.shard_journals import Open, ShardJournals
@@ -84,8 +84,8 @@ class RunFolder(Resumable[Manifest]):
 
     def _set_up(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.tree = manifest.tree(self.root)
-        self.journals = ShardJournals(self.root, manifest.shards, fitting(manifest), self.tree.is_whole)
+        self.store = manifest.store(self.root)
+        self.journals = ShardJournals(self.root, manifest.shards, fitting(manifest), self.store.begin_shard)
         self.journals.claims.is_alone = self.part is None
 
     @property
@@ -109,7 +109,7 @@ class RunFolder(Resumable[Manifest]):
     def need_room(self, others: int = 0) -> None:
         """Raise RequestError when the disk has no room for what is pending, and for so many bytes of others."""
         with self._writable():
-            removed = self.removed and self.removed.tree(self.root).bytes_there()
+            removed = self.removed and self.removed.store(self.root).bytes_there()
         needed = self.room(len(self.pending())) - (removed or 0) + others
         free = shutil.disk_usage(self.root).free
         if needed > free:
@@ -122,7 +122,7 @@ class RunFolder(Resumable[Manifest]):
     def room(self, samples: int, gradients: bool = True) -> int:
         """The bytes that so many samples take in tables and journal, generously, and if `gradients` as gradients."""
         row = _BYTES_PER_ROW + 10 * self.manifest.embedding_size * self.manifest.embeds
-        return samples * (row + gradients * sum(size + _BLOCK for size in self.tree.sizes.values()))
+        return samples * (row + gradients * sum(size + _BLOCK for size in self.store.sizes.values()))
 
     # -- beginning -------------------------------------------------------------------------------------------
 
@@ -191,7 +191,8 @@ class RunFolder(Resumable[Manifest]):
         """Write the journals of a run that was finished, or begun by an earlier version: it goes on with those."""
         if self._before is None:
             return
-        self.journals.write(self._before(), self._pending, self.manifest.environments)
+        whole = finished.whole_files(self.root, self.manifest) if finished.is_finished(self.root) else []
+        self.journals.write(self._before(), self._pending, self.manifest.environments, whole)
         if self.manifest.lists_samples:
             self._write(self.manifest)
         inside.remove(self.root, journals.NAME)
@@ -246,14 +247,14 @@ class RunFolder(Resumable[Manifest]):
     def record(self, outcome: Outcome) -> None:
         """Count a sample as done, or as failed; what a failed sample left behind is removed."""
         if isinstance(outcome, Failed):
-            self.tree.remove(outcome.index)
+            self.store.remove(outcome.index)
         self._completed(self.journals.append(outcome))
 
     def _completed(self, shard: Open) -> bool:
         """Whether a shard is done; then it is closed."""
         if len(shard.lines) < len(self.manifest.shards.samples(shard.number)):
             return False
-        self.journals.close_shard(shard)
+        self.journals.close_shard(shard, self.store.close_shard(shard.number, shard.checksums))
         return True
 
     # -- finishing -------------------------------------------------------------------------------------------
@@ -284,7 +285,8 @@ class RunFolder(Resumable[Manifest]):
         environments = self.journals.environments()
         if environments != self.manifest.environments:
             self._begin(replace(self.manifest, environments=environments))
-        counts = finished.write(self.root, self.manifest, self.journals.outcomes(), reference)
+        whole = self.journals.whole_files()
+        counts = finished.write(self.root, self.manifest, self.journals.outcomes(), reference, whole_files=whole)
         self.journals.remove()
         return counts
 
@@ -351,7 +353,7 @@ class RunFolder(Resumable[Manifest]):
         if finished.is_finished(self.root):
             self._reopen()
         else:
-            self.tree.need_folders()
+            self.store.need_folders()
             if files.exists(self.root / journals.NAME) and not shard_journals.is_there(self.root):
                 self._look_back()
             else:
@@ -366,12 +368,12 @@ class RunFolder(Resumable[Manifest]):
             changed = finished.changed(self.root, self.manifest)
             if changed:
                 raise ValueError(f"{changed[0]} was changed since")
-            self.tree.need_folders()
+            self.store.need_folders()
             counts: Counter[type[Any]] = Counter()
             lacking: list[int] = []
             for outcome in finished.read(self.root, self.manifest):
                 counts[type(outcome)] += 1
-                if self.part is None and not (isinstance(outcome, Scored) and self.tree.is_whole(outcome.index)):
+                if self.part is None and not (isinstance(outcome, Scored) and self.store.is_whole(outcome.index)):
                     lacking.append(outcome.index)
         except (FileNotFoundError, ValueError) as error:
             raise RequestError(
@@ -389,61 +391,15 @@ class RunFolder(Resumable[Manifest]):
         journal = journal_of(self.root, self.manifest)
         journal.look()
         for index in range(len(journal)):
-            if index in journal and not self.tree.is_whole(index):
+            if index in journal and not self.store.is_whole(index):
                 journal.forget(index)
         self._pending = np.array(journal.pending(), np.int64)
         self._before = journal.outcomes
 
     def _close(self) -> None:
+        for number in self.journals.held():
+            self.store.let_go(number)
         self.journals.close()
-
-
-def files_of(folder: Path, manifest: Manifest) -> list[str]:
-    """The files of the run in a folder, but for its manifest, in the order in which they are to be removed.
-
-    A page that shows it is one of them.
-    """
-    gradients = manifest.tree(Path()).paths(range(len(manifest.subset.samples)))
-    pages = [finished.REPORT] if finished.is_page(folder / finished.REPORT) else []
-    progress = shard_journals.paths(folder)
-    return [*pages, *reversed(finished.names(manifest)), journals.NAME, *progress, *gradients]
-
-
-def outcomes_of(root: Path, manifest: Manifest) -> Iterator[Outcome]:
-    """The outcomes of the run in `root`, finished or not, as far as it has them; nothing is written.
-
-    Raises OSError or ValueError when they cannot be read.
-    """
-    if finished.is_finished(root):
-        yield from finished.read(root, manifest)
-    elif shard_journals.is_there(root):
-        found = ShardJournals(root, manifest.shards, fitting(manifest))
-        found.look()
-        yield from found.outcomes()
-    elif files.exists(root / journals.NAME):
-        journal = journal_of(root, manifest)
-        journal.look()
-        yield from journal.outcomes()
-
-
-def fitting(manifest: Manifest) -> Callable[[Scored], bool]:
-    """Whether the outcome of a sample can be one of this run."""
-    embedding = len(base64.b64encode(bytes(4 * manifest.embedding_size))) if manifest.embeds else 0
-
-    def fits(scored: Scored) -> bool:
-        return (
-            len(scored.scores) == len(manifest.layers)
-            and len(scored.files_sha256) == len(manifest.dumps)
-            and (tables.is_face(scored.face) if manifest.aligns else not scored.face)
-            and len(scored.embedding) == embedding
-        )
-
-    return fits
-
-
-def journal_of(root: Path, manifest: Manifest) -> Journal[Scored]:
-    """The journal of a run that an earlier version began."""
-    return Journal(root, len(manifest.subset.samples), Scored, fitting(manifest))
 
 
 def _rest(most: float) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, QUALITIES, QUALITY, SCORES
 from grafiqs.calibration.reference import holds_for
@@ -17,12 +17,15 @@ from grafiqs.disk.stated import compared
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
 from grafiqs.options.compute import MAX_BATCH
-from grafiqs.options.extract import DECIDING, Options
+from grafiqs.options.extract import DECIDING, MAX_SHARD, Options
 from grafiqs.options.field import completed
 from grafiqs.run import subset_table
+from grafiqs.run.store import Store
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
 from grafiqs.shards import Shards, usual_size
+
+Made = TypeVar("Made")
 
 NAME = "manifest.json"
 FORMAT = 9
@@ -58,6 +61,8 @@ COMPARED = (
     "preprocessing",
     "computation",
     "reference",
+    "gradients",
+    "export",
 )
 """The sections that two commands must share to belong to one run. Where data set and weights lie does not matter."""
 
@@ -74,7 +79,10 @@ class Manifest:
     unless a stopped run was resumed elsewhere. `computation` says how it was asked to compute, and each environment
     which engine and precision computed there, and how far they lay from the reference. `reference` says by which one
     the scores have qualities, `layer` which of them `quality` alone means, and `scores` which have one; it is empty
-    without one. `shard_size` is how many samples there are in a shard. `format` is that of the folder.
+    without one. `gradients` says of which `layers` there are files, their `dtype`, and by which `store` they lie.
+    `export` is empty unless the run was copied: then it says from which manifest (`manifest_sha256`), and of which
+    `identities` alone, null if of all. `shard_size` is how many samples there are in a shard. `format` is that
+    of the folder.
     """
 
     method: dict[str, str]
@@ -89,6 +97,8 @@ class Manifest:
     preprocessing: dict[str, Any]
     computation: dict[str, Any]
     reference: dict[str, Any]
+    gradients: dict[str, Any]
+    export: dict[str, Any]
     subset: Subset
     pairs: list[list[Any]]
     environments: list[dict[str, Any]]
@@ -108,8 +118,7 @@ class Manifest:
     @property
     def dumps(self) -> tuple[str, ...]:
         """The layers whose gradients are written to files."""
-        dumped = self.layers if self.options["dump_gradients"] else ()
-        return tuple(layer for layer in dumped if layer in LAYERS)
+        return tuple(self.gradients["layers"])
 
     @property
     def aligns(self) -> bool:
@@ -165,10 +174,14 @@ class Manifest:
     @property
     def dtype(self) -> str:
         """The NumPy type of the gradient files."""
-        return str(self.options["gradient_dtype"])
+        return str(self.gradients["dtype"])
+
+    def store(self, root: Path) -> Store:
+        """The gradients of the run in the folder `root`."""
+        return self.tree(root)
 
     def tree(self, root: Path) -> GradientTree:
-        """The gradients of the run in the folder `root`."""
+        """Those gradients as files of their own."""
         shapes = {layer: tuple(self.layers[layer]) for layer in self.dumps}
         return GradientTree(root, shapes, self.dtype, self.subset.samples)
 
@@ -207,6 +220,12 @@ def directions(layers: Iterable[str], embeddings: bool, reference: Mapping[str, 
     return found
 
 
+def gradients(options: Mapping[str, Any], layers: Iterable[str]) -> dict[str, Any]:
+    """The gradients that a run with these options and layers writes."""
+    dumped = [layer for layer in layers if layer in LAYERS] if options["dump_gradients"] else []
+    return {"layers": dumped, "dtype": options["gradient_dtype"], "store": options.get("store", "tree")}
+
+
 def subset_differences(there: Subset, here: Subset) -> list[str]:
     """How one subset differs from another: one line, or none."""
     if there is here or there.samples == here.samples:
@@ -239,6 +258,19 @@ def read(folder: Path, known: Subset | None = None) -> Manifest:
     Its subset is the `known` one, if it states that to the last path; otherwise the table of the subset is read.
     Raises RequestError when there is no manifest that can be trusted.
     """
+    return _made(folder, lambda document: _parsed(folder, document, known))
+
+
+def shards_of(folder: Path) -> Shards:
+    """The shards of the run in `folder`; its samples are not read.
+
+    Raises RequestError when there is no manifest that can be trusted.
+    """
+    return _made(folder, lambda document: Shards(_count(document["subset"]["count"]), _size(document["shard_size"])))
+
+
+def _made(folder: Path, make: Callable[[dict[str, Any]], Made]) -> Made:
+    """What is made of the document of a run. Raises RequestError when there is none that can be trusted."""
     need_utf8()
     path = folder / NAME
     try:
@@ -247,7 +279,7 @@ def read(folder: Path, known: Subset | None = None) -> Manifest:
         if type(found) is not int:
             raise ValueError("its format is not a number")
         if found in (FORMAT, *_BEFORE):
-            return _parsed(folder, _up_to_date(document), known)
+            return make(_up_to_date(document))
     except (FileNotFoundError, NotADirectoryError) as error:
         why = f"it has no {NAME}" if os.path.isdir(folder) else "it is not a folder"
         why = why if os.path.lexists(folder) else "it does not exist"
@@ -272,6 +304,8 @@ def _up_to_date(document: dict[str, Any]) -> dict[str, Any]:
     if document["format"] <= 6:
         document["directions"] = directions(document["layers"], embeddings=False)
     if document["format"] <= _LISTED:
+        document["gradients"] = gradients(document["options"], document["layers"])
+        document["export"] = {}
         document["shard_size"] = usual_size(document["subset"]["count"], document["computation"]["batch_size"])
     return document
 
@@ -300,8 +334,7 @@ def _parsed(folder: Path, document: dict[str, Any], known: Subset | None) -> Man
     asked = manifest.to_options().layers if manifest.options.keys() == DECIDING else ()
     if tuple(manifest.layers) != (tuple(filter(manifest.layers.__contains__, SCORES)) if asked is None else asked):
         raise ValueError("its options are not those of a run")
-    if not _count(manifest.shard_size) >= 1:
-        raise ValueError("it does not say how many samples there are in a shard")
+    _size(manifest.shard_size)
     if "alignment" not in manifest.preprocessing or not _count(manifest.backbone["embedding_size"]):
         raise ValueError("it does not say what the network was given, or gives")
     for layer, shape in manifest.layers.items():
@@ -320,16 +353,43 @@ def _parsed(folder: Path, document: dict[str, Any], known: Subset | None) -> Man
         len(pair) != 3 or not locations.issuperset(pair[:2]) or type(pair[2]) is not bool for pair in manifest.pairs
     ):
         raise ValueError("its pairs are not of its samples")
+    _check_gradients(manifest)
     check_computation(manifest.computation)
     if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
         raise ValueError("it names no environment")
     return manifest
 
 
+def _check_gradients(manifest: Manifest) -> None:
+    """Raise ValueError, TypeError or KeyError for gradients that a run cannot have."""
+    stated, whole = manifest.gradients, gradients(manifest.options, manifest.layers)
+    layers = [layer for layer in manifest.layers if layer in stated["layers"] and layer in LAYERS]
+    is_export = bool(manifest.export)
+    if not is_export and stated != whole:
+        raise ValueError("its gradients are not those that its options ask for")
+    if stated.keys() != whole.keys() or stated["layers"] != layers or not {*layers} <= {*whole["layers"]}:
+        raise ValueError("its gradients are not of its layers")
+    for name, option in (("dtype", "gradient_dtype"), ("store", "store")):
+        if stated[name] not in _choices(option):
+            raise ValueError(f"its gradients have a {name} that is not known")
+    if is_export:
+        identities = manifest.export["identities"]
+        if not isinstance(manifest.export["manifest_sha256"], str) or not (
+            identities is None or (isinstance(identities, list) and all(isinstance(each, str) for each in identities))
+        ):
+            raise ValueError("it does not say what it was exported from")
+
+
+def _choices(option: str) -> tuple[str, ...]:
+    """The values that an option takes."""
+    return tuple(next(field for field in fields(Options) if field.name == option).metadata["choices"])
+
+
 def check_computation(computation: dict[str, Any]) -> None:
     """Raise ValueError when a run cannot have been computed so."""
-    precisions = next(field for field in fields(Options) if field.name == "precision").metadata["choices"]
-    if computation.get("engine") not in ("eager", "compiled") or computation.get("precision") not in precisions:
+    if computation.get("engine") not in ("eager", "compiled") or computation.get("precision") not in _choices(
+        "precision"
+    ):
         raise ValueError("it does not say how it was computed")
     if not 1 <= _count(computation.get("batch_size")) <= MAX_BATCH:
         raise ValueError("it was computed in batches that cannot be")
@@ -344,6 +404,12 @@ def binding(section: Any) -> Any:
     if not isinstance(section, dict):
         return section
     return {key: value for key, value in section.items() if key not in ("batch_size", "layers")}
+
+
+def _size(value: object) -> int:
+    if not 1 <= _count(value) <= MAX_SHARD:
+        raise ValueError("it does not say how many samples there are in a shard")
+    return _count(value)
 
 
 def _count(value: object) -> int:

@@ -22,7 +22,7 @@ from grafiqs.run import finished, tables
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.tree import GradientTree
+from grafiqs.run.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,10 +38,10 @@ class Gradients(Mapping[str, NDArray[Any]]):
     A file that is gone or is not such an array raises `grafiqs.errors.UnreadableSampleError`.
     """
 
-    def __init__(self, tree: GradientTree, layer: str, samples: Samples, indices: array[int]) -> None:
-        self.shape = tree.shapes[layer]
-        self.dtype = np.dtype(tree.dtype)
-        self._tree = tree
+    def __init__(self, store: Store, layer: str, samples: Samples, indices: array[int]) -> None:
+        self.shape = store.shapes[layer]
+        self.dtype = np.dtype(store.dtype)
+        self._store = store
         self._layer = layer
         self._samples = samples
         self._indices = indices
@@ -52,7 +52,7 @@ class Gradients(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, key: str | SupportsIndex) -> NDArray[Any]:
         row = self._rows[key] if isinstance(key, str) else whole_number(key)
-        return self._tree.gradient(self._layer, self._indices[row])
+        return self._store.gradient(self._layer, self._indices[row])
 
     def __contains__(self, key: object) -> bool:
         return key in self._rows
@@ -105,7 +105,7 @@ class Run:
         if layer not in self.manifest.dumps:
             have = ", ".join(self.manifest.dumps) or "none: it was made with --no-dump-gradients"
             raise RequestError(f"{shown(self.folder)} has no gradients of {shown(layer)}; it has {have}")
-        return Gradients(self.manifest.tree(self.folder), layer, self._samples, self._indices)
+        return Gradients(self.manifest.store(self.folder), layer, self._samples, self._indices)
 
     @property
     def embeddings(self) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.run import claims
 from grafiqs.run.claims import Claim, Claims, Holder
-from grafiqs.run.journal import Failed, Outcome, Scored, line, stated
+from grafiqs.run.journal import Outcome, Scored, line, stated
 from grafiqs.shards import Shards
 
 NAME = "progress"
@@ -48,6 +49,10 @@ class Done:
     environments: list[dict[str, Any]]
     scored: int
     failed: int
+    files: list[list[str]]
+    """The (SHA-256, path) of each file that holds several of its samples."""
+    seconds: float
+    """How long who did it was at it, by a clock of its own."""
 
 
 @dataclass
@@ -60,13 +65,16 @@ class Open:
     lines: dict[int, bytes]
     known: dict[int, Scored]
     """Those that were done before it was claimed."""
-    failed: set[int] = field(default_factory=set)
+    checksums: dict[int, list[str]]
+    """Those of the gradients of each sample that has scores."""
+    since: float = field(default_factory=time.monotonic)
 
 
 class ShardJournals:
     """The journals of a run in the folder `root`, whose samples are cut into `shards`.
 
-    `fits` says whether what a line states can be of this run, and `is_there` whether what it says is done is there.
+    `fits` says whether what a line states can be of this run, and `begin_shard` what of that which lines say is done is
+    there: see `grafiqs.run.store.Store`.
     """
 
     def __init__(
@@ -74,17 +82,19 @@ class ShardJournals:
         root: Path,
         shards: Shards,
         fits: Callable[[Scored], bool],
-        is_there: Callable[[int], bool] = lambda _index: True,
+        begin_shard: Callable[[int, int, dict[int, list[str]]], set[int]] = lambda _number, _turn, known: {*known},
     ) -> None:
         self.folder = root / NAME
         self.shards = shards
         self.claims = Claims(self.folder)
         self._fits = fits
-        self._is_there = is_there
+        self._begin_shard = begin_shard
         self._is_done = np.zeros(shards.count, bool)
         self._closed: set[int] = set()
         """The shards that are known to be done."""
         self._open: dict[int, Open] = {}
+        self._last = 0.0
+        """When the last shard was done."""
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -127,6 +137,14 @@ class ShardJournals:
         """How many samples are done, as far as this process knows."""
         return int(np.count_nonzero(self._is_done))
 
+    def held(self) -> list[int]:
+        """The shards that this process holds."""
+        return list(self._open)
+
+    def _since(self, shard: Open) -> float:
+        """Seconds since work on a shard began: since it was claimed, or the one before it was done."""
+        return time.monotonic() - max(self._last, shard.since)
+
     def is_held(self, number: int) -> bool:
         """Whether this process holds a shard."""
         return number in self._open
@@ -162,13 +180,17 @@ class ShardJournals:
         if claim is None:
             return None
         known, before = self._lines(number, claim.turn)
-        there = {index: scored for index, scored in known.items() if self._is_there(index)}
+        checksums = {index: scored.files_sha256 for index, scored in known.items()}
+        is_there = self._begin_shard(number, claim.turn, checksums)
+        there = {index: scored for index, scored in known.items() if index in is_there}
         every = self.shards.samples(number)
         self._is_done[every.start : every.stop] = False
         self._is_done[list(there)] = True
         lines = {index: line(scored) for index, scored in there.items()}
         united = [*before, *(each for each in environments if not _has(before, each))]
-        self._open[number] = found = Open(number, claim, united, lines, there)
+        self._open[number] = found = Open(
+            number, claim, united, lines, there, {index: checksums[index] for index in there}
+        )
         return found
 
     def hold(self, index: int) -> None:
@@ -188,8 +210,8 @@ class ShardJournals:
             file.truncate(place)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         shard.lines[outcome.index] = text
-        if isinstance(outcome, Failed):
-            shard.failed.add(outcome.index)
+        if isinstance(outcome, Scored):
+            shard.checksums[outcome.index] = outcome.files_sha256
         self._is_done[outcome.index] = True
         return shard
 
@@ -197,11 +219,14 @@ class ShardJournals:
         """What a sample of a shard at work was done as before it was claimed, if it was."""
         return self._open[self.shards.of(index)].known.get(index)
 
-    def close_shard(self, shard: Open) -> None:
-        """Say that a shard is done."""
-        failed = len(shard.failed)
-        done = Done(shard.environments, len(shard.lines) - failed, failed)
+    def close_shard(self, shard: Open, files: list[tuple[str, str]]) -> None:
+        """Say that a shard is done; `files` are those that hold several of its samples, (SHA-256, path)."""
+        scored = len(shard.checksums)
+        done = Done(
+            shard.environments, scored, len(shard.lines) - scored, [[*each] for each in files], self._since(shard)
+        )
         first = json.dumps(vars(done)).encode() + b"\n"
+        self._last = time.monotonic()
         self.claims.finish(shard.claim, [first, *(shard.lines[index] for index in sorted(shard.lines))])
         del self._open[shard.number]
         self._close(shard.number)
@@ -217,6 +242,11 @@ class ShardJournals:
         for number in range(len(self.shards)):
             found += [each for each in self.done(number).environments if not _has(found, each)]
         return found
+
+    def whole_files(self) -> list[tuple[str, str]]:
+        """The (SHA-256, path) of the files that hold the gradients of several samples: a shard after the other."""
+        every = (self.done(number).files for number in range(len(self.shards)))
+        return [(checksum, path) for files in every for checksum, path in files]
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -248,9 +278,17 @@ class ShardJournals:
             yield found[index]
 
     def write(
-        self, outcomes: Iterable[Outcome], pending: NDArray[np.int64], environments: list[dict[str, Any]]
+        self,
+        outcomes: Iterable[Outcome],
+        pending: NDArray[np.int64],
+        environments: list[dict[str, Any]],
+        whole_files: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Make the folder anew of these outcomes, all of one kind but the `pending`, as if they had just been done."""
+        """Make the folder anew of these outcomes, but for those of `pending` samples, as if they had just been done.
+
+        `whole_files` are the files that hold several samples, as many a shard, in the order of the shards.
+        """
+        each = len(whole_files) // max(1, len(self.shards))
         unfinished, new = set(pending.tolist()), ShardJournals(self.folder.parent, self.shards, self._fits)
         new.folder = self.folder.with_name(LEAVING)
         self.tidy()
@@ -267,7 +305,7 @@ class ShardJournals:
                     new.append(outcome)
                 outcome = next(every, None)
             if len(shard.lines) == len(self.shards.samples(number)):
-                new.close_shard(shard)
+                new.close_shard(shard, [*whole_files[number * each : (number + 1) * each]])
             else:
                 new.claims.release(shard.claim)
         new.close()
@@ -301,7 +339,7 @@ class ShardJournals:
         environments: list[dict[str, Any]] = []
         for name in self.claims.turns(work(number))[:turns]:
             own = _environments(self.claims.holder(name))
-            scored = {each.index: each for each in self._read(name, number) if isinstance(each, Scored)}
+            scored = {each.index: each for each in self.read(name, number) if isinstance(each, Scored)}
             if scored:
                 environments += [each for each in own if not _has(environments, each)]
             found |= scored
@@ -310,13 +348,18 @@ class ShardJournals:
     def _of(self, number: int) -> dict[int, Outcome]:
         """The outcomes of a shard that are known, in the order of its samples."""
         if number in self._closed:
-            found = {outcome.index: outcome for outcome in self._read(f"{work(number)}.done", number)}
+            found = {outcome.index: outcome for outcome in self.read(f"{work(number)}.done", number)}
             if len(found) != len(self.shards.samples(number)):
                 raise self._damaged(number)
             return found
         return dict(sorted(self._lines(number)[0].items()))
 
-    def _read(self, name: str, number: int) -> Iterator[Outcome]:
+    def begun(self, number: int) -> list[Outcome]:
+        """The outcomes of a shard that is not done, the last of each sample."""
+        turns = self.claims.turns(work(number))
+        return list({each.index: each for name in turns for each in self.read(name, number)}.values())
+
+    def read(self, name: str, number: int) -> Iterator[Outcome]:
         """The outcomes in a file, but for lines that are damaged or say nothing."""
         every = self.shards.samples(number)
         with suppress(FileNotFoundError), inside.opened(self.folder, name) as file:

@@ -13,10 +13,11 @@ from grafiqs.datasets.dataset import Readable, Sample
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.progress import progress_bar
 from grafiqs.run import manifest as manifests
-from grafiqs.run.folder import RunFolder, outcomes_of
+from grafiqs.run.contents import outcomes_of
+from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Outcome, Scored
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.tree import GradientTree
+from grafiqs.run.store import Store
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ def shared(
     with progress_bar(len(wanted & set().union(*held.values())), 0, quiet) as bar:
         for name, samples in held.items():
             theirs, those = of[name].subset.samples, (samples & wanted) - where.keys()
-            tree = of[name].tree(root / name)
+            store = of[name].store(root / name)
             for outcome in outcomes_of(root / name, of[name]) if those else ():
                 sample = theirs[outcome.index]
                 if sample not in those or not isinstance(outcome, Scored):
                     continue
                 if not _is_of(dataset, sample, outcome.image_sha256):
                     failing[sample] = True
-                elif not _has(tree, outcome):
+                elif not _has(store, outcome):
                     failing.setdefault(sample, False)
                 else:
                     where[sample] = name
@@ -71,11 +72,11 @@ def _is_of(dataset: Readable, sample: Sample, sha256: str) -> bool:
         return False
 
 
-def _has(tree: GradientTree, scored: Scored) -> bool:
+def _has(store: Store, scored: Scored) -> bool:
     """Whether the gradient files of a sample are those that were written."""
     try:
-        for layer, checksum in zip(tree.shapes, scored.files_sha256, strict=True):
-            tree.verified(layer, scored.index, checksum)
+        for layer, checksum in zip(store.shapes, scored.files_sha256, strict=True):
+            store.verified(layer, scored.index, checksum)
     except UnreadableSampleError:
         return False
     return True

@@ -19,7 +19,8 @@ from grafiqs.options.extract import DECIDING, Options
 from grafiqs.options.field import completed
 from grafiqs.options.sweep import VARYING
 from grafiqs.run import manifest as manifests
-from grafiqs.run.folder import RunFolder, files_of
+from grafiqs.run.contents import files_of
+from grafiqs.run.folder import RunFolder
 from grafiqs.run.folder import output_of as run_output
 from grafiqs.run.manifest import COMPARED, Manifest, binding
 from grafiqs.run.resumable import Resumable

@@ -157,11 +157,12 @@ def write(
     subset: Subset,
     outcomes: Iterable[Anything],
     into: Path | None = None,
+    whole_files: Iterable[tuple[str, str]] = (),
 ) -> Counter[type[Anything]]:
     """Write all tables of a finished folder from its outcomes, in the order of the samples; counts them by their kind.
 
-    `own` is the list of the samples' own files, with the checksums of the tables behind them, and of the files that are
-    `there` already, such as the manifest: the last file.
+    `own` is the list of the samples' own files, with the (checksum, path) of `whole_files` behind them, and of the
+    tables and those that are `there` already, such as the manifest: the last file.
     All go `into` the folder, unless another one is named.
     """
     into = into or folder
@@ -181,6 +182,7 @@ def write(
             for table, file in written:  # how many there are is known only now
                 file.seek(0)
                 file.write(table.header(counts.total() - counts[Failed]))
+        last.writelines(sums.line(*each) for each in whole_files)
         for name in sorted((*there, *(table.name for table in tables))):
             last.write(sums.line(files.sha256((folder if name in there else into) / name), name))
     return counts

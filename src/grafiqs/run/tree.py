@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ from grafiqs.datasets.dataset import Sample
 from grafiqs.disk import files, inside, npy
 from grafiqs.disk.names import GRADIENT, shown
 from grafiqs.errors import UnreadableSampleError
+from grafiqs.run import sums
 
 
 class GradientTree:
@@ -42,6 +43,10 @@ class GradientTree:
         """The paths of all gradients of these samples."""
         return [self.path(layer, index) for index in indices for layer in self.shapes]
 
+    def begin_shard(self, _number: int, _turn: int, known: Mapping[int, list[str]]) -> set[int]:
+        """Those of the `known` samples whose files are there."""
+        return {index for index in known if self.is_whole(index)}
+
     def write(self, index: int, gradients: Mapping[str, NDArray[Any]]) -> list[str]:
         """Write the gradients of one sample, each file whole or not at all; may run on any thread.
 
@@ -56,6 +61,13 @@ class GradientTree:
                     file.write(piece)
             checksums.append(checksum.hexdigest())
         return checksums
+
+    def close_shard(self, _number: int, _scored: Mapping[int, list[str]]) -> list[tuple[str, str]]:
+        """Nothing: every file is there already, and holds one sample."""
+        return []
+
+    def let_go(self, _number: int) -> None:
+        """Nothing: what is written stays."""
 
     def link(self, index: int, there: Path) -> None:
         """Take the gradients of a sample from the run folder `there`: as hard links, or copies if there are none."""
@@ -81,6 +93,26 @@ class GradientTree:
         """Remove the gradients of a sample, finished or not."""
         for path in self.paths([index]):
             inside.remove(self.root, path)
+
+    def place(self, layer: str, index: int) -> str:
+        """The path of a gradient."""
+        return shown(self.path(layer, index))
+
+    def checksums_by(self, sums_file: IO[bytes]) -> Callable[[int], list[str]]:
+        """The checksums of a sample stand in SHA256SUMS, in the order of the samples."""
+        return lambda index: [sums.next_of(sums_file, path) for path in self.paths([index])]
+
+    def sums_of(self, index: int, checksums: list[str]) -> list[tuple[str, str]]:
+        """The (SHA-256, path) of the files of a sample."""
+        return list(zip(checksums, self.paths([index]), strict=True))
+
+    def whole_files(self) -> list[str]:
+        """No file holds several samples."""
+        return []
+
+    def files(self) -> list[str]:
+        """The paths of all gradients."""
+        return self.paths(range(len(self.samples)))
 
     def gradient(self, layer: str, index: int) -> NDArray[Any]:
         """The gradient of a sample (C, H, W), memory-mapped and read-only.

@@ -1,0 +1,136 @@
+"""How far a run has come, by a look at its folder: what is done, what is in flight and by whom, and the time left."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from grafiqs.disk import files
+from grafiqs.disk.names import shown
+from grafiqs.errors import RequestError
+from grafiqs.run import finished
+from grafiqs.run import journal as journals
+from grafiqs.run import manifest as manifests
+from grafiqs.run.claims import Holder
+from grafiqs.run.journal import Failed, Outcome, Scored
+from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.tables import FAILURES
+
+_RECENT = 64
+"""As many of the last shards say how long one takes."""
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A shard that somebody holds, or held.
+
+    `quiet` are the seconds since its file last grew, by this machine's clock.
+    """
+
+    number: int
+    holder: Holder | None
+    done: int
+    total: int
+    quiet: float
+    is_abandoned: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run has come; samples are counted in those that have `scored`, `failed`, and all of them, `total`.
+
+    `seconds_left` is None if nobody is at work, or nothing is done yet by which it could be said.
+    """
+
+    folder: Path
+    is_finished: bool
+    total: int
+    scored: int
+    failed: int
+    shards: int
+    shards_done: int
+    in_flight: list[InFlight]
+    reasons: list[tuple[int, str]]
+    """How often samples failed for which reason, the most frequent first."""
+    seconds_left: float | None
+
+    @property
+    def done(self) -> int:
+        """How many samples are done, with scores or without."""
+        return self.scored + self.failed
+
+
+def look(folder: Path) -> State:
+    """How far the run in `folder` has come; nothing is written, and no sample is read.
+
+    Raises RequestError when there is no run, or it was begun by an earlier version, and OSError when its files cannot
+    be read.
+    """
+    shards = manifests.shards_of(folder)
+    reasons: Counter[str] = Counter()
+    if finished.is_finished(folder):
+        reasons.update(reason for _, reason in FAILURES.read(folder))
+        failed, every = reasons.total(), len(shards)
+        return State(folder, True, shards.count, shards.count - failed, failed, every, every, [], _most(reasons), 0.0)
+    if files.exists(folder / journals.NAME):
+        raise RequestError(
+            f"the run in {shown(folder)} was begun by an earlier version of grafiqs: the command that began it "
+            "resumes it"
+        )
+    found, kinds = ShardJournals(folder, shards, lambda _scored: True), Counter[type[Outcome]]()
+    times: list[float] = []
+    in_flight: list[InFlight] = []
+    for name, newest in sorted(found.claims.newest().items()):
+        if not name.isdecimal() or (number := int(name)) >= len(shards):
+            continue
+        if newest.endswith(".done"):
+            shard = found.done(number)
+            kinds += Counter({Scored: shard.scored, Failed: shard.failed})
+            times.append(shard.seconds / max(1, shard.scored + shard.failed))
+            outcomes = list(found.read(newest, number)) if shard.failed else []
+        else:
+            outcomes = found.begun(number)
+            kinds.update(map(type, outcomes))
+            in_flight.append(_in_flight(found, number, newest, len(outcomes)))
+        reasons.update(each.reason for each in outcomes if isinstance(each, Failed))
+    left = shards.count - kinds.total()
+    return State(
+        folder=folder,
+        is_finished=False,
+        total=shards.count,
+        scored=kinds[Scored],
+        failed=kinds[Failed],
+        shards=len(shards),
+        shards_done=len(times),
+        in_flight=in_flight,
+        reasons=_most(reasons),
+        seconds_left=_left(left, times, in_flight),
+    )
+
+
+def _in_flight(found: ShardJournals, number: int, newest: str, done: int) -> InFlight:
+    quiet = 0.0
+    with suppress(FileNotFoundError):
+        quiet = max(0.0, time.time() - os.stat(found.folder / newest).st_mtime)
+    holder, is_abandoned = found.claims.holder(newest), found.claims.is_abandoned(newest)
+    return InFlight(number, holder, done, len(found.shards.samples(number)), quiet, is_abandoned)
+
+
+def _left(samples: int, times: list[float], in_flight: list[InFlight]) -> float | None:
+    """The seconds that so many samples take those who are at work.
+
+    `times` are the seconds that a sample took in each shard that is done.
+    """
+    workers = {(each.holder.host, each.holder.process) for each in in_flight if each.holder and not each.is_abandoned}
+    if not workers or not times:
+        return None
+    return samples * statistics.median(times[-_RECENT:]) / len(workers)
+
+
+def _most(reasons: Counter[str]) -> list[tuple[int, str]]:
+    return [(count, reason) for reason, count in reasons.most_common()]

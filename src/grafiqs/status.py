@@ -1,0 +1,60 @@
+"""How far a run has come, in lines for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from grafiqs.disk.names import shown
+from grafiqs.printed import table
+from grafiqs.progress import duration
+from grafiqs.run.state import InFlight, State
+
+_REASONS = 5
+"""Reasons for failures that are listed one by one."""
+
+
+def report(state: State) -> Iterator[str]:
+    """The lines of `grafiqs status`."""
+    share = state.done / max(1, state.total)
+    yield (
+        f"{'Finished' if state.is_finished else 'At work'}: {state.done:,} of {state.total:,} images are done "
+        f"({share:.1%}), {state.scored:,} with scores, {state.failed:,} failed"
+    )
+    if not state.is_finished:
+        yield f"Shards: {state.shards_done:,} of {state.shards:,} are done"
+        yield from _in_flight(state)
+        yield from _left(state)
+    for count, reason in state.reasons[:_REASONS]:
+        yield f"Failed: {count:,} x {shown(reason)}"
+    if len(state.reasons) > _REASONS:
+        yield f"Failed: {sum(count for count, _ in state.reasons[_REASONS:]):,} for other reasons"
+
+
+def _in_flight(state: State) -> Iterator[str]:
+    held = [each for each in state.in_flight if not each.is_abandoned]
+    given_back = len(state.in_flight) - len(held)
+    if held:
+        yield f"In flight: {len(held):,} shards"
+        yield from table(("shard", "images", "by", "part", "since", "last sign"), [_row(each) for each in held])
+    if given_back:
+        yield f"Stopped in the middle: {given_back:,} shards, which the next command takes up"
+
+
+def _row(each: InFlight) -> tuple[str, ...]:
+    holder = each.holder
+    who = "not known" if holder is None else f"process {holder.process} of {shown(holder.host)}"
+    since = "" if holder is None else time.strftime("%d %b %H:%M:%S", time.localtime(holder.since))
+    part = "" if holder is None else shown(holder.words.get("part", "all"))
+    return str(each.number), f"{each.done}/{each.total}", who, part, since, f"{duration(each.quiet)} ago"
+
+
+def _left(state: State) -> Iterator[str]:
+    if state.shards_done == state.shards:
+        yield "All shards are done; the tables are still to be written: by who is at work, or the same command"
+    elif state.seconds_left is not None:
+        yield f"Time left: about {duration(state.seconds_left)}, with those who are at work now"
+    elif not any(not each.is_abandoned for each in state.in_flight):
+        yield "Nobody is at work: the command that began the run resumes it"
+    else:
+        yield "Time left: not known before the first shard is done"
