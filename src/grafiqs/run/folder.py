@@ -324,6 +324,9 @@ class RunFolder(Resumable[Manifest]):
         environments = self.journals.environments()
         if environments != self.manifest.environments:
             self._begin(replace(self.manifest, environments=environments))
+        if not subset_table.is_written(self.root, self.manifest.subset):  # it was not read if it is known
+            log.warning("warning: %s was damaged or gone, and is written anew", subset_table.NAME)
+            subset_table.write(self.root, self.manifest.subset)
         whole = self.journals.whole_files()
         counts = finished.write(self.root, self.manifest, self.journals.outcomes(), reference, whole_files=whole)
         self.journals.remove()

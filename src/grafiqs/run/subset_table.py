@@ -57,6 +57,15 @@ def write(folder: Path, subset: Subset) -> None:
         table.write(pieces)
 
 
+def is_written(folder: Path, subset: Subset) -> bool:
+    """Whether the table of a subset lies in a folder, whole."""
+    try:
+        with files.opened(folder / NAME) as file, gzip.GzipFile(fileobj=file) as table:
+            return all(table.read(len(piece)) == piece for piece in subset_csv(subset)) and not table.read(1)
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
 def read(folder: Path, stated: dict[str, Any]) -> Subset:
     """The subset that a manifest states, with the samples of its table.
 
