@@ -96,7 +96,10 @@ def _samples(folder: Path, stated: dict[str, Any]) -> Iterator[Sample]:
             rows = csv.reader(lines(table), strict=True)
             if tuple(next(rows, ())) != SAMPLE:
                 raise ValueError(f"{NAME} has other columns than {', '.join(SAMPLE)}")
-            for identity, name, location in rows:
+            for row in rows:
+                if len(row) != len(SAMPLE):
+                    raise ValueError(f"{NAME} has a row of {len(row)} columns")
+                identity, name, location = row
                 count -= 1
                 if count < 0:
                     break
