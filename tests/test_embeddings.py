@@ -13,7 +13,8 @@ from grafiqs import load_checkpoint, open_run
 from grafiqs.cli import main
 from grafiqs.errors import RequestError
 from grafiqs.images.tensors import normalise, read
-from grafiqs.run.journal import Journal, Scored
+from grafiqs.run.journal import Outcome
+from grafiqs.run.shard_journals import Open, ShardJournals
 from support.making import grafiqs, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -72,17 +73,17 @@ def test_a_stopped_run_ends_as_one_that_was_not(
 ) -> None:
     flip = ["--flip"] if open_run(run).manifest.options["flip"] else []
     folder = tmp_path / "run"
-    append, count = Journal.append, 0
+    append, count = ShardJournals.append, 0
 
-    def stopping(journal: Journal[Scored], outcome: Scored) -> None:
+    def stopping(journals: ShardJournals, outcome: Outcome) -> Open:
         nonlocal count
         if count == stop:
             raise KeyboardInterrupt
         count += 1
-        append(journal, outcome)
+        return append(journals, outcome)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", stopping)
+        patch.setattr(ShardJournals, "append", stopping)
         assert main(command(flawed, weights, folder, *flip)) == 130
     assert not (folder / "embeddings.npy").exists()
     assert main(command(flawed, weights, folder, *flip)) == 1

@@ -21,6 +21,7 @@ from PIL import Image
 from grafiqs.cli import main
 from grafiqs.options.extract import Options
 from support.making import make_faces, picture, sealed_again, tree
+from support.older import Rows, as_earlier, with_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -299,7 +300,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing table": (lambda run: (run / "scores.csv").unlink(), "scores.csv"),
     "missing failures": (lambda run: (run / "failures.csv").unlink(), "failures.csv"),
     "missing checksums": (lambda run: (run / "SHA256SUMS").unlink(), "the run is not finished"),
-    "a run under way": (put("progress.jsonl", b""), "the run is not finished"),
+    "a run under way": (put("progress/00000.0", b""), "the run is not finished"),
+    "a run of an earlier version under way": (put("progress.jsonl", b""), "the run is not finished"),
     "a changed image": (change_image, "the image faces/bob/1.png is no longer the one that was scored"),
     "a broken image": (
         break_image,
@@ -505,19 +507,6 @@ MANIFESTS: dict[str, Callable[[bytes], bytes]] = {
     "an entry too many": entry("more", 1),
     "an entry too few": in_document(lambda document: document.pop("options")),
     "no subset": in_document(lambda document: document.pop("subset")),
-    "identity upwards": renamed_identity("../faces/ann"),
-    "identity at the root": renamed_identity("/etc"),
-    "identity of two dots": renamed_identity(".."),
-    "identity with a NUL": renamed_identity("a\0b"),
-    "a path upwards": in_document(lambda document: document["subset"]["samples"]["ann"].update({"0": "../../0.png"})),
-    "a path at the root": in_document(
-        lambda document: document["subset"]["samples"]["ann"].update({"0": "/etc/passwd"})
-    ),
-    "a path that is a number": in_document(lambda document: document["subset"]["samples"]["ann"].update({"0": 5})),
-    "a path that is empty": in_document(lambda document: document["subset"]["samples"]["ann"].update({"0": ""})),
-    "samples that are a list": listed("samples", ["ann/0.png"]),
-    "samples of lists": listed("samples", {"ann": ["0.png"]}),
-    "a sample less": in_document(lambda document: document["subset"]["samples"]["ann"].pop("0")),
     "another hash": listed("sha256", "0" * 64),
     "a count that is not the samples'": listed("count", 7),
     "a count that is a word": listed("identities", "three"),
@@ -570,13 +559,33 @@ MANIFESTS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
+LISTED: dict[str, Callable[[bytes], bytes]] = {
+    "identity upwards": renamed_identity("../faces/ann"),
+    "identity at the root": renamed_identity("/etc"),
+    "identity of two dots": renamed_identity(".."),
+    "identity with a NUL": renamed_identity("a\0b"),
+    "a path upwards": in_document(lambda document: document["subset"]["samples"]["ann"].update({"0": "../../0.png"})),
+    "a path at the root": in_document(
+        lambda document: document["subset"]["samples"]["ann"].update({"0": "/etc/passwd"})
+    ),
+    "a path that is a number": in_document(lambda document: document["subset"]["samples"]["ann"].update({"0": 5})),
+    "a path that is empty": in_document(lambda document: document["subset"]["samples"]["ann"].update({"0": ""})),
+    "samples that are a list": listed("samples", ["ann/0.png"]),
+    "samples of lists": listed("samples", {"ann": ["0.png"]}),
+    "a sample less": in_document(lambda document: document["subset"]["samples"]["ann"].pop("0")),
+}
+"""What there may be in manifests of earlier versions, which list the samples."""
+
+
+@pytest.mark.parametrize("name", [*MANIFESTS, *LISTED])
 def test_a_hostile_manifest_is_refused_in_one_sentence(
     name: str, run: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Verify refuses it, and so do a run that would go on with it and one that would remove its files."""
     path = run / "manifest.json"
-    path.write_bytes(MANIFESTS[name](path.read_bytes()))
+    if name in LISTED:
+        as_earlier(run)
+    path.write_bytes((MANIFESTS | LISTED)[name](path.read_bytes()))
     before = tree(Path())
     code, said, problems = verified(run, capsys)
     told = ("run/manifest.json ", "cannot read run/manifest.json", "run holds a run of another version of grafiqs")
@@ -587,6 +596,55 @@ def test_a_hostile_manifest_is_refused_in_one_sentence(
     for more in ([], ["--overwrite"]):
         assert main([*command(weights), *more]) == 2
         assert capsys.readouterr().err == problems
+    assert tree(Path()) == before
+
+
+def cell(row: int, column: int, text: str) -> Callable[[Rows], object]:
+    return lambda rows: rows[row].__setitem__(column, text)
+
+
+TABLES: dict[str, tuple[Callable[[Rows], object], bool]] = {
+    "an identity upwards": (cell(1, 0, "../faces/ann"), False),
+    "an identity at the root": (cell(1, 0, "/etc"), False),
+    "an identity of two dots": (cell(1, 0, ".."), False),
+    "an identity with a NUL": (cell(1, 0, "a\0b"), False),
+    "a sample of two dots": (cell(1, 1, "../.."), False),
+    "a sample without a name": (cell(1, 1, ""), False),
+    "a path upwards": (cell(1, 2, "../../0.png"), False),
+    "a path at the root": (cell(1, 2, "/etc/passwd"), False),
+    "a path that is empty": (cell(1, 2, ""), False),
+    "other columns": (cell(0, 2, "place"), False),
+    "a column too many": (lambda rows: rows[1].append("more"), False),
+    "a column too few": (lambda rows: rows[1].pop(), False),
+    "no rows": (lambda rows: rows.clear(), False),
+    "another path": (cell(1, 2, "ann/7.png"), True),
+    "a sample less": (lambda rows: rows.pop(), True),
+    "a sample more": (lambda rows: rows.append(["dee", "0", "dee/0.png"]), True),
+    "another order": (lambda rows: rows.append(rows.pop(1)), True),
+}
+"""Tables of the subset that are not: whether the manifest states the true one; otherwise it was made to fit."""
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_hostile_table_of_the_subset_is_refused_in_one_sentence(
+    name: str, run: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that would go on with it, too; nothing is written or removed where it leads."""
+    change, as_stated = TABLES[name]
+    with_table(run, change, as_stated)
+    before = tree(Path())
+    code, said, problems = verified(run, capsys)
+    assert problems.startswith("grafiqs: run/manifest.json is damaged")
+    assert "subset.csv.gz" in problems or "leads out of its folder" in problems
+    assert problems.count("\n") == 1
+    assert len(problems) < 300
+    assert (code, said) == (2, "")
+    assert main(command(weights)) == 2
+    resumed = capsys.readouterr().err
+    if as_stated:
+        assert "the finished run in run is damaged (subset.csv.gz was changed since)" in resumed
+    else:
+        assert resumed == problems
     assert tree(Path()) == before
 
 
@@ -626,9 +684,9 @@ def test_what_is_no_run_is_said_to_be_none(name: str, run: Path, capsys: pytest.
 
 
 def test_a_run_that_was_stopped_is_not_verified(run: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Only its manifest stands, as after a kill before the first image."""
+    """Only its manifest and the table of its subset stand, as after a kill before the first image."""
     for path in sorted(run.rglob("*"), reverse=True):
-        if path.name != "manifest.json":
+        if path.name not in ("manifest.json", "subset.csv.gz"):
             path.rmdir() if path.is_dir() else path.unlink()
     code, _, problems = verified(run, capsys)
     assert code == 1

@@ -80,6 +80,8 @@ def _extracted(options: Options, planned: Planned, reference: Reference | None) 
     with RunFolder(options.output_dir, planned.manifest, options.overwrite, part=options.share).opened() as run:
         _say_which(run)
         run.need_room()
+        with run.working():
+            run.settle()
         task = replace(planned.task, shards=run.manifest.shards)
         pending = run.pending()
         if len(pending):

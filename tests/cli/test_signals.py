@@ -18,7 +18,8 @@ import pytest
 from grafiqs import signals
 from grafiqs.cli import main
 from grafiqs.errors import RequestError, StoppedError
-from grafiqs.run.journal import Journal, Scored
+from grafiqs.run.journal import Outcome
+from grafiqs.run.shard_journals import Open, ShardJournals
 from support.making import tree
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
@@ -156,16 +157,17 @@ def test_a_signal_whose_exception_is_lost_stops_the_run_at_the_next_image(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    append = Journal.append
+    append = ShardJournals.append
 
-    def losing(journal: Journal[Scored], outcome: Scored) -> None:
-        append(journal, outcome)
+    def losing(journals: ShardJournals, outcome: Outcome) -> Open:
+        shard = append(journals, outcome)
         if outcome.index == 6:
             lose()
+        return shard
 
     arguments = command(faces, weights, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", losing)
+        patch.setattr(ShardJournals, "append", losing)
         assert main(arguments) == 128 + TERM
     said = capsys.readouterr().err
     assert said == "grafiqs: stopped. 7 of 19 images are done and kept: the same command resumes\n"
@@ -180,15 +182,15 @@ def test_a_signal_that_is_lost_at_the_end_is_told_by_the_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    remove = Journal.remove
+    remove = ShardJournals.remove
 
-    def losing(journal: Journal[Scored]) -> None:
-        remove(journal)
+    def losing(journals: ShardJournals) -> None:
+        remove(journals)
         swallow()
 
     arguments = command(faces, weights, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "remove", losing)
+        patch.setattr(ShardJournals, "remove", losing)
         assert main(arguments) == 128 + TERM
     assert capsys.readouterr().err == "grafiqs: stopped; the same command starts again, or resumes\n"
     assert tree(tmp_path / "run") == tree(finished)

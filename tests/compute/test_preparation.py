@@ -27,7 +27,8 @@ from grafiqs.demo.embedded import demo_backbone
 from grafiqs.images.decoding import decode
 from grafiqs.images.reading import Reader
 from grafiqs.images.tensors import normalise, resized
-from support.making import make_faces, picture, random_network, recorded_statistics, tree
+from support.killing import lines_of
+from support.making import make_faces, picture, random_network, recorded_statistics, tree, without_progress
 from support.oracle import oracle_gradients
 
 CPU = torch.device("cpu")
@@ -394,12 +395,13 @@ def test_an_image_that_changed_since_it_was_scored_is_noticed_when_its_batch_is_
     content = image.read_bytes()
     image.write_bytes((faces / "bob" / "0.png").read_bytes() if how == "other" else b"")
     capsys.readouterr()
-    before = tree(tmp_path / "run")
+    before = without_progress(tmp_path / "run")
     assert main(run) == 3
     said = capsys.readouterr().err
     assert "the image ann/4.png is no longer the one that was scored. 6 of 19 images are done and kept" in said
     assert "--overwrite" in said
-    assert tree(tmp_path / "run") == before
+    assert without_progress(tmp_path / "run") == before
+    assert lines_of(tmp_path / "run") == 6
     image.write_bytes(content)
     assert main(run) == 0
 

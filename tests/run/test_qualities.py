@@ -22,6 +22,7 @@ from support.commands import Capture, refused
 from support.killing import ended
 from support.made_runs import write_run
 from support.making import rows_of, sealed_again, tree
+from support.older import as_earlier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -208,11 +209,7 @@ def test_another_reference_makes_another_run(
 def test_a_run_of_format_7_is_read_verified_and_resumed(
     plain: Path, faces: Path, weights: Path, reference: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    run = Path(shutil.copytree(plain, tmp_path / "run"))
-    document: dict[str, Any] = json.loads((run / "manifest.json").read_bytes())
-    del document["reference"]
-    (run / "manifest.json").write_text(json.dumps({**document, "format": 7}))
-    sealed_again(run)
+    run = as_earlier(Path(shutil.copytree(plain, tmp_path / "run")), 7)
     assert open_run(run).reference is None
     assert main(["verify", str(run), "--quiet"]) == 0
     before = tree(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from grafiqs.cli import main
 from grafiqs.errors import UnreadableSampleError
 from grafiqs.images.tensors import normalise
 from grafiqs.run import manifest as manifests
+from support.older import as_earlier, with_bytes
 from support.oracle import oracle_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -245,6 +247,22 @@ def edited(name: str, old: str, new: str) -> Callable[[Path], object]:
     return edit
 
 
+def earlier(disturb: Callable[[Path], object]) -> Callable[[Path], object]:
+    """What disturbs a run whose manifest lists the samples."""
+    return lambda folder: disturb(as_earlier(folder))
+
+
+def retold(old: str, new: str, as_stated: bool = False) -> Callable[[Path], object]:
+    """What replaces a text, that is there, in the table of the subset; the manifest fits, unless it is `as_stated`."""
+
+    def edit(folder: Path) -> None:
+        text = gzip.decompress((folder / "subset.csv.gz").read_bytes()).decode()
+        assert old in text
+        with_bytes(folder, text.replace(old, new, 1).encode(), as_stated)
+
+    return edit
+
+
 @pytest.mark.parametrize(
     ("disturb", "reason"),
     [
@@ -252,6 +270,7 @@ def edited(name: str, old: str, new: str) -> Callable[[Path], object]:
         (lambda folder: (folder / "manifest.json").unlink(), "not a run folder"),
         (lambda folder: replaced(folder, Path.touch), "it is not a folder"),
         (lambda folder: (folder / "progress.jsonl").touch(), "not finished"),
+        (lambda folder: (folder / "progress").mkdir(), "not finished"),
         (lambda folder: (folder / "SHA256SUMS").unlink(), "not finished"),
         (lambda folder: (folder / "scores.csv").unlink(), "damaged .*No such file"),
         (lambda folder: (folder / "failures.csv").unlink(), "damaged .*No such file"),
@@ -271,12 +290,31 @@ def edited(name: str, old: str, new: str) -> Callable[[Path], object]:
         (lambda folder: (folder / "manifest.json").write_text("[]"), "damaged"),
         (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "damaged"),
         (edited("manifest.json", f'"format": {manifests.FORMAT}', '"format": 99'), "another version of grafiqs"),
-        (edited("manifest.json", '"ann/0.png"', '"../0.png"'), "leads out"),
-        (edited("manifest.json", '"ann/0.png"', '"/ann/0.png"'), "leads out"),
-        (edited("manifest.json", '"ann/0.png"', "7"), "damaged"),
-        (edited("manifest.json", '"ann": {', '"..": {'), "leads out"),
-        (edited("manifest.json", '"ann": {', '"\\ud800": {'), "damaged"),
-        (edited("manifest.json", '"0": ', '"x": '), "hash"),
+        (earlier(edited("manifest.json", '"ann/0.png"', '"../0.png"')), "leads out"),
+        (earlier(edited("manifest.json", '"ann/0.png"', '"/ann/0.png"')), "leads out"),
+        (earlier(edited("manifest.json", '"ann/0.png"', "7")), "damaged"),
+        (earlier(edited("manifest.json", '"ann": {', '"..": {')), "leads out"),
+        (earlier(edited("manifest.json", '"ann": {', '"\\ud800": {')), "damaged"),
+        (earlier(edited("manifest.json", '"0": ', '"x": ')), "hash"),
+        (retold("ann/0.png", "../0.png"), "leads out"),
+        (retold("ann/0.png", "/ann/0.png"), "leads out"),
+        (retold("ann/0.png", "."), "leads out"),
+        (retold("ann/0.png", "a\0b"), "damaged"),
+        (retold(",ann/0.png", ""), "damaged"),
+        (retold(",ann/0.png", ',"ann/0.png'), "subset.csv.gz is damaged"),
+        (retold("ann,0,", "..,0,"), "leads out"),
+        (retold("ann,0,", "ann,..,"), "leads out"),
+        (retold("ann,0,", "ann,x,", as_stated=True), "not the table that is stated"),
+        (retold("ann,0,ann/0.png\n", "", as_stated=True), "not the table that is stated"),
+        (retold("identity,sample", "sample,identity"), "other columns"),
+        (lambda folder: (folder / "subset.csv.gz").unlink(), "subset.csv.gz is missing"),
+        (lambda folder: (folder / "subset.csv.gz").write_bytes(b""), "damaged"),
+        (lambda folder: (folder / "subset.csv.gz").write_bytes(b"no gzip"), "subset.csv.gz is damaged"),
+        (lambda folder: os.truncate(folder / "subset.csv.gz", 100), "subset.csv.gz is damaged"),
+        (lambda folder: replaced(folder / "subset.csv.gz", Path.mkdir), "cannot read"),
+        (lambda folder: replaced(folder / "subset.csv.gz", os.mkfifo), "cannot read"),
+        (lambda folder: with_bytes(folder, b"identity,sample,path\n" + b"x" * 2**26, as_stated=True), "damaged"),
+        (lambda folder: with_bytes(folder, b"identity,sample,path\n" + b"a,b,c\n" * 2**21, as_stated=True), "stated"),
         (edited("manifest.json", '"gradient_dtype": "float32"', '"gradient_dtype": "object"'), "damaged"),
         (edited("manifest.json", '"block2": [\n   16', '"block2": [\n   -16'), "not a count"),
         (edited("manifest.json", '"block2": [\n   16', '"block2": [\n   1e99'), "not a count"),
@@ -289,7 +327,7 @@ def test_what_is_no_finished_run_is_refused(bare: Path, disturb: Callable[[Path]
     assert str(refusal.value).isprintable()
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "scores.csv", "failures.csv", "SHA256SUMS"])
+@pytest.mark.parametrize("name", ["manifest.json", "subset.csv.gz", "scores.csv", "failures.csv", "SHA256SUMS"])
 def test_whatever_the_bytes_nothing_else_is_raised(bare: Path, name: str) -> None:
     chance = random.Random(name)
     whole = (bare / name).read_bytes()
@@ -344,9 +382,7 @@ def test_a_run_of_the_version_before_is_read_verified_and_resumed(faces: Path, w
     run = tmp_path / "run"
     common = ["--embeddings", "--num-identities", "2", "--samples-per-identity", "3"]
     assert extracted(faces, weights, run, *common) == 0
-    document = json.loads((run / "manifest.json").read_bytes())
-    del document["directions"]
-    (run / "manifest.json").write_text(json.dumps({**document, "format": 6}))
+    as_earlier(run, 6)
     scores = [line.rpartition(",")[0] for line in (run / "scores.csv").read_text().splitlines()]
     (run / "scores.csv").write_text("\n".join([*scores, ""]))
     sums = (run / "SHA256SUMS").read_text().splitlines()

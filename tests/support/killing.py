@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import sys
@@ -19,7 +20,8 @@ import torch
 from tqdm import tqdm
 
 from grafiqs.cli import main
-from grafiqs.run.journal import Journal, Outcome, Scored
+from grafiqs.run.journal import Journal
+from grafiqs.run.shard_journals import ShardJournals
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes of their own that need not load torch again: one that has loaded it, and little else, is forked."""
@@ -30,8 +32,9 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
     """Run the command in this process, which sends itself the signal `number` just before the event `stop`.
 
     Every change to a file or folder below `folder` is an event, named by what is done and to what, and so are
-    the start and the end of each line of the journal. What the process says goes to FOLDER.said, the events go
-    to FOLDER.events. No file can grow beyond `file_limit` bytes.
+    the start and the end of each line of a journal, and the moment after a name is given. What is random in names is
+    left out. What the process says goes to FOLDER.said, the events go to FOLDER.events. No file can grow beyond
+    `file_limit` bytes.
     """
     said = os.open(f"{folder}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
@@ -50,20 +53,26 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
 
     def seen(name: str, path: str) -> None:
         if path == str(folder) or path.startswith(f"{folder}/"):
-            happens(f"{name} {os.path.relpath(path, folder)}")
+            happens(f"{name} {re.sub('[.][0-9a-f]{16}[.]part$', '.part', os.path.relpath(path, folder))}")
 
     def audit(name: str, details: tuple[Any, ...]) -> None:
-        if name == "os.mkdir" or (name == "open" and details[2] & (os.O_WRONLY | os.O_RDWR)):
-            seen(name.removeprefix("os."), os.fsdecode(details[0]) if not isinstance(details[0], int) else "")
+        if name == "open" and details[2] & (os.O_WRONLY | os.O_RDWR):
+            seen(name, os.fsdecode(details[0]) if not isinstance(details[0], int) else "")
 
     def watched(name: str, change: Callable[..., Any], below: str = "dir_fd") -> Callable[..., Any]:
-        """A change that is made by its name in an open folder, which no audit tells."""
+        """A change of names, made in an open folder or not; a link is called by its new one."""
 
         def changes(path: Any, *arguments: Any, **named: Any) -> Any:
-            writes = name != "open" or arguments[0] & (os.O_WRONLY | os.O_RDWR)
-            if writes and isinstance(named.get(below), int):
-                seen(name, os.path.join(os.readlink(f"/proc/self/fd/{named[below]}"), os.fsdecode(path)))
-            return change(path, *arguments, **named)
+            if name == "open" and not arguments[0] & (os.O_WRONLY | os.O_RDWR):
+                return change(path, *arguments, **named)
+            place = os.fsdecode(arguments[0] if name == "link" else path)
+            if isinstance(named.get(below), int):
+                place = os.path.join(os.readlink(f"/proc/self/fd/{named[below]}"), place)
+            seen(name, place)
+            changed = change(path, *arguments, **named)
+            if name in ("link", "rename"):
+                seen(f"after {name}", place)
+            return changed
 
         return changes
 
@@ -77,14 +86,19 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
         setattr(os, name, watched(name, getattr(os, name), below))
     os.unlink = watched("remove", os.unlink)
 
-    append = Journal.append
+    def watch_appending(journals: type[Journal[Any] | ShardJournals]) -> None:
+        append: Callable[..., Any] = journals.append
 
-    def watched_append(journal: Journal[Scored], outcome: Outcome) -> None:
-        happens(f"append {outcome.index}")
-        append(journal, outcome)
-        happens(f"appended {outcome.index}")
+        def watched_append(journal: Any, outcome: Any) -> Any:
+            happens(f"append {outcome.index}")
+            done = append(journal, outcome)
+            happens(f"appended {outcome.index}")
+            return done
 
-    Journal.append = watched_append  # type: ignore[assignment, method-assign]
+        journals.append = watched_append  # type: ignore[method-assign]
+
+    watch_appending(Journal)
+    watch_appending(ShardJournals)
     sys.addaudithook(audit)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
     code = main(arguments)
@@ -130,8 +144,19 @@ def said_by(folder: Path) -> str:
     return Path(f"{folder}.said").read_text()
 
 
-def wait_for_lines(journal: Path, count: int, alive: Callable[[], bool]) -> None:
-    """Wait until a run at work has recorded so many samples."""
-    while not journal.exists() or journal.read_bytes().count(b"\n") < count:
+def wait_for_lines(folder: Path, count: int, alive: Callable[[], bool]) -> None:
+    """Wait until the command that fills a folder has recorded so many samples."""
+    while lines_of(folder) < count:
         assert alive()
         time.sleep(0.002)
+
+
+def lines_of(folder: Path) -> int:
+    """How many outcomes are recorded in the journals of a folder: those of a run, or that of an alignment."""
+    journals = [folder / "progress.jsonl", *(folder / "progress").glob("*")]
+    lines = {line for path in journals if path.suffix != ".part" for line in _lines(path)}
+    return len({line for line in lines if re.match(rb"[0-9a-f]{8} .*\n", line)})
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []

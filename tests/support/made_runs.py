@@ -14,7 +14,7 @@ import numpy as np
 from grafiqs.datasets.dataset import Sample
 from grafiqs.datasets.samples import Samples
 from grafiqs.disk.names import encoded
-from grafiqs.run import finished
+from grafiqs.run import finished, subset_table
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
@@ -50,6 +50,7 @@ def write_run(
     manifest = replace(manifest, directions=manifests.directions(manifest.layers, embeddings=embeddings is not None))
     folder.mkdir(parents=True)
     (folder / manifests.NAME).write_bytes(encoded("".join(manifest.to_json())))
+    subset_table.write(folder, subset)
     finished.write(folder, manifest, _outcomes(samples, scores, images, embeddings or {}))
     return folder
 

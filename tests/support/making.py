@@ -112,6 +112,11 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def without_progress(run: Path) -> dict[str, bytes]:
+    """Every file of a run but for those that say who is at work on it."""
+    return {path: data for path, data in tree(run).items() if not path.startswith(("progress/", "progress.part/"))}
+
+
 def fill_disk_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written to this file, before it has its name, meets the error of a full disk."""
     usual = os.open

@@ -219,6 +219,15 @@ class Claims:
             claim.file.write(_GIVEN_BACK)
         claim.file.close()
 
+    def withdraw(self, claim: Claim) -> None:
+        """Undo a claim, and those before it, as if nobody had ever claimed the work; the folder goes if it is empty."""
+        self._let_go(claim)
+        claim.file.close()
+        for turn in range(claim.turn, -1, -1):  # the first one last: so nobody can have made one of these meanwhile
+            inside.remove(self.folder, f"{claim.work}.{turn}")
+        with suppress(OSError):
+            self.folder.rmdir()
+
     def give_back(self, host: str, process: int) -> None:
         """Give back what a process held that is known to be no more."""
         for name in self.newest().values():

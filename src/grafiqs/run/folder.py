@@ -29,6 +29,7 @@ from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.resumable import Resumable
 from grafiqs.run.shard_journals import Open, ShardJournals
+from grafiqs.run.tree import GradientTree
 from grafiqs.signals import check
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,11 @@ class RunFolder(Resumable[Manifest]):
     def _set_up(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.store = manifest.store(self.root)
-        self.journals = ShardJournals(self.root, manifest.shards, fitting(manifest), self.store.begin_shard)
+        begin_shard, fits = self.store.begin_shard, fitting(manifest)
+        if isinstance(self.store, GradientTree):
+            self.journals = ShardJournals(self.root, manifest.shards, fits, begin_shard, self.store.is_whole)
+        else:  # other stores tell what is there when a shard is claimed
+            self.journals = ShardJournals(self.root, manifest.shards, fits, begin_shard)
         self.journals.claims.is_alone = self.part is None
 
     @property
@@ -147,8 +152,7 @@ class RunFolder(Resumable[Manifest]):
                     self.removed = None
                 self.journals.make()
                 if self._is_first():
-                    self._write(replace(self.manifest, environments=self._environments))
-                    self._agreed()
+                    self._write_first()
                 else:
                     found = self._found()
                     self.manifest = replace(self.manifest, computation=found.computation)
@@ -174,7 +178,20 @@ class RunFolder(Resumable[Manifest]):
                 self._agreed()
             else:
                 _rest(claims.beat)
+                self.journals.make()  # whoever could not begin has removed the folder
         return False
+
+    def _write_first(self) -> None:
+        """Write the manifest of a new run; if that cannot be, nothing stays."""
+        try:
+            self._write(replace(self.manifest, environments=self._environments))
+        except BaseException:
+            if self._first is not None and not self.output.is_used():
+                inside.remove(self.root, subset_table.NAME)
+                self.journals.claims.withdraw(self._first)
+                self._first = None
+            raise
+        self._agreed()
 
     def _agreed(self) -> None:
         """The manifest is there."""
@@ -202,16 +219,38 @@ class RunFolder(Resumable[Manifest]):
 
     def claimed(self) -> Iterator[int]:
         """The shards of the share that are to be had, each claimed when it is asked for, with what it lacks."""
-        words = {} if self.part is None else {"part": "{}/{}".format(*self.part)}
-        environments = self._environments or self.manifest.environments
         for number in self.share:
             if not self.journals.is_closed(number):
-                shard = self.journals.take(number, environments, **words)
+                shard = self._take(number)
                 if shard is not None and not self._completed(shard):
                     yield number
 
+    def _take(self, number: int) -> Open | None:
+        words = {} if self.part is None else {"part": "{}/{}".format(*self.part)}
+        return self.journals.take(number, self._environments or self.manifest.environments, **words)
+
+    def settle(self) -> None:
+        """Close the shards of the share of which all is done: who did that was killed before it could.
+
+        What is not done after all is pending then, and so is a shard whose holder may yet close it.
+        """
+        if self.counts is not None or self._before is not None or self.removed is not None:
+            return
+        for number in self.share:
+            if self.journals.is_closed(number) or len(self.journals.pending([number])):
+                continue
+            shard = self._take(number)
+            if shard is None:
+                self.journals.doubt(number)
+            elif not self._completed(shard):
+                self.store.let_go(number)
+                self.journals.release(number)
+
     def claim_all(self) -> None:
-        """Claim every shard. Raises RequestError when another process is at one."""
+        """Claim every shard of a run that is not finished. Raises RequestError when another process is at one."""
+        if self.counts is not None:
+            return
+        self._adopt()
         for _ in self.claimed():
             pass
         if any(not self.journals.is_held(number) and not self.journals.is_closed(number) for number in self.share):
@@ -286,6 +325,9 @@ class RunFolder(Resumable[Manifest]):
         if environments != self.manifest.environments:
             self._begin(replace(self.manifest, environments=environments))
         self.store.tidy()
+        if not subset_table.is_written(self.root, self.manifest.subset):  # it was not read if it is known
+            log.warning("warning: %s was damaged or gone, and is written anew", subset_table.NAME)
+            subset_table.write(self.root, self.manifest.subset)
         whole = self.journals.whole_files()
         counts = finished.write(self.root, self.manifest, self.journals.outcomes(), reference, whole_files=whole)
         self.journals.remove()

@@ -74,7 +74,7 @@ class ShardJournals:
     """The journals of a run in the folder `root`, whose samples are cut into `shards`.
 
     `fits` says whether what a line states can be of this run, and `begin_shard` what of that which lines say is done is
-    there: see `grafiqs.run.store.Store`.
+    there: see `grafiqs.run.store.Store`. `is_there` says the same of one sample, if a look tells.
     """
 
     def __init__(
@@ -83,12 +83,14 @@ class ShardJournals:
         shards: Shards,
         fits: Callable[[Scored], bool],
         begin_shard: Callable[[int, int, dict[int, list[str]]], set[int]] = lambda _number, _turn, known: {*known},
+        is_there: Callable[[int], bool] = lambda _index: True,
     ) -> None:
         self.folder = root / NAME
         self.shards = shards
         self.claims = Claims(self.folder)
         self._fits = fits
         self._begin_shard = begin_shard
+        self._is_there = is_there
         self._is_done = np.zeros(shards.count, bool)
         self._closed: set[int] = set()
         """The shards that are known to be done."""
@@ -111,7 +113,7 @@ class ShardJournals:
             if newest.endswith(".done"):
                 self._close(number)
             else:
-                self._is_done[list(self._lines(number)[0])] = True
+                self._is_done[[index for index in self._lines(number)[0] if self._is_there(index)]] = True
 
     def is_done(self, index: int) -> bool:
         """Whether a sample is done, as far as this process knows."""
@@ -192,6 +194,16 @@ class ShardJournals:
             number, claim, united, lines, there, {index: checksums[index] for index in there}
         )
         return found
+
+    def release(self, number: int) -> None:
+        """Give a shard back that is not done."""
+        self.claims.release(self._open.pop(number).claim)
+
+    def doubt(self, number: int) -> None:
+        """Count a shard that another process holds as not done, unless it is by now."""
+        if not self.is_closed(number):
+            every = self.shards.samples(number)
+            self._is_done[every.start : every.stop] = False
 
     def hold(self, index: int) -> None:
         """Make sure that this process still holds the shard of a sample. Raises StoppedError if it does not."""

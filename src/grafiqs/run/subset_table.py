@@ -48,6 +48,15 @@ def write(folder: Path, subset: Subset) -> None:
         table.write(pieces)
 
 
+def is_written(folder: Path, subset: Subset) -> bool:
+    """Whether the table of a subset lies in a folder, whole."""
+    try:
+        with files.opened(folder / NAME) as file, gzip.GzipFile(fileobj=file) as table:
+            return all(table.read(len(piece)) == piece for piece in subset.csv()) and not table.read(1)
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
 def read(folder: Path, stated: dict[str, Any]) -> Subset:
     """The subset that a manifest states, with the samples of its table.
 
@@ -78,7 +87,10 @@ def _samples(folder: Path, stated: dict[str, Any]) -> Iterator[Sample]:
             rows = csv.reader(lines(table), strict=True)
             if tuple(next(rows, ())) != COLUMNS:
                 raise ValueError(f"{NAME} has other columns than {', '.join(COLUMNS)}")
-            for identity, name, location in rows:
+            for row in rows:
+                if len(row) != len(COLUMNS):
+                    raise ValueError(f"{NAME} has a row of {len(row)} columns")
+                identity, name, location = row
                 count -= 1
                 if count < 0:
                     break
