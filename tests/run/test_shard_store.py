@@ -328,6 +328,17 @@ def test_a_disk_that_fills_is_an_error_and_loses_nothing(tmp_path: Path) -> None
     store.let_go(0)
 
 
+def test_a_sample_that_could_not_be_written_anew_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_in(tmp_path)
+    store.begin_shard(0, 0, {})
+    scored = {0: store.write(0, gradients_of(0))}
+    monkeypatch.setattr(os, "pwrite", lambda *_: 0)
+    with pytest.raises(OSError, match="No space left"):
+        store.write(0, gradients_of(1))
+    with pytest.raises(ValueError, match="lacks rows"):
+        store.close_shard(0, scored)
+
+
 def test_a_disk_that_says_it_is_full_at_the_end_finishes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,6 +511,13 @@ def test_any_names_and_rows_come_back_from_a_header(pairs: list[tuple[str, str]]
     assert file.start % 4096 == 0
     assert file.rows(header) == rows
     assert json.loads(json.loads(header[8:])["__metadata__"]["samples"]) == [list(pairs[place]) for place in places]
+
+
+@pytest.mark.parametrize("checksum", ["AB" * 32, "ab" * 31, "ab " * 32, ""])
+def test_a_checksum_is_written_in_one_way(checksum: str) -> None:
+    file = ShardFile("block1", 3, 60, [Sample("a", "b", "x")], (2, 3, 3), "float16")
+    with pytest.raises(ValueError, match="its header is not the one of shard 3"):
+        file.rows(file.header({0: checksum}))
 
 
 @given(ANY_JSON, st.binary(max_size=30))
