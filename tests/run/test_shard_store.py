@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import resource
 import signal
 import struct
@@ -170,6 +171,31 @@ def test_what_is_to_be_in_a_shard_and_was_not_written_is_refused(tmp_path: Path)
         with pytest.raises(ValueError, match="shard 0 lacks rows"):
             store.close_shard(0, lie)
     assert names(tmp_path) == ["block4/00000.0.part", "image/00000.0.part"]
+
+
+def test_the_page_of_the_format_says_what_is_written(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
+    samples = [Sample(*name, "x") for name in (("ann", "0"), ("ann", "1"), ("bob", "0"))]
+    store = ShardStore(tmp_path, {"block4": (1, 2, 2)}, "float32", samples, Shards(3, 3))
+    store.begin_shard(0, 0, {})
+    rows = {index: np.arange(10 * index, 10 * index + 4, dtype="f4").reshape(1, 2, 2) for index in (0, 2)}
+    store.close_shard(0, {index: store.write(index, {"block4": row}) for index, row in rows.items()})
+    path = tmp_path / "block4" / "00000.safetensors"
+    data = path.read_bytes()
+    shown = re.findall(r"^([0-9a-f]{8})  ((?:[0-9a-f]{2} ){16})", page, re.MULTILINE)
+    assert len(shown) == 4
+    for place, line in shown:
+        assert data[int(place, 16) :].startswith(bytes.fromhex(line))
+    [header] = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert data[8:4096].decode().rstrip() == header.replace("\n", "")
+    [reader] = re.findall(r"```python\n(import json.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(reader, names)
+    found, whose = names["read_shard"](path)
+    assert np.array_equal(found, np.stack([*rows.values()]))
+    assert whose == [("ann", "0"), ("bob", "0")]
+    fill(store_in(tmp_path / "none"), 0, failed=(0, 1, 2, 3))
+    assert names["read_shard"](tmp_path / "none" / "image" / "00000.safetensors")[0].shape == (0, 3, 5, 5)
 
 
 # -- holders of a shard, one after the other ---------------------------------------------------------------------
