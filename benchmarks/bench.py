@@ -38,6 +38,7 @@ from torch import nn
 
 import in_hand
 import page_of_many
+import stores
 from comparisons import COUNT, METHODS, as_arrays, write_comparisons
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
@@ -61,7 +62,7 @@ class Row:
     unit: str
 
 
-PARTS = ("gradients", "runs", "start", "memory", "names", "drawing", "evaluation", "model", "page")
+PARTS = ("gradients", "runs", "start", "memory", "names", "drawing", "evaluation", "model", "page", "stores")
 
 SCAN = """
 import sys
@@ -131,6 +132,7 @@ def main() -> None:
             ("evaluation", lambda: evaluation(folder)),
             ("model", lambda: starmap(Row, in_hand.figures(folder, weights, device, options.detector))),
             ("page", lambda: starmap(Row, page_of_many.figures(folder, options.page_images))),
+            ("stores", lambda: starmap(Row, stores.figures(folder))),
         ]
         for part, measure in measurements:
             if part in (options.only or PARTS):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import resource
 import signal
 import struct
@@ -172,6 +173,31 @@ def test_what_is_to_be_in_a_shard_and_was_not_written_is_refused(tmp_path: Path)
     assert names(tmp_path) == ["block4/00000.0.part", "image/00000.0.part"]
 
 
+def test_the_page_of_the_format_says_what_is_written(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
+    samples = [Sample(*name, "x") for name in (("ann", "0"), ("ann", "1"), ("bob", "0"))]
+    store = ShardStore(tmp_path, {"block4": (1, 2, 2)}, "float32", samples, Shards(3, 3))
+    store.begin_shard(0, 0, {})
+    rows = {index: np.arange(10 * index, 10 * index + 4, dtype="f4").reshape(1, 2, 2) for index in (0, 2)}
+    store.close_shard(0, {index: store.write(index, {"block4": row}) for index, row in rows.items()})
+    path = tmp_path / "block4" / "00000.safetensors"
+    data = path.read_bytes()
+    shown = re.findall(r"^([0-9a-f]{8})  ((?:[0-9a-f]{2} ){16})", page, re.MULTILINE)
+    assert len(shown) == 4
+    for place, line in shown:
+        assert data[int(place, 16) :].startswith(bytes.fromhex(line))
+    [header] = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert data[8:4096].decode().rstrip() == header.replace("\n", "")
+    [reader] = re.findall(r"```python\n(import json.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(reader, names)
+    found, whose = names["read_shard"](path)
+    assert np.array_equal(found, np.stack([*rows.values()]))
+    assert whose == [("ann", "0"), ("bob", "0")]
+    fill(store_in(tmp_path / "none"), 0, failed=(0, 1, 2, 3))
+    assert names["read_shard"](tmp_path / "none" / "image" / "00000.safetensors")[0].shape == (0, 3, 5, 5)
+
+
 # -- holders of a shard, one after the other ---------------------------------------------------------------------
 
 
@@ -326,6 +352,17 @@ def test_a_disk_that_fills_is_an_error_and_loses_nothing(tmp_path: Path) -> None
     store.let_go(0)
     assert store.begin_shard(0, 1, known) == {0, 1}
     store.let_go(0)
+
+
+def test_a_sample_that_could_not_be_written_anew_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_in(tmp_path)
+    store.begin_shard(0, 0, {})
+    scored = {0: store.write(0, gradients_of(0))}
+    monkeypatch.setattr(os, "pwrite", lambda *_: 0)
+    with pytest.raises(OSError, match="No space left"):
+        store.write(0, gradients_of(1))
+    with pytest.raises(ValueError, match="lacks rows"):
+        store.close_shard(0, scored)
 
 
 def test_a_disk_that_says_it_is_full_at_the_end_finishes_nothing(
@@ -500,6 +537,13 @@ def test_any_names_and_rows_come_back_from_a_header(pairs: list[tuple[str, str]]
     assert file.start % 4096 == 0
     assert file.rows(header) == rows
     assert json.loads(json.loads(header[8:])["__metadata__"]["samples"]) == [list(pairs[place]) for place in places]
+
+
+@pytest.mark.parametrize("checksum", ["AB" * 32, "ab" * 31, "ab " * 32, ""])
+def test_a_checksum_is_written_in_one_way(checksum: str) -> None:
+    file = ShardFile("block1", 3, 60, [Sample("a", "b", "x")], (2, 3, 3), "float16")
+    with pytest.raises(ValueError, match="its header is not the one of shard 3"):
+        file.rows(file.header({0: checksum}))
 
 
 @given(ANY_JSON, st.binary(max_size=30))
