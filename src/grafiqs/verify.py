@@ -112,7 +112,8 @@ def _run(folder: Path, image_path: Path | None, root: Path | None, quiet: bool) 
     identities, images, scored = manifest.subset.identities, len(manifest.subset.samples), counts[Scored]
     verified = (
         f"Verified: {identities} identities, {images} images, {scored} scored, {counts.total() - scored} failed, "
-        f"{scored * len(manifest.dumps)} gradient files: all as the manifest says"
+        f"{scored * len(manifest.dumps)} {'gradients in shards' if manifest.has_parquet else 'gradient files'}: all as "
+        "the manifest says"
     )
     return problems, [at_hand, verified]
 

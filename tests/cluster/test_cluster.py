@@ -154,11 +154,13 @@ def a_worker_that_is_killed_is_replaced(runs: Runs) -> None:
 
 def a_command_that_is_stopped_ends_its_workers(runs: Runs) -> None:
     """By Ctrl-C; what is done is kept, and one process does the rest."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "grafiqs", *runs.on_cluster("stopped")], stderr=subprocess.PIPE, text=True
-    ) as process:
-        with when(lambda: runs.shards_done("stopped") >= 4, lambda: process.send_signal(signal.SIGINT)):
-            _, said = process.communicate(timeout=120)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "grafiqs", *runs.on_cluster("stopped")], stderr=subprocess.PIPE, text=True
+        ) as process,
+        when(lambda: runs.shards_done("stopped") >= 4, lambda: process.send_signal(signal.SIGINT)),
+    ):
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "what is done is kept, and the same command resumes" in said
     assert "Traceback" not in said

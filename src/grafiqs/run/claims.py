@@ -11,6 +11,7 @@ time has to claim the work anew.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,11 +22,13 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from grafiqs.disk import files, inside
 from grafiqs.disk.inside import NO_LINKS, PART
+from grafiqs.disk.names import shown
 from grafiqs.errors import StoppedError
 
 STALE = 300.0
@@ -75,7 +78,7 @@ class Holder:
 class Claim:
     """A work that this process holds: its file takes what is appended."""
 
-    def __init__(self, name: str, file: IO[bytes], words: dict[str, Any]) -> None:
+    def __init__(self, name: str, file: FileIO, words: dict[str, Any]) -> None:
         self.name = name
         self.file = file
         self.words = words
@@ -193,8 +196,9 @@ class Claims:
             if anew is None:
                 claim.is_lost = True
                 raise StoppedError(
-                    f"this process stood still, or could not write to {self.folder}, for so long that another one has "
-                    "taken its work over: the same command goes on with what is left"
+                    f"another process has taken over what this one was doing in {shown(self.folder)}: this one stood "
+                    "still, could not write there for long, or began beside it where locks do not hold. The same "
+                    "command goes on with what is left"
                 )
             claim.file.close()
             claim.name, claim.file, claim.beaten = anew.name, anew.file, anew.beaten
@@ -233,7 +237,7 @@ class Claims:
         for name in self.newest().values():
             holder = None if name.endswith(f".{_DONE}") else self.holder(name)
             if holder is not None and (holder.host, holder.process) == (host, process):
-                with suppress(OSError), inside.opened(self.folder, name, append=True) as file:
+                with suppress(OSError), self._appended(name) as file:
                     file.write(_GIVEN_BACK)
 
     def close(self) -> None:
@@ -287,7 +291,21 @@ class Claims:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(self.folder / own)
-        return Claim(name, inside.opened(self.folder, name, append=True), words)
+        claimed = self._appended(name)
+        claimed.seek(0)
+        if claimed.readline() != first:
+            claimed.close()
+            raise OSError(errno.EIO, f"{shown(name)} is not what was written to it", name)
+        return Claim(name, claimed, words)
+
+    def _appended(self, name: str) -> FileIO:
+        """A file of the folder, to be read and appended to.
+
+        Whether it has another name elsewhere cannot be asked: it had one a moment ago, and a network's file system may
+        still say so.
+        """
+        handle = os.open(self.folder / name, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return FileIO(handle, "a+")
 
     def _beat(self) -> None:
         while not self._ended.wait(self.beat):
