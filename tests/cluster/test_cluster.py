@@ -43,7 +43,7 @@ def cluster() -> Iterator[Any]:
         made.add_node(num_cpus=1)
         yield made
     finally:
-        made.shutdown()
+        made.shutdown()  # type: ignore[no-untyped-call]
 
 
 class Runs:

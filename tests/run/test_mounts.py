@@ -23,7 +23,7 @@ def mounted(folder: Path, place: Path, stack: ExitStack) -> None:
     made = subprocess.run(["bindfs", "-o", late, folder, place], capture_output=True, text=True, check=False)
     if made.returncode:
         pytest.skip(f"bindfs cannot mount here: {made.stderr.strip()}")
-    stack.callback(subprocess.run, ["umount", "-l", place], check=True)
+    stack.callback(lambda: subprocess.run(["umount", "-l", place], check=True))
 
 
 @pytest.fixture
@@ -51,6 +51,4 @@ def test_parts_on_two_mounts_make_one_run(
         for each in commands
     ]
     assert [process.wait(120) for process in processes] == [0, 0]
-    if (mounts[0] / "run" / "progress").exists():  # each saw the last shard of the other too late
-        assert main(commands[0]) == 0
     assert tree(tmp_path / "under" / "run") == tree(tmp_path / "alone")

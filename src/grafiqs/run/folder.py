@@ -260,6 +260,7 @@ class RunFolder(Resumable[Manifest]):
         """Wait for the shards of the share that others hold; whether one is to be had now, and not all are done."""
         said = False
         while True:
+            self.journals.look_for_done()
             left = [number for number in self.share if not self.journals.is_closed(number)]
             if not left or finished.is_finished(self.root):
                 return False
@@ -309,6 +310,7 @@ class RunFolder(Resumable[Manifest]):
         self._adopt()
         claims = self.journals.claims
         while not finished.is_finished(self.root):
+            self.journals.look_for_done()
             if not all(map(self.journals.is_closed, range(len(self.manifest.shards)))):
                 return None
             if claims.take(_TABLES) is not None:
