@@ -91,9 +91,8 @@ def _extracted(options: Options, planned: Planned, reference: Reference | None) 
                 return None
         work_off(run, task, ready, options.quiet)
         with run.working():
-            counts = run.finish(reference)
-            done = counts or run.done()
-    summary = Summary(run.root, done[Scored], done[Failed], counts is not None)
+            done = run.finish(reference) or run.done()
+    summary = Summary(run.root, done[Scored], done[Failed], run.counts is not None)
     for level, line in summary.said(run.manifest):
         log.log(level, "%s", line)
     return summary

@@ -319,7 +319,7 @@ class RunFolder(Resumable[Manifest]):
             if self.part is not None:
                 return None
             _rest(claims.stale)
-        self.counts = Counter(type(outcome) for outcome in finished.read(self.root, self.manifest))
+        self.counts = self._counted()
         return self.counts
 
     def _finish(self, reference: Reference | None) -> Counter[type[Any]]:
@@ -336,12 +336,23 @@ class RunFolder(Resumable[Manifest]):
         return counts
 
     def done(self) -> Counter[type[Any]]:
-        """How many samples of the share have scores, and how many have none, as far as shards are done."""
+        """How many samples of the share have scores, and how many have none, as far as shards are done.
+
+        Those of the whole run, if another process has finished it meanwhile.
+        """
         found: Counter[type[Any]] = Counter()
-        for number in filter(self.journals.is_closed, self.share):
-            shard = self.journals.done(number)
-            found += Counter({Scored: shard.scored, Failed: shard.failed})
+        try:
+            for number in filter(self.journals.is_closed, self.share):
+                shard = self.journals.done(number)
+                found += Counter({Scored: shard.scored, Failed: shard.failed})
+        except FileNotFoundError:
+            if not finished.is_finished(self.root):
+                raise
+            found = self.counts = self._counted()
         return found
+
+    def _counted(self) -> Counter[type[Any]]:
+        return Counter(type(outcome) for outcome in finished.read(self.root, self.manifest, "none"))
 
     def discard(self) -> None:
         """Remove the run."""
