@@ -204,11 +204,11 @@ class Claims:
 
         So nobody who looks late makes it anew.
         """
-        self._let_go(claim)
         done = f"{claim.work}.{_DONE}"
         with inside.whole(self.folder, done, f".{claim.turn}{PART}") as file:
             file.write(files.read(self.folder / claim.name).partition(b"\n")[0] + b"\n")
             file.writelines(pieces)
+        self._let_go(claim)
         claim.file.truncate(0)
         claim.file.close()
 
