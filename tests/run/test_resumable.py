@@ -104,10 +104,10 @@ def stops(kind: str, events: list[str]) -> list[tuple[str, bool]]:
     if kind == "shards":  # whatever happens to claims and journals, and the moments between
         own = [event for event in events if "progress" in event or "subset.csv.gz" in event or "append" in event]
         removals = [event for event in own if event.startswith("remove")]
-        return [(event, False) for event in own if event not in removals or event in removals[-1::-7]]
+        found += [(event, False) for event in own if event not in removals or event in removals[-1::-7]]
     events = [event for event in events if not event.startswith("after")]
     for sort in ("mkdir", f"{MANIFEST[kind]}.part", "progress.jsonl", ".npy.part", ".png.part", ".csv.part", "SUMS",
-                 "append"):  # fmt: skip
+                 "append "):  # fmt: skip
         own = [event for event in events if sort in event]
         for event in dict.fromkeys([*own[:1], *own[len(own) // 2 :][:2], *own[-2:]]):
             found.append((event, False))
@@ -124,7 +124,7 @@ def tear(folder: Path, event: str) -> None:
     os.truncate(torn, torn.stat().st_size // 2 if what == "rename" else torn.stat().st_size - 20)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "scores"])  # nor has the run in shards gradients
 def test_what_is_killed_at_any_write_ends_byte_identical(
     kind: str, commands: Commands, finished: dict[str, Path], tmp_path: Path
 ) -> None:
