@@ -24,12 +24,13 @@ from PIL import Image
 from grafiqs.cli import main
 from grafiqs.options.extract import Options
 from grafiqs.run import manifest as manifests
-from grafiqs.run.contents import journal_of
+from grafiqs.run.contents import fitting, journal_of
 from grafiqs.run.folder import RunFolder
 from grafiqs.run.journal import Scored
 from grafiqs.run.journal import line as journal_line
-from support.killing import begun, ended, events_of, exit_code, said_by, wait_for_lines
-from support.making import checked, make_faces, picture, random_network, rows_of, sums_of, tree
+from grafiqs.run.shard_journals import ShardJournals
+from support.killing import begun, ended, events_of, exit_code, recorded, said_by, wait_for_lines
+from support.making import checked, make_faces, picture, random_network, rows_of, sums_of, tree, without_progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,26 +82,29 @@ def chosen(events: list[str], every: int) -> list[str]:
 
 
 def done_files(folder: Path) -> dict[str, tuple[int, int]]:
-    """The gradient files of every sample that is done, by the whole lines of the journal: inode and time of change."""
-    journal = folder / "progress.jsonl"
-    lines = journal.read_bytes().splitlines(keepends=True) if journal.exists() else []
+    """The gradient files of every sample that is done, by the whole lines of journals: inode and time of change."""
     found: dict[str, tuple[int, int]] = {}
-    for line in lines:
-        if line.endswith(b"\n"):
-            index = int(re.findall(rb"\[(\d+)", line)[0])
-            manifest = manifests.read(folder)
-            paths = [folder / path for path in manifest.tree(folder).paths([manifest.subset.samples[index]])]
-            if all(path.exists() for path in paths):
-                for path in paths:
-                    status = path.stat()
-                    found[path.relative_to(folder).as_posix()] = (status.st_ino, status.st_mtime_ns)
+    for line in recorded(folder):
+        index = int(re.findall(rb"\[(\d+)", line)[0])
+        paths = [folder / path for path in manifests.read(folder).tree(folder).paths([index])]
+        if all(path.exists() for path in paths):
+            for path in paths:
+                status = path.stat()
+                found[path.relative_to(folder).as_posix()] = (status.st_ino, status.st_mtime_ns)
     return found
+
+
+def journal_and_lines(folder: Path) -> tuple[Path, bytes, list[bytes]]:
+    """The journal of a run that was stopped in its only shard, the line of its holder, and the others."""
+    journal = folder / "progress" / "00000.0"
+    head, *lines = journal.read_bytes().splitlines(keepends=True)
+    return journal, head, lines
 
 
 def assert_goes_on(folder: Path, arguments: list[str], reference: dict[str, bytes], why: str) -> None:
     """The stopped run holds nothing half-written under a final name, and ends as if it had not been stopped."""
-    for path, data in tree(folder).items():
-        if not path.endswith(".part") and path != "progress.jsonl":
+    for path, data in without_progress(folder).items():
+        if not path.endswith(".part"):
             assert data == reference[path], f"{path} is not whole after {why}"
     before = done_files(folder)
     assert main(arguments) == 1, why
@@ -122,7 +126,7 @@ def test_a_kill_while_a_finished_run_is_mended_loses_nothing(
     folder, arguments = damaged("whole")
     assert ended(arguments, folder) == 1
     assert tree(folder) == tree(finished)
-    for number, event in enumerate(chosen(events_of(folder), every=5)):
+    for number, event in enumerate(chosen(events_of(folder), every=8)):
         folder, arguments = damaged(str(number))
         assert ended(arguments, folder, event) == -signal.SIGKILL, event
         assert main(arguments) == 1
@@ -158,10 +162,9 @@ def stopped(killed: Path, tmp_path: Path) -> Path:
 def test_a_torn_last_line_is_cut_off_and_its_sample_redone(
     size: int, stopped: Path, finished: Path, flawed_faces: Path, weights: Path
 ) -> None:
-    journal = stopped / "progress.jsonl"
-    lines = journal.read_bytes().splitlines(keepends=True)
+    journal, head, lines = journal_and_lines(stopped)
     before = done_files(stopped)
-    journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:size])
+    journal.write_bytes(b"".join([head, *lines[:-1], lines[-1][:size]]))
     assert main(command(flawed_faces, weights, stopped)) == 1
     assert tree(stopped) == tree(finished)
     again = {path for path, stamp in before.items() if (stopped / path).stat().st_ino != stamp[0]}
@@ -187,12 +190,11 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_damaged_line_in_the_middle_is_redone(
     damage: str, stopped: Path, finished: Path, flawed_faces: Path, weights: Path
 ) -> None:
-    journal = stopped / "progress.jsonl"
-    lines = journal.read_bytes().splitlines(keepends=True)
+    journal, head, lines = journal_and_lines(stopped)
     assert len(lines) == 7
     changed = DAMAGES[damage](lines[3])
     assert changed != lines[3]
-    journal.write_bytes(b"".join([*lines[:3], changed, *lines[4:]]))
+    journal.write_bytes(b"".join([head, *lines[:3], changed, *lines[4:]]))
     assert main(command(flawed_faces, weights, stopped)) == 1
     assert tree(stopped) == tree(finished)
 
@@ -227,11 +229,10 @@ def forged_lines(line: bytes) -> list[bytes]:
 def test_forged_lines_are_redone_and_end_nothing(
     stopped: Path, finished: Path, flawed_faces: Path, weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    journal = stopped / "progress.jsonl"
-    lines = journal.read_bytes().splitlines(keepends=True)
+    journal, head, lines = journal_and_lines(stopped)
     forged = forged_lines(lines[3])
     assert lines[3] not in forged
-    journal.write_bytes(b"".join([*lines[:3], *forged, *lines[4:]]))
+    journal.write_bytes(b"".join([head, *lines[:3], *forged, *lines[4:]]))
     arguments = [argument for argument in command(flawed_faces, weights, stopped) if argument != "--quiet"]
     assert main(arguments) == 1
     assert "Resuming: 6 of 20 images are done already" in capfd.readouterr().out
@@ -240,14 +241,17 @@ def test_forged_lines_are_redone_and_end_nothing(
 
 def test_no_forged_line_takes_the_place_of_a_good_one(stopped: Path) -> None:
     """Of several lines of a sample the last one counts that can be its."""
-    path = stopped / "progress.jsonl"
-    line = path.read_bytes().splitlines(keepends=True)[3]
+    path, head, lines = journal_and_lines(stopped)
+    line, manifest = lines[3], manifests.read(stopped)
     for forged in forged_lines(line):
-        path.write_bytes(line + forged)
-        journal = journal_of(stopped, manifests.read(stopped))
-        journal.load()
+        path.write_bytes(head + line + forged)
+        journals = ShardJournals(stopped, manifest.shards, fitting(manifest))
+        journals.look()
+        assert list(map(journal_line, journals.outcomes())) == [line], forged[:200]
+        (stopped / "progress.jsonl").write_bytes(line + forged)  # as earlier versions had it
+        journal = journal_of(stopped, manifest)
+        journal.look()
         assert list(map(journal_line, journal.outcomes())) == [line], forged[:200]
-        journal.close()
 
 
 # -- one run at a time ---------------------------------------------------------------------------------------
@@ -286,6 +290,8 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "flip": ("--embeddings", "--flip"),
     "path_replace": ("--path-replace", "faces"),
     "path_replace_with": ("--path-replace", "faces", "--path-replace-with", "F"),
+    "shard_size": ("--shard-size", 4),
+    "store": ("--store", "shards"),
 }
 
 INPUTS: dict[str, tuple[object, ...]] = {
@@ -691,7 +697,7 @@ def test_strange_names_among_the_failures_are_read_back(weights: Path, tmp_path:
 def test_sha256sum_itself_checks_the_run_and_the_images(strange_faces: Path, weights: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     assert main(command(strange_faces, weights, output)) == 0
-    for folder, name, count in ((output, "SHA256SUMS", 2 * 21 + 6), (strange_faces, "SHA256SUMS.images", 21)):
+    for folder, name, count in ((output, "SHA256SUMS", 2 * 21 + 7), (strange_faces, "SHA256SUMS.images", 21)):
         check = ["sha256sum", "--check", "--strict", str(output / name)]
         done = subprocess.run(check, cwd=folder, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
@@ -713,13 +719,14 @@ def test_a_journal_that_cannot_grow_stops_the_run_and_is_gone_on_with(
     assert main(command(flawed_faces, weights, whole, "--no-dump-gradients")) == 1
     arguments = command(flawed_faces, weights, output, "--no-dump-gradients")
     assert ended(arguments, output, "append 3") == -signal.SIGKILL
-    journal = output / "progress.jsonl"
-    size = journal.stat().st_size
-    assert exit_code(begun(arguments, output, file_limit=size * 5 // 3 + 10)) == 3
+    _, head, lines = journal_and_lines(output)
+    assert len(lines) == 3
+    assert exit_code(begun(arguments, output, file_limit=len(head) + len(b"".join(lines)) * 5 // 6)) == 3
     assert "5 of 20 images are done and kept" in said_by(output)
     assert "Traceback" not in said_by(output)
-    lines = journal.read_bytes().splitlines(keepends=True)
-    assert [line.endswith(b"\n") for line in lines] == [True] * 5
+    lines = (output / "progress" / "00000.1").read_bytes().splitlines(keepends=True)
+    assert [line.endswith(b"\n") for line in lines] == [True] * len(lines)
+    assert len(recorded(output)) == 5
     assert_goes_on(output, arguments, tree(whole), "a journal that could not grow")
 
 
@@ -773,7 +780,7 @@ def test_a_signal_from_outside_ends_the_installed_command(
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
-        wait_for_lines(output / "progress.jsonl", 3, lambda: process.poll() is None)
+        wait_for_lines(output, 3, lambda: process.poll() is None)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number

@@ -152,10 +152,15 @@ def wait_for_lines(folder: Path, count: int, alive: Callable[[], bool]) -> None:
 
 
 def lines_of(folder: Path) -> int:
-    """How many outcomes are recorded in the journals of a folder: those of a run, or that of an alignment."""
-    journals = [folder / "progress.jsonl", *(folder / "progress").glob("*")]
-    lines = {line for path in journals if path.suffix != ".part" for line in _lines(path)}
-    return len({line for line in lines if re.match(rb"[0-9a-f]{8} .*\n", line)})
+    """How many outcomes are recorded in the journals of a folder."""
+    return len(set(recorded(folder)))
+
+
+def recorded(folder: Path) -> list[bytes]:
+    """The whole lines of the journals of a folder that state an outcome: those of a run, or that of an alignment."""
+    journals = [folder / "progress.jsonl", *sorted((folder / "progress").glob("*"))]
+    lines = [line for path in journals if path.suffix != ".part" for line in _lines(path)]
+    return [line for line in lines if re.match(rb"[0-9a-f]{8} .*\n", line)]
 
 
 def _lines(path: Path) -> list[bytes]:

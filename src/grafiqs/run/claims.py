@@ -45,6 +45,8 @@ _SOON = 0.5
 
 _DONE = "done"
 _NAME = re.compile(r"(?P<work>[a-z0-9]+)\.(?P<turn>[0-9]+|done)")
+_LONGEST = 2**20
+"""Bytes that the line of a holder takes at most."""
 _GIVEN_BACK = b"\ngiven back\n"
 
 
@@ -66,6 +68,16 @@ class Holder:
         """The process that asks."""
         process = os.getpid()
         return Holder(socket.gethostname(), process, _boot(), _started(process) or "", time.time(), alone, words)
+
+    def is_one(self) -> bool:
+        """Whether it can have been one: what is read may be damaged, or written by somebody else."""
+        texts, kinds = (self.host, self.boot, self.started), (float, bool, dict)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and (type(self.since), type(self.alone), type(self.words)) == kinds
+            and type(self.process) is int
+            and 0 < self.process < 2**31
+        )
 
     def is_gone(self) -> bool:
         """Whether it was a process of this machine, and is no more; of others that cannot be seen."""
@@ -170,9 +182,10 @@ class Claims:
         """Who made a claim, or said that the work is done; None if that is not known: it was not written to its end."""
         try:
             with inside.opened(self.folder, name) as file:
-                return Holder(**json.loads(file.readline()))
-        except (FileNotFoundError, ValueError, TypeError):
+                found = Holder(**json.loads(file.readline(_LONGEST)))
+        except (FileNotFoundError, ValueError, TypeError, RecursionError):
             return None
+        return found if found.is_one() else None
 
     def is_given_back(self, name: str) -> bool:
         """Whether its holder gave a claim back."""
@@ -233,11 +246,11 @@ class Claims:
 
         So nobody who looks late makes it anew.
         """
-        self._let_go(claim)
         done = f"{claim.work}.{_DONE}"
         with inside.whole(self.folder, done, f".{claim.turn}{PART}") as file:
             file.write(files.read(self.folder / claim.name).partition(b"\n")[0] + b"\n")
             file.writelines(pieces)
+        self._let_go(claim)
         claim.file.truncate(0)
         claim.file.close()
 

@@ -145,11 +145,11 @@ class RunFolder(Resumable[Manifest]):
         with self._writable():
             if self._before is not None:
                 self._adopt()
-            elif not self.output.is_used() or self.removed is not None:
-                if self.removed is not None:
-                    self._remove(self.removed)
-                    inside.remove(self.root, self.output.manifest)
-                    self.removed = None
+            elif self.removed is not None:  # the new manifest replaces the old one: foreign files may lie there, too
+                self._begin(replace(self.manifest, environments=self._environments))
+                subset_table.write(self.root, self.manifest.subset)
+                self.journals.make()
+            elif not self.output.is_used():
                 self.journals.make()
                 if self._is_first():
                     self._write_first()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,16 @@ def work(number: int) -> str:
     return f"{number:05}"
 
 
+def shard_of(name: str, shards: Shards) -> int | None:
+    """The shard that claims call so, if it is one of these.
+
+    >>> shard_of("00001", Shards(20, 10)), shard_of("1", Shards(20, 10)), shard_of("tables", Shards(20, 10))
+    (1, None, None)
+    """
+    number = int(name) if name.isdecimal() else len(shards)
+    return number if number < len(shards) and work(number) == name else None
+
+
 @dataclass(frozen=True)
 class Done:
     """What a shard that is done came to."""
@@ -53,6 +63,16 @@ class Done:
     """The (SHA-256, path) of each file that holds several of its samples."""
     seconds: float
     """How long who did it was at it, by a clock of its own."""
+
+    def is_one(self) -> bool:
+        """Whether it can have been one: what is read may be damaged, or written by somebody else."""
+        return (
+            _are_environments(self.environments)
+            and all(type(count) is int and count >= 0 for count in (self.scored, self.failed))
+            and isinstance(self.files, list)
+            and all(isinstance(each, list) and [*map(type, each)] == [str, str] for each in self.files)
+            and type(self.seconds) is float
+        )
 
 
 @dataclass
@@ -108,7 +128,8 @@ class ShardJournals:
         if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
             raise OSError(errno.ENOTDIR, f"{NAME} is a link, which is not followed there, or not a folder", NAME)
         for name, newest in self.claims.newest().items():
-            if not name.isdecimal() or (number := int(name)) >= len(self.shards) or number in self._open:
+            number = shard_of(name, self.shards)
+            if number is None or number in self._open:
                 continue
             if newest.endswith(".done"):
                 self._close(number)
@@ -165,15 +186,18 @@ class ShardJournals:
     def whose(self, number: int) -> str:
         """Who holds a shard, in words."""
         turns = self.claims.turns(work(number))
-        holder = self.claims.holder(turns[-1]) if turns else None
-        return "their holder is not known" if holder is None else f"process {holder.process} of {shown(holder.host)}"
+        return self._who(turns[-1] if turns else "")
 
     def anybody(self) -> str | None:
-        """Who else is at work on a shard, or may be, in words; None if nobody is."""
-        for name, newest in self.claims.newest().items():
-            if name.isdecimal() and not newest.endswith(".done") and not self.claims.is_abandoned(newest):
-                return self.whose(int(name))
+        """Who else is at work on a shard or the tables, or may be, in words; None if nobody is."""
+        for newest in self.claims.newest().values():
+            if not newest.endswith(".done") and not self.claims.is_abandoned(newest):
+                return self._who(newest)
         return None
+
+    def _who(self, claim: str) -> str:
+        holder = self.claims.holder(claim)
+        return "their holder is not known" if holder is None else f"process {holder.process} of {shown(holder.host)}"
 
     # -- working -----------------------------------------------------------------------------------------------
 
@@ -273,9 +297,12 @@ class ShardJournals:
         with self.claims.opened(f"{work(number)}.done") as file:
             file.readline()
             try:
-                return Done(**json.loads(file.readline()))
-            except (ValueError, TypeError) as error:
+                found = Done(**json.loads(file.readline()))
+            except (ValueError, TypeError, RecursionError) as error:
                 raise self._damaged(number) from error
+        if not found.is_one():
+            raise self._damaged(number)
+        return found
 
     def outcomes(self, indices: Sequence[int] | None = None) -> Iterator[Outcome]:
         """The outcomes of all samples that are done, in their order, or of these, in ascending order.
@@ -407,7 +434,11 @@ def paths(root: Path) -> list[str]:
 
 def _environments(holder: Holder | None) -> list[dict[str, Any]]:
     own = holder.words.get("environments") if holder is not None else None
-    return own if isinstance(own, list) and all(isinstance(each, dict) for each in own) else []
+    return own if _are_environments(own) else []
+
+
+def _are_environments(value: object) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _has(environments: list[dict[str, Any]], one: dict[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
 from grafiqs.run.claims import Holder
 from grafiqs.run.journal import Failed, Outcome, Scored
-from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_journals import ShardJournals, shard_of
 from grafiqs.run.tables import FAILURES
 
 _RECENT = 64
@@ -86,7 +86,8 @@ def look(folder: Path) -> State:
     times: list[float] = []
     in_flight: list[InFlight] = []
     for name, newest in sorted(found.claims.newest().items()):
-        if not name.isdecimal() or (number := int(name)) >= len(shards):
+        number = shard_of(name, shards)
+        if number is None:
             continue
         if newest.endswith(".done"):
             shard = found.done(number)
