@@ -23,7 +23,7 @@ from grafiqs.errors import RequestError
 from grafiqs.run import finished, shard_journals, subset_table
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
-from grafiqs.run.claims import Claim
+from grafiqs.run.claims import LATE, Claim
 from grafiqs.run.contents import files_of, fitting, journal_of
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
@@ -314,7 +314,10 @@ class RunFolder(Resumable[Manifest]):
             if not all(map(self.journals.is_closed, range(len(self.manifest.shards)))):
                 return None
             if claims.take(_TABLES) is not None:
-                self.counts = self._finish(reference)
+                try:
+                    self.counts = self._finish(reference)
+                except FileNotFoundError as error:  # a file system let this process claim what was gone
+                    self.counts = self._finished_by_another(error)
                 return self.counts
             if self.part is not None:
                 return None
@@ -345,11 +348,20 @@ class RunFolder(Resumable[Manifest]):
             for number in filter(self.journals.is_closed, self.share):
                 shard = self.journals.done(number)
                 found += Counter({Scored: shard.scored, Failed: shard.failed})
-        except FileNotFoundError:
-            if not finished.is_finished(self.root):
-                raise
-            found = self.counts = self._counted()
+        except FileNotFoundError as error:
+            found = self.counts = self._finished_by_another(error)
         return found
+
+    def _finished_by_another(self, error: FileNotFoundError) -> Counter[type[Any]]:
+        """The outcomes of each kind if another process has finished the run meanwhile; raises the error otherwise."""
+        ends = time.monotonic() + LATE
+        while not finished.is_finished(self.root):  # a file system may remember that it was not
+            if time.monotonic() > ends:
+                raise error
+            _rest(self.journals.claims.stale)
+        self.journals.close()
+        self.journals.tidy()
+        return self._counted()
 
     def _counted(self) -> Counter[type[Any]]:
         return Counter(type(outcome) for outcome in finished.read(self.root, self.manifest, "none"))
