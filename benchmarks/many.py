@@ -1,4 +1,4 @@
-"""Runs of millions of samples, with everything real but the network and the pixels: scores alone.
+"""Runs of millions of samples, scores alone, with everything real but what reads and computes the images.
 
 python benchmarks/many.py make FOLDER COUNT          (a RecordIO set of COUNT records, 50 an identity)
 python benchmarks/many.py run FOLDER WEIGHTS OUT [SHARDS]  (a run of it; it is killed after so many shards)
@@ -11,11 +11,18 @@ import logging
 import os
 import signal
 import struct
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+
+from grafiqs.shards import Shards, usual_size
+
+BATCH = 256
 
 EACH = 50
 """Samples of an identity."""
@@ -62,38 +69,64 @@ def make(folder: Path, count: int) -> None:
 
 
 def run(folder: Path, weights: Path, output: Path, shards: int) -> None:
-    """Make a run, or resume it; it kills itself after so many shards, if any are named."""
-    from grafiqs.compute.computer import Computed, Computer
-    from grafiqs.extract import extract_gradients
-    from grafiqs.images.reading import Read, Reader
-    from grafiqs.images.remarks import Remark
+    """Make a run, or resume it; it kills itself after so many shards if any are named."""
+    from grafiqs import extract
     from grafiqs.options.extract import Options
-    from grafiqs.run.shard_journals import Open, ShardJournals
+    from grafiqs.run.folder import RunFolder
+    from grafiqs.run.journal import Scored
 
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d ms: %(message)s", stream=sys.stdout)
-    pixels, remark = np.zeros((3, 112, 112), np.uint8), Remark(one_colour=False, bits=None)
-    scores = torch.rand(1024, 6, dtype=torch.float64)
+    scores = np.random.default_rng(0).uniform(1, 1000, (1024, 6)).tolist()
 
-    def read(_self: Reader, location: str) -> Read:
-        return Read(pixels, hashlib.sha256(location.encode()).hexdigest(), (112, 112), remark)
+    def outcomes(run: RunFolder, *_: Any) -> Iterator[Scored]:
+        for done, number in enumerate(run.claimed()):
+            if done == shards:
+                os.kill(os.getpid(), signal.SIGKILL)
+            for index in run.manifest.shards.samples(number):
+                if run.is_pending(index):
+                    checksum = hashlib.sha256(index.to_bytes(8, "little")).hexdigest()
+                    yield Scored(index, checksum, scores[index % 1024], [], [], "")
 
-    def compute(self: Computer, _pixels: torch.Tensor, _gradients: bool = True) -> Computed:
-        return Computed({}, scores[: self.batch_size])
-
-    close, left = ShardJournals.close_shard, [shards]
-
-    def closed(self: ShardJournals, shard: Open, files: list[tuple[str, str]]) -> None:
-        close(self, shard, files)
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    Reader.__call__, Computer.__call__, ShardJournals.close_shard = read, compute, closed  # type: ignore[method-assign,assignment]
+    extract.outcomes = outcomes  # type: ignore[attr-defined,assignment]
     options = Options(
-        image_path=folder, weights=weights, output_dir=output, dump_gradients=False, batch_size=256, keep_going=True,
+        image_path=folder, weights=weights, output_dir=output, dump_gradients=False, batch_size=BATCH, keep_going=True,
         compile="off", quiet=True,
     )  # fmt: skip
-    extract_gradients(options)
+    extract.extract_gradients(options)
+
+
+def figures(folder: Path, weights: Path, count: int) -> Iterator[tuple[str, float, str]]:
+    """What was measured: in words, the figure, its unit."""
+    data, output, own = folder / "many", folder / "many_run", [sys.executable, __file__]
+    subprocess.run([*own, "make", str(data), str(count)], check=True)
+    what, most = f"{count:,} samples, scores alone", len(Shards(count, usual_size(count, BATCH))) - 1
+    given = ["run", str(data), str(weights), str(output)]
+    _, seconds, said = _spent([*own, *given, str(most)])
+    yield f"{what}: seconds to the first batch: names, draw, hashes, network", said["Computing"], "s"
+    yield "... to the table of the subset, the manifest, and all shards but one", seconds - said["Computing"], "s"
+    peak, seconds, said = _spent([*own, *given])
+    yield "... seconds to resume, until the first sample", said["Resuming"], "s"
+    yield "... to write the tables", seconds - said["Processed"], "s"
+    yield "... peak memory, tables included", peak, "MB"
+    for name in ("manifest.json", "subset.csv.gz", "scores.csv"):
+        yield f"... {name}", (output / name).stat().st_size / 1e6, "MB"
+    peak, seconds, _ = _spent(
+        [sys.executable, "-m", "grafiqs", "select", "--image-path", str(data), "--output", os.devnull]
+    )
+    yield "select alone", seconds, "s"
+    yield "... peak memory", peak, "MB"
+
+
+def _spent(command: list[str]) -> tuple[float, float, dict[str, float]]:
+    """Peak memory in MB, seconds, and the seconds after which it said something, by its first words."""
+    started, said = time.monotonic(), dict[str, float]()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            words = line.partition("ms: ")[2].split()
+            said[words[0].strip(":") if words else ""] = time.monotonic() - started
+        _, _, usage = os.wait4(process.pid, 0)
+        process.returncode = 0
+    return usage.ru_maxrss / 1e3, time.monotonic() - started, said
 
 
 if __name__ == "__main__":
