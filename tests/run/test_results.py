@@ -290,7 +290,7 @@ def retold(old: str, new: str, as_stated: bool = False) -> Callable[[Path], obje
         (lambda folder: (folder / "manifest.json").write_text("[]"), "damaged"),
         (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "damaged"),
         (edited("manifest.json", f'"format": {manifests.FORMAT}', '"format": 99'), "another version of grafiqs"),
-(earlier(edited("manifest.json", '"ann/0.png"', '"../0.png"')), "leads out"),
+        (earlier(edited("manifest.json", '"ann/0.png"', '"../0.png"')), "leads out"),
         (earlier(edited("manifest.json", '"ann/0.png"', '"/ann/0.png"')), "leads out"),
         (earlier(edited("manifest.json", '"ann/0.png"', "7")), "damaged"),
         (earlier(edited("manifest.json", '"ann": {', '"..": {')), "leads out"),
