@@ -101,10 +101,13 @@ def content(folder: Path) -> dict[str, bytes]:
 def stops(kind: str, events: list[str]) -> list[tuple[str, bool]]:
     """The events to stop at, and whether in the middle of the writing: every kind of write, first, last and between."""
     found: list[tuple[str, bool]] = []
-    if kind == "shards":  # whatever happens to claims and journals, and the moments between
-        own = [event for event in events if "progress" in event or "subset.csv.gz" in event or "append" in event]
-        removals = [event for event in own if event.startswith("remove")]
-        found += [(event, False) for event in own if event not in removals or event in removals[-1::-7]]
+    if (
+        kind == "shards"
+    ):  # what happens to claims and journals, and the moments between: of one shard all, of others some
+        named = ("link", "after link", "rename", "after rename", "mkdir", "rmdir", "appended 3", "appended 5")
+        own = [event for event in events if "progress" in event or "subset.csv.gz" in event or "appended" in event]
+        found += [(event, False) for event in own if event.startswith(named) or "progress/00000" in event]
+        found += [(event, False) for event in own if event.startswith("remove progress.part/")][::4]
     events = [event for event in events if not event.startswith("after")]
     for sort in ("mkdir", f"{MANIFEST[kind]}.part", "progress.jsonl", ".npy.part", ".png.part", ".csv.part", "SUMS",
                  "append "):  # fmt: skip
@@ -120,7 +123,9 @@ def tear(folder: Path, event: str) -> None:
     """Turn a kill at `event` into one in the middle of the writing that this event ends."""
     what, _, path = event.partition(" ")
     journals = [folder / "progress.jsonl", *(folder / "progress").glob("*.[0-9]*")]
-    torn = folder / path if what == "rename" else max(filter(Path.exists, journals), key=lambda path: path.stat().st_size)
+    torn = (
+        folder / path if what == "rename" else max(filter(Path.exists, journals), key=lambda path: path.stat().st_size)
+    )
     os.truncate(torn, torn.stat().st_size // 2 if what == "rename" else torn.stat().st_size - 20)
 
 
@@ -262,7 +267,9 @@ def test_a_disk_that_fills_up_stops_it_and_room_lets_it_go_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Capture,
 ) -> None:
-    names = ["progress/00001.done.0"] if kind == "shards" else [LAST.get(kind, "scores.csv"), "failures.csv", "SHA256SUMS"]
+    names = (
+        ["progress/00001.done.0"] if kind == "shards" else [LAST.get(kind, "scores.csv"), "failures.csv", "SHA256SUMS"]
+    )
     for number, name in enumerate(names):
         folder = tmp_path / str(number)
         with monkeypatch.context() as patch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,12 @@ def test_what_is_no_longer_there_is_done_again(journals: ShardJournals, tmp_path
         journals.append(outcome(index))
     journals.close()
     asked: list[int] = []
-    looked = opened(tmp_path, is_there=lambda index: bool(asked.append(index)) or index != 6)
+
+    def is_there(index: int) -> bool:
+        asked.append(index)
+        return index != 6
+
+    looked = opened(tmp_path, is_there=is_there)
     assert looked.pending().tolist() == [5, 6, 8, 9]
     assert set(asked) == {4, 6, 7}
     found = opened(tmp_path, begin_shard=lambda _number, turn, known: {*known} - {7} if turn else set())
@@ -178,7 +183,7 @@ def test_a_disk_that_is_full_leaves_whole_lines(
     assert place.read_bytes() == before + line(outcome(1))
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _data: b"",
     "a line less": lambda data: b"".join(data.splitlines(keepends=True)[:-1]),
     "a torn line": lambda data: data[:-20],
@@ -200,13 +205,18 @@ def test_a_shard_whose_file_is_damaged_is_never_taken_for_whole(
     if damage in ("no holder", "a line of another shard"):
         assert list(found.outcomes()) == list(map(outcome, range(4)))
     else:
-        with pytest.raises(OSError, match="progress/00000.done was damaged while the run was at work"):
+        with pytest.raises(OSError, match=r"progress/00000\.done was damaged while the run was at work"):
             list(found.outcomes())
 
 
 WRONG: list[Any] = [None, 5, [], {}, {"environments": 5}, "[" * 50_000]
-VALUES = {"environments": [5, {}, [5], None], "scored": ["one", None, -1, 1.5], "failed": [[]], "seconds": ["long"],
-          "files": [5, [5], [["a"]], [["a", "b", "c"]], [[1, 2]]]}  # fmt: skip
+VALUES: dict[str, list[Any]] = {
+    "environments": [5, {}, [5], None],
+    "scored": ["one", None, -1, 1.5],
+    "failed": [[]],
+    "seconds": ["long"],
+    "files": [5, [5], [["a"]], [["a", "b", "c"]], [[1, 2]]],
+}
 
 
 def test_what_no_shard_came_to_is_said_to_be_damaged(journals: ShardJournals, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ import torch
 from tqdm import tqdm
 
 from grafiqs.cli import main
-from grafiqs.run.journal import Journal
-from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run import folder as run_folder
+from grafiqs.run.journal import Journal, Outcome
+from grafiqs.run.shard_journals import Open, ShardJournals
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes of their own that need not load torch again: one that has loaded it, and little else, is forked."""
@@ -39,6 +41,7 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
     said = os.open(f"{folder}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
+    run_folder._LOOKS = 0.1  # type: ignore[assignment]
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # its own lock is one between processes, of which a kill leaves a trace
     happened: dict[str, None] = {}
@@ -95,7 +98,7 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
             happens(f"appended {outcome.index}")
             return done
 
-        journals.append = watched_append  # type: ignore[method-assign]
+        journals.append = watched_append  # type: ignore[assignment, method-assign]
 
     watch_appending(Journal)
     watch_appending(ShardJournals)
@@ -104,6 +107,30 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
     code = main(arguments)
     Path(f"{folder}.events").write_text(json.dumps(list(happened)))
     sys.exit(code)
+
+
+def plain_run(arguments: list[str], said: Path, pause: float) -> None:
+    """Run the command in this process; what it says goes to the file `said`, and it rests at each line of a journal."""
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    run_folder._LOOKS = 0.1  # type: ignore[assignment]
+    torch.set_num_threads(1)
+    append = ShardJournals.append
+
+    def slow_append(journals: ShardJournals, outcome: Outcome) -> Open:
+        time.sleep(pause)
+        return append(journals, outcome)
+
+    ShardJournals.append = slow_append  # type: ignore[assignment, method-assign]
+    sys.exit(main(arguments))
+
+
+def started(arguments: list[str], said: Path, pause: float = 0) -> ForkServerProcess:
+    """A process at work on the command, beside others in the same folder; `pause` are seconds a sample."""
+    process = PROCESSES.Process(target=plain_run, args=(arguments, said, pause))
+    process.start()
+    return process
 
 
 def begun(
@@ -142,6 +169,20 @@ def events_of(folder: Path) -> list[str]:
 def said_by(folder: Path) -> str:
     """What a watched run printed."""
     return Path(f"{folder}.said").read_text()
+
+
+def wait_until_stopped(process: ForkServerProcess) -> None:
+    """Wait until all threads of a process stand still, by SIGSTOP."""
+    tasks = Path(f"/proc/{process.pid}/task")
+
+    def state(task: Path) -> bytes:
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            return (task / "stat").read_bytes().rpartition(b")")[2].split()[0]
+        return b"T"
+
+    while {state(task) for task in tasks.iterdir()} != {b"T"}:
+        assert process.is_alive()
+        time.sleep(0.01)
 
 
 def wait_for_lines(folder: Path, count: int, alive: Callable[[], bool]) -> None:

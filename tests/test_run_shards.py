@@ -14,7 +14,7 @@ SHARDS = st.builds(Shards, st.integers(0, 3000), st.integers(1, 200))
 @given(SHARDS)
 def test_every_sample_is_in_one_shard(shards: Shards) -> None:
     every = [list(shards.samples(number)) for number in range(len(shards))]
-    assert sum(every, []) == list(range(shards.count))
+    assert [index for shard in every for index in shard] == list(range(shards.count))
     assert all(len(shard) == shards.size for shard in every[:-1])
     assert all(0 < len(shard) <= shards.size for shard in every)
     assert all(shards.of(index) == number for number, shard in enumerate(every) for index in shard)
@@ -24,7 +24,7 @@ def test_every_sample_is_in_one_shard(shards: Shards) -> None:
 def test_batches_are_cut_from_whole_shards(shards: Shards, size: int) -> None:
     for number in range(len(shards)):
         batches = list(shards.batches(number, size))
-        assert sum(map(list, batches), []) == list(shards.samples(number))
+        assert [index for batch in batches for index in batch] == list(shards.samples(number))
         assert all(len(batch) == size for batch in batches[:-1])
         assert all(0 < len(batch) <= size for batch in batches)
         assert all(shards.batch_of(index, size) == batch for batch in batches for index in batch)
@@ -33,7 +33,7 @@ def test_batches_are_cut_from_whole_shards(shards: Shards, size: int) -> None:
 @given(SHARDS, st.integers(1, 70))
 def test_every_shard_is_in_one_part(shards: Shards, parts: int) -> None:
     shares = [list(shards.share(part, parts)) for part in range(1, parts + 1)]
-    assert sorted(sum(shares, [])) == list(range(len(shards)))
+    assert sorted(number for share in shares for number in share) == list(range(len(shards)))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
