@@ -117,16 +117,25 @@ def figures(folder: Path, weights: Path, count: int) -> Iterator[tuple[str, floa
     yield "... peak memory", peak, "MB"
 
 
+_PARENT = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print("0 ms: Peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""A small parent, which says how much memory its child had: a child starts with its parent's."""
+
+
 def _spent(command: list[str]) -> tuple[float, float, dict[str, float]]:
     """Peak memory in MB, seconds, and the seconds after which it said something, by its first words."""
-    started, said = time.monotonic(), dict[str, float]()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    started, peak, said = time.monotonic(), 0.0, dict[str, float]()
+    with subprocess.Popen([sys.executable, "-c", _PARENT, *command], stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             words = line.partition("ms: ")[2].split()
-            said[words[0].strip(":") if words else ""] = time.monotonic() - started
-        _, _, usage = os.wait4(process.pid, 0)
-        process.returncode = 0
-    return usage.ru_maxrss / 1e3, time.monotonic() - started, said
+            if words[:1] == ["Peak"]:
+                peak = int(words[1]) * 1024 / 1e6
+            elif words:
+                said[words[0].strip(":")] = time.monotonic() - started
+    return peak, time.monotonic() - started, said
 
 
 if __name__ == "__main__":
