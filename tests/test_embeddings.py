@@ -14,7 +14,8 @@ from grafiqs.cli import main
 from grafiqs.errors import RequestError
 from grafiqs.images.tensors import normalise, read
 from grafiqs.run.journal import Outcome
-from grafiqs.run.shard_journals import Open, ShardJournals
+from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_work import Open
 from support.making import grafiqs, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

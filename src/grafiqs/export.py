@@ -101,7 +101,7 @@ def _copied(manifest: Manifest, options: ExportOptions) -> Manifest:
     return replace(
         manifest,
         gradients={
-            "layers": [layer for layer in layers if options.layers is None or layer in options.layers],
+            "dumps": [layer for layer in layers if options.layers is None or layer in options.layers],
             "dtype": dtype,
             "store": options.store or there["store"],
         },

@@ -25,8 +25,9 @@ from grafiqs.images.futile import refuse_futile
 from grafiqs.images.reading import Reader
 from grafiqs.images.unaligned import are_plainly_unaligned
 from grafiqs.options.extract import MAX_SHARD, Options
-from grafiqs.run import manifest as manifests
-from grafiqs.run.manifest import METHOD, Manifest, directions
+from grafiqs.run import sections
+from grafiqs.run.manifest import METHOD, Manifest
+from grafiqs.run.sections import directions
 from grafiqs.select import Subset
 from grafiqs.shards import Shards, one_shard, usual_size
 
@@ -128,7 +129,7 @@ def _manifest(
         preprocessing=task.preprocessing(),
         computation=ready.plan,
         reference={},
-        gradients=manifests.gradients(options.deciding(), task.scores),
+        gradients=sections.gradients(options.deciding(), task.scores),
         export={},
         environments=[],
         shard_size=task.shards.size,

@@ -19,7 +19,8 @@ from grafiqs import signals
 from grafiqs.cli import main
 from grafiqs.errors import RequestError, StoppedError
 from grafiqs.run.journal import Outcome
-from grafiqs.run.shard_journals import Open, ShardJournals
+from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_work import Open
 from support.making import tree
 
 INT, TERM = signal.SIGINT, signal.SIGTERM

@@ -21,9 +21,10 @@ import torch
 from tqdm import tqdm
 
 from grafiqs.cli import main
-from grafiqs.run import folder as run_folder
+from grafiqs.run import claims
 from grafiqs.run.journal import Journal, Outcome
-from grafiqs.run.shard_journals import Open, ShardJournals
+from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_work import Open
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes of their own that need not load torch again: one that has loaded it, and little else, is forked."""
@@ -41,7 +42,7 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
     said = os.open(f"{folder}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    run_folder._LOOKS = 0.1  # type: ignore[assignment]
+    claims._LOOKS = 0.1
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # its own lock is one between processes, of which a kill leaves a trace
     happened: dict[str, None] = {}
@@ -114,7 +115,7 @@ def plain_run(arguments: list[str], said: Path, pause: float) -> None:
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    run_folder._LOOKS = 0.1  # type: ignore[assignment]
+    claims._LOOKS = 0.1
     torch.set_num_threads(1)
     append = ShardJournals.append
 

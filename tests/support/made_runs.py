@@ -18,6 +18,7 @@ from grafiqs.run import finished, subset_table
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
+from grafiqs.run.sections import directions
 from grafiqs.select import Subset
 
 Scores = Mapping[str, Sequence[float] | None]
@@ -47,7 +48,7 @@ def write_run(
             options={**manifest.options, "embeddings": True},
             backbone={**manifest.backbone, "embedding_size": size},
         )
-    manifest = replace(manifest, directions=manifests.directions(manifest.layers, embeddings=embeddings is not None))
+    manifest = replace(manifest, directions=directions(manifest.layers, embeddings=embeddings is not None))
     folder.mkdir(parents=True)
     (folder / manifests.NAME).write_bytes(encoded("".join(manifest.to_json())))
     subset_table.write(folder, subset)

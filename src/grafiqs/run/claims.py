@@ -16,12 +16,10 @@ import json
 import os
 import re
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +28,8 @@ from grafiqs.disk import files, inside
 from grafiqs.disk.inside import NO_LINKS, PART
 from grafiqs.disk.names import shown
 from grafiqs.errors import StoppedError
+from grafiqs.run.holder import Holder
+from grafiqs.signals import check
 
 STALE = 300.0
 """Seconds without a beat after which a claim counts as abandoned; NFS may show sizes a minute late."""
@@ -43,54 +43,14 @@ LATE = 90.0
 _SOON = 0.5
 """Seconds between two looks for such a file."""
 
+_LOOKS = 10.0
+"""Seconds between two looks at what others do, at most."""
+
 _DONE = "done"
 _NAME = re.compile(r"(?P<work>[a-z0-9]+)\.(?P<turn>[0-9]+|done)")
 _LONGEST = 2**20
 """Bytes that the line of a holder takes at most."""
 _GIVEN_BACK = b"\ngiven back\n"
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a claim: host, process, and what it said of itself; `since` is in seconds of its own clock."""
-
-    host: str
-    process: int
-    boot: str
-    started: str
-    since: float
-    alone: bool
-    """Whether it held the whole folder by a lock, as far as that holds."""
-    words: dict[str, Any]
-
-    @staticmethod
-    def here(alone: bool, words: dict[str, Any]) -> Holder:
-        """The process that asks."""
-        process = os.getpid()
-        return Holder(socket.gethostname(), process, _boot(), _started(process) or "", time.time(), alone, words)
-
-    def is_one(self) -> bool:
-        """Whether it can have been one: what is read may be damaged, or written by somebody else."""
-        texts, kinds = (self.host, self.boot, self.started), (float, bool, dict)
-        return (
-            all(isinstance(text, str) for text in texts)
-            and (type(self.since), type(self.alone), type(self.words)) == kinds
-            and type(self.process) is int
-            and 0 < self.process < 2**31
-        )
-
-    def is_gone(self) -> bool:
-        """Whether it was a process of this machine, and is no more; of others that cannot be seen."""
-        if not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
-            return False
-        try:
-            os.kill(self.process, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass
-        started = _started(self.process)
-        return started is not None and started != self.started
 
 
 class Claim:
@@ -367,6 +327,12 @@ class Claims:
                         claim.beaten = _now()
 
 
+def rest(most: float) -> None:
+    """Wait a while for other processes, and for no longer than that many seconds."""
+    time.sleep(min(_LOOKS, most / 30))
+    check()
+
+
 def is_own(name: str) -> bool:
     """Whether a file has a name as claims have it, finished or not."""
     return _NAME.match(name) is not None and (name.endswith(PART) or _NAME.fullmatch(name) is not None)
@@ -381,21 +347,3 @@ def _turn(name: str) -> float:
 def _now() -> float:
     """Seconds, those counted that a machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def _boot() -> str:
-    """What tells this start of the machine, and the processes seen here, from others, if the system says."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _started(process: int) -> str | None:
-    """When a process of this machine was started, in words of the system, or that it ended; None if that is hidden."""
-    try:
-        state, *fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return "ended" if state in (b"Z", b"X") else fields[18].decode()

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +23,16 @@ from grafiqs.errors import RequestError
 from grafiqs.run import finished, shard_journals, subset_table
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
-from grafiqs.run.claims import LATE, Claim
-from grafiqs.run.contents import files_of, fitting, journal_of
+from grafiqs.run.beginning import Beginning
+from grafiqs.run.claims import LATE, rest
+from grafiqs.run.contents import files_of, fitting
+from grafiqs.run.former import Former, of_finished, of_journal
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.resumable import Resumable
-from grafiqs.run.shard_journals import Open, ShardJournals
+from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_work import Open
 from grafiqs.run.tree import GradientTree
-from grafiqs.signals import check
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +42,8 @@ _BYTES_PER_ROW = 1024
 _BLOCK = 4096
 """Files take whole blocks on the disk."""
 
-_LOOKS = 10
-"""Seconds between two looks at the shards of others, at most."""
-
-_BEGINNING, _TABLES = "beginning", "tables"
-"""What is claimed beside the shards."""
+_TABLES = "tables"
+"""What is claimed by who writes them."""
 
 
 def output_of(folder: Path) -> Output:
@@ -74,13 +73,9 @@ class RunFolder(Resumable[Manifest]):
         self.counts: Counter[type[Any]] | None = None
         """How many outcomes of each kind the run has, once it is finished."""
         self._environments: list[dict[str, Any]] = []
-        self._before: Callable[[], Iterator[Outcome]] | None = None
-        """The outcomes of a run that was finished, or begun by an earlier version, until it is begun again."""
-        self._pending: NDArray[np.int64] = np.zeros(0, np.int64)
-        """What such a run lacks."""
+        self._former: Former | None = None
+        """What is done of a run without journals of shards, until it is begun again."""
         self._is_begun = False
-        self._first: Claim | None = None
-        """The claim of who writes the manifest."""
         self._set_up(manifest)
 
     def _set_up(self, manifest: Manifest) -> None:
@@ -102,8 +97,8 @@ class RunFolder(Resumable[Manifest]):
         """The indices of the samples of the share that are not done, in order."""
         if self.counts is not None:
             return np.zeros(0, np.int64)
-        if self._before is not None:
-            return self._pending
+        if self._former is not None:
+            return self._former.pending
         return self.journals.pending(None if self.part is None else self.share)
 
     def total(self) -> int:
@@ -143,20 +138,14 @@ class RunFolder(Resumable[Manifest]):
             return True
         self._environments = [environment]
         with self._writable():
-            if self._before is not None:
+            if self._former is not None:
                 self._adopt()
             elif self.removed is not None:  # the new manifest replaces the old one: foreign files may lie there, too
                 self._begin(replace(self.manifest, environments=self._environments))
                 subset_table.write(self.root, self.manifest.subset)
                 self.journals.make()
             elif not self.output.is_used():
-                self.journals.make()
-                if self._is_first():
-                    self._write_first()
-                else:
-                    found = self._found()
-                    self.manifest = replace(self.manifest, computation=found.computation)
-                    self._meet(found)
+                self._begin_or_join()
             else:
                 self.journals.make()
         if there and manifests.environment_differences(there[-1], environment):
@@ -167,37 +156,18 @@ class RunFolder(Resumable[Manifest]):
         self._is_begun = True
         return self.manifest.computation == planned
 
-    def _is_first(self) -> bool:
-        """Whether this process is to write the manifest; otherwise it is written when this returns."""
-        claims = self.journals.claims
-        while not self.output.is_used():
-            if (claim := claims.take(_BEGINNING)) is not None:
-                self._first = claim
-                if not self.output.is_used():
-                    return True
-                self._agreed()
-            else:
-                _rest(claims.beat)
-                self.journals.make()  # whoever could not begin has removed the folder
-        return False
-
-    def _write_first(self) -> None:
-        """Write the manifest of a new run; if that cannot be, nothing stays."""
-        try:
-            self._write(replace(self.manifest, environments=self._environments))
-        except BaseException:
-            if self._first is not None and not self.output.is_used():
-                inside.remove(self.root, subset_table.NAME)
-                self.journals.claims.withdraw(self._first)
-                self._first = None
-            raise
-        self._agreed()
-
-    def _agreed(self) -> None:
-        """The manifest is there."""
-        if self._first is not None:
-            self.journals.claims.finish(self._first)
-            self._first = None
+    def _begin_or_join(self) -> None:
+        """Write the manifest of a new run, or take up the one that another part writes in the same moment."""
+        beginning, manifest = Beginning(self.output, self.journals), self.manifest
+        if beginning.is_ours():
+            beginning.write(
+                lambda: self._write(replace(manifest, environments=self._environments)),
+                lambda: inside.remove(self.root, subset_table.NAME),
+            )
+        else:
+            found = self._found()
+            self.manifest = replace(manifest, computation=found.computation)
+            self._meet(found)
 
     def _write(self, manifest: Manifest) -> None:
         """Write the manifest, the table of the subset before it."""
@@ -206,14 +176,14 @@ class RunFolder(Resumable[Manifest]):
 
     def _adopt(self) -> None:
         """Write the journals of a run that was finished, or begun by an earlier version: it goes on with those."""
-        if self._before is None:
+        if self._former is None:
             return
-        whole = finished.whole_files(self.root, self.manifest) if finished.is_finished(self.root) else []
-        self.journals.write(self._before(), self._pending, self.manifest.environments, whole)
+        former, environments = self._former, self.manifest.environments
+        self.journals.write(former.outcomes(), former.pending, environments, former.whole_files)
         if self.manifest.lists_samples:
             self._write(self.manifest)
         inside.remove(self.root, journals.NAME)
-        self._before = None
+        self._former = None
 
     # -- working ---------------------------------------------------------------------------------------------
 
@@ -234,7 +204,7 @@ class RunFolder(Resumable[Manifest]):
 
         What is not done after all is pending then, and so is a shard whose holder may yet close it.
         """
-        if self.counts is not None or self._before is not None or self.removed is not None:
+        if self.counts is not None or self._former is not None or self.removed is not None:
             return
         for number in self.share:
             if self.journals.is_closed(number) or len(self.journals.pending([number])):
@@ -269,7 +239,7 @@ class RunFolder(Resumable[Manifest]):
             if not said:
                 log.info("Waiting for %d shards: %s", len(left), self.journals.whose(left[0]))
                 said = True
-            _rest(self.journals.claims.stale)
+            rest(self.journals.claims.stale)
 
     def hold(self, index: int) -> None:
         """Make sure that this process still holds the shard of a sample. Raises StoppedError if it does not."""
@@ -321,7 +291,7 @@ class RunFolder(Resumable[Manifest]):
                 return self.counts
             if self.part is not None:
                 return None
-            _rest(claims.stale)
+            rest(claims.stale)
         self.counts = self._counted()
         return self.counts
 
@@ -358,7 +328,7 @@ class RunFolder(Resumable[Manifest]):
         while not finished.is_finished(self.root):  # a file system may remember that it was not
             if time.monotonic() > ends:
                 raise error
-            _rest(self.journals.claims.stale)
+            rest(self.journals.claims.stale)
         self.journals.close()
         self.journals.tidy()
         return self._counted()
@@ -423,54 +393,28 @@ class RunFolder(Resumable[Manifest]):
         else:
             self.store.need_folders()
             if files.exists(self.root / journals.NAME) and not shard_journals.is_there(self.root):
-                self._look_back()
+                self._former = of_journal(self.root, self.manifest, self.store)
             else:
                 self.journals.look()
 
     def _reopen(self) -> None:
-        """Look which samples of a finished run failed, or lack gradients, so that they can be done.
+        """Look which samples of a finished run failed, or lack gradients, so that they can be done; not by parts.
 
         Raises RequestError when the tables were changed since.
         """
         try:
-            changed = finished.changed(self.root, self.manifest)
-            if changed:
-                raise ValueError(f"{changed[0]} was changed since")
-            self.store.need_folders()
-            counts: Counter[type[Any]] = Counter()
-            lacking: list[int] = []
-            for outcome in finished.read(self.root, self.manifest, "known"):
-                counts[type(outcome)] += 1
-                if self.part is None and not (isinstance(outcome, Scored) and self.store.is_whole(outcome.index)):
-                    lacking.append(outcome.index)
+            former, counts = of_finished(self.root, self.manifest, self.store)
         except (FileNotFoundError, ValueError) as error:
             raise RequestError(
                 f"the finished run in {shown(self.root)} is damaged ({error}): look with 'grafiqs verify', "
                 f"or start over with {self.overwritten_by}"
             ) from error
-        if lacking:
-            self._pending = np.array(lacking, np.int64)
-            self._before = lambda: finished.read(self.root, self.manifest, "known")
+        if len(former.pending) and self.part is None:
+            self._former = former
         else:
             self.counts = counts
-
-    def _look_back(self) -> None:
-        """Look what a run holds that an earlier version began: its journal is one file."""
-        journal = journal_of(self.root, self.manifest)
-        journal.look()
-        for index in range(len(journal)):
-            if index in journal and not self.store.is_whole(index):
-                journal.forget(index)
-        self._pending = np.array(journal.pending(), np.int64)
-        self._before = journal.outcomes
 
     def _close(self) -> None:
         for number in self.journals.held():
             self.store.let_go(number)
         self.journals.close()
-
-
-def _rest(most: float) -> None:
-    """Wait a while for others, and for no longer than that."""
-    time.sleep(min(_LOOKS, most / 30))
-    check()

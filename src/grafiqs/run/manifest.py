@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
-from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM, LAYERS, QUALITIES, QUALITY, SCORES
+from grafiqs.backbones.catalogue import DIRECTIONS, EMBEDDING_NORM
 from grafiqs.calibration.reference import holds_for
 from grafiqs.disk import files
-from grafiqs.disk.names import encoded, shown
+from grafiqs.disk.names import shown
 from grafiqs.disk.stated import compared
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError
-from grafiqs.options.compute import MAX_BATCH
-from grafiqs.options.extract import DECIDING, MAX_SHARD, Options
+from grafiqs.options.extract import Options
 from grafiqs.options.field import completed
-from grafiqs.run import subset_table
+from grafiqs.run import sections, subset_table
+from grafiqs.run.sections import count, shard_size
 from grafiqs.run.shard_store import ShardStore
 from grafiqs.run.store import Store
 from grafiqs.run.tree import GradientTree
@@ -39,9 +39,6 @@ _BEFORE = (6, 7, 8)
 """The versions before, which are read, too: the first two had no reference, and the first no directions, as its scores
 were those at layers alone."""
 
-_LARGEST = 2**16
-"""The most channels, rows or columns of a layer."""
-
 METHOD = {
     "name": "GraFIQs",
     "source": "Kolf, Damer, Boutros, CVPRW 2024, arXiv 2404.12203",
@@ -49,8 +46,6 @@ METHOD = {
     "score": "sum |gradient|",
     "direction": "lower score = higher quality",
 }
-
-_DATA_SET = {"form", "place", "root", "path_prefix"}
 
 COMPARED = (
     "method",
@@ -80,10 +75,10 @@ class Manifest:
     unless a stopped run was resumed elsewhere. `computation` says how it was asked to compute, and each environment
     which engine and precision computed there, and how far they lay from the reference. `reference` says by which one
     the scores have qualities, `layer` which of them `quality` alone means, and `scores` which have one; it is empty
-    without one. `gradients` says of which `layers` there are files, their `dtype`, and by which `store` they lie.
-    `export` is empty unless the run was copied: then it says from which manifest (`manifest_sha256`), and of which
-    `identities` alone, null if of all. `shard_size` is how many samples there are in a shard. `format` is that
-    of the folder.
+    without one. `gradients` says of which layers there are files (`dumps`), their `dtype`, and by which `store`
+    they lie. `export` is empty unless the run was copied: then it says from which manifest (`manifest_sha256`), and of
+    which `identities` alone, null if of all. `shard_size` is how many samples there are in a shard. `format` is that of
+    the folder.
     """
 
     method: dict[str, str]
@@ -119,7 +114,7 @@ class Manifest:
     @property
     def dumps(self) -> tuple[str, ...]:
         """The layers whose gradients are written to files."""
-        return tuple(self.gradients["layers"])
+        return tuple(self.gradients["dumps"])
 
     @property
     def aligns(self) -> bool:
@@ -222,21 +217,6 @@ class Manifest:
         yield "\n"
 
 
-def directions(layers: Iterable[str], embeddings: bool, reference: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """The directions of the scores of a run, and of the qualities by its `reference`, in the order of its table."""
-    found = {name: DIRECTIONS[name] for name in (*layers, *([EMBEDDING_NORM] if embeddings else []))}
-    if reference:
-        found |= {QUALITIES[name]: "higher" for name in reference["scores"]}
-        found |= {QUALITY: "higher"} if reference["layer"] in reference["scores"] else {}
-    return found
-
-
-def gradients(options: Mapping[str, Any], layers: Iterable[str]) -> dict[str, Any]:
-    """The gradients that a run with these options and layers writes."""
-    dumped = [layer for layer in layers if layer in LAYERS] if options["dump_gradients"] else []
-    return {"layers": dumped, "dtype": options["gradient_dtype"], "store": options.get("store", "tree")}
-
-
 def subset_differences(there: Subset, here: Subset) -> list[str]:
     """How one subset differs from another: one line, or none."""
     if there is here or there.samples == here.samples:
@@ -277,7 +257,9 @@ def shards_of(folder: Path) -> Shards:
 
     Raises RequestError when there is no manifest that can be trusted.
     """
-    return _made(folder, lambda document: Shards(_count(document["subset"]["count"]), _size(document["shard_size"])))
+    return _made(
+        folder, lambda document: Shards(count(document["subset"]["count"]), shard_size(document["shard_size"]))
+    )
 
 
 def _made(folder: Path, make: Callable[[dict[str, Any]], Made]) -> Made:
@@ -313,9 +295,9 @@ def _up_to_date(document: dict[str, Any]) -> dict[str, Any]:
     if document["format"] <= 7:
         document["reference"] = {}
     if document["format"] <= 6:
-        document["directions"] = directions(document["layers"], embeddings=False)
+        document["directions"] = sections.directions(document["layers"], embeddings=False)
     if document["format"] <= _LISTED:
-        document["gradients"] = gradients(document["options"], document["layers"])
+        document["gradients"] = sections.gradients(document["options"], document["layers"])
         document["export"] = {}
         document["shard_size"] = usual_size(document["subset"]["count"], document["computation"]["batch_size"])
     return document
@@ -342,68 +324,8 @@ def _parsed(folder: Path, document: dict[str, Any], known: Subset | None) -> Man
     for name, kind in get_type_hints(Manifest).items():
         if not isinstance(getattr(manifest, name), get_origin(kind) or kind):
             raise ValueError(f"its {name} is not of type {kind}")
-    asked = manifest.to_options().layers if manifest.options.keys() == DECIDING else ()
-    if tuple(manifest.layers) != (tuple(filter(manifest.layers.__contains__, SCORES)) if asked is None else asked):
-        raise ValueError("its options are not those of a run")
-    _size(manifest.shard_size)
-    if "alignment" not in manifest.preprocessing or not _count(manifest.backbone["embedding_size"]):
-        raise ValueError("it does not say what the network was given, or gives")
-    for layer, shape in manifest.layers.items():
-        if len(shape) != (3 if layer in LAYERS else 0) or not all(1 <= _count(n) <= _LARGEST for n in shape):
-            raise ValueError("its layers have other shapes than gradients have")
-    of = manifest.reference
-    if manifest.directions not in (directions(manifest.layers, embeds, of) for embeds in {False, manifest.embeds}):
-        raise ValueError("its directions are not those of its scores")
-    if of and not (isinstance(of["sha256"], str) and of["scores"] and {*of["scores"]} <= {*manifest.scores}):
-        raise ValueError("it does not say by which reference its scores have qualities")
-    encoded(json.dumps([manifest.data_set, manifest.options], ensure_ascii=False))  # lone surrogates cannot be written
-    if manifest.data_set.keys() != _DATA_SET or not all(isinstance(text, str) for text in manifest.data_set.values()):
-        raise ValueError("it does not say where its data set was")
-    locations = {sample.location for sample in subset.samples} if manifest.pairs else set()
-    if any(
-        len(pair) != 3 or not locations.issuperset(pair[:2]) or type(pair[2]) is not bool for pair in manifest.pairs
-    ):
-        raise ValueError("its pairs are not of its samples")
-    _check_gradients(manifest)
-    check_computation(manifest.computation)
-    if not manifest.environments or not all(isinstance(known, dict) for known in manifest.environments):
-        raise ValueError("it names no environment")
+    sections.check(manifest)
     return manifest
-
-
-def _check_gradients(manifest: Manifest) -> None:
-    """Raise ValueError, TypeError or KeyError for gradients that a run cannot have."""
-    stated, whole = manifest.gradients, gradients(manifest.options, manifest.layers)
-    layers = [layer for layer in manifest.layers if layer in stated["layers"] and layer in LAYERS]
-    is_export = bool(manifest.export)
-    if not is_export and stated != whole:
-        raise ValueError("its gradients are not those that its options ask for")
-    if stated.keys() != whole.keys() or stated["layers"] != layers or not {*layers} <= {*whole["layers"]}:
-        raise ValueError("its gradients are not of its layers")
-    for name, option in (("dtype", "gradient_dtype"), ("store", "store")):
-        if stated[name] not in _choices(option):
-            raise ValueError(f"its gradients have a {name} that is not known")
-    if is_export:
-        identities = manifest.export["identities"]
-        if not isinstance(manifest.export["manifest_sha256"], str) or not (
-            identities is None or (isinstance(identities, list) and all(isinstance(each, str) for each in identities))
-        ):
-            raise ValueError("it does not say what it was exported from")
-
-
-def _choices(option: str) -> tuple[str, ...]:
-    """The values that an option takes."""
-    return tuple(next(field for field in fields(Options) if field.name == option).metadata["choices"])
-
-
-def check_computation(computation: dict[str, Any]) -> None:
-    """Raise ValueError when a run cannot have been computed so."""
-    if computation.get("engine") not in ("eager", "compiled") or computation.get("precision") not in _choices(
-        "precision"
-    ):
-        raise ValueError("it does not say how it was computed")
-    if not 1 <= _count(computation.get("batch_size")) <= MAX_BATCH:
-        raise ValueError("it was computed in batches that cannot be")
 
 
 def binding(section: Any) -> Any:
@@ -415,15 +337,3 @@ def binding(section: Any) -> Any:
     if not isinstance(section, dict):
         return section
     return {key: value for key, value in section.items() if key not in ("batch_size", "layers")}
-
-
-def _size(value: object) -> int:
-    if not 1 <= _count(value) <= MAX_SHARD:
-        raise ValueError("it does not say how many samples there are in a shard")
-    return _count(value)
-
-
-def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise ValueError(f"{value!r} is not a count")
-    return value

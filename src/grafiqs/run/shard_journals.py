@@ -13,9 +13,8 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,71 +22,15 @@ from numpy.typing import NDArray
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.run import claims
-from grafiqs.run.claims import Claim, Claims, Holder
+from grafiqs.run.claims import Claims
 from grafiqs.run.journal import Outcome, Scored, line, stated
+from grafiqs.run.shard_work import Done, Open, environments_of, has_environment, shard_of, work
 from grafiqs.shards import Shards
 
 NAME = "progress"
 
 LEAVING = f"{NAME}{inside.PART}"
 """What the folder is called while it is being removed."""
-
-
-def work(number: int) -> str:
-    """A shard as claims call it.
-
-    >>> work(17)
-    '00017'
-    """
-    return f"{number:05}"
-
-
-def shard_of(name: str, shards: Shards) -> int | None:
-    """The shard that claims call so, if it is one of these.
-
-    >>> shard_of("00001", Shards(20, 10)), shard_of("1", Shards(20, 10)), shard_of("tables", Shards(20, 10))
-    (1, None, None)
-    """
-    number = int(name) if name.isdecimal() else len(shards)
-    return number if number < len(shards) and work(number) == name else None
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a shard that is done came to."""
-
-    environments: list[dict[str, Any]]
-    scored: int
-    failed: int
-    files: list[list[str]]
-    """The (SHA-256, path) of each file that holds several of its samples."""
-    seconds: float
-    """How long who did it was at it, by a clock of its own."""
-
-    def is_one(self) -> bool:
-        """Whether it can have been one: what is read may be damaged, or written by somebody else."""
-        return (
-            _are_environments(self.environments)
-            and all(type(count) is int and count >= 0 for count in (self.scored, self.failed))
-            and isinstance(self.files, list)
-            and all(isinstance(each, list) and [*map(type, each)] == [str, str] for each in self.files)
-            and type(self.seconds) is float
-        )
-
-
-@dataclass
-class Open:
-    """A shard that this process holds, with the lines of its samples that are done."""
-
-    number: int
-    claim: Claim
-    environments: list[dict[str, Any]]
-    lines: dict[int, bytes]
-    known: dict[int, Scored]
-    """Those that were done before it was claimed."""
-    checksums: dict[int, list[str]]
-    """Those of the gradients of each sample that has scores."""
-    since: float = field(default_factory=time.monotonic)
 
 
 class ShardJournals:
@@ -219,7 +162,7 @@ class ShardJournals:
         self._is_done[every.start : every.stop] = False
         self._is_done[list(there)] = True
         lines = {index: line(scored) for index, scored in there.items()}
-        united = [*before, *(each for each in environments if not _has(before, each))]
+        united = [*before, *(each for each in environments if not has_environment(before, each))]
         self._open[number] = found = Open(
             number, claim, united, lines, there, {index: checksums[index] for index in there}
         )
@@ -282,7 +225,7 @@ class ShardJournals:
         """The environments in which shards were done, in their order."""
         found: list[dict[str, Any]] = []
         for number in range(len(self.shards)):
-            found += [each for each in self.done(number).environments if not _has(found, each)]
+            found += [each for each in self.done(number).environments if not has_environment(found, each)]
         return found
 
     def whole_files(self) -> list[tuple[str, str]]:
@@ -383,10 +326,10 @@ class ShardJournals:
         found: dict[int, Scored] = {}
         environments: list[dict[str, Any]] = []
         for name in self.claims.turns(work(number))[:turns]:
-            own = _environments(self.claims.holder(name))
+            own = environments_of(self.claims.holder(name))
             scored = {each.index: each for each in self.read(name, number) if isinstance(each, Scored)}
             if scored:
-                environments += [each for each in own if not _has(environments, each)]
+                environments += [each for each in own if not has_environment(environments, each)]
             found |= scored
         return found, environments
 
@@ -430,18 +373,3 @@ def paths(root: Path) -> list[str]:
         with suppress(OSError):
             found += sorted(f"{folder}/{name}" for name in os.listdir(root / folder) if claims.is_own(name))
     return found
-
-
-def _environments(holder: Holder | None) -> list[dict[str, Any]]:
-    own = holder.words.get("environments") if holder is not None else None
-    return own if _are_environments(own) else []
-
-
-def _are_environments(value: object) -> TypeGuard[list[dict[str, Any]]]:
-    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
-
-
-def _has(environments: list[dict[str, Any]], one: dict[str, Any]) -> bool:
-    """Whether an environment is among others; the differences that self-checks saw do not count."""
-    plain = {key: value for key, value in one.items() if key != "self_check"}
-    return any({key: value for key, value in each.items() if key != "self_check"} == plain for each in environments)

@@ -16,9 +16,10 @@ from grafiqs.errors import RequestError
 from grafiqs.run import finished
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
-from grafiqs.run.claims import Holder
+from grafiqs.run.holder import Holder
 from grafiqs.run.journal import Failed, Outcome, Scored
-from grafiqs.run.shard_journals import ShardJournals, shard_of
+from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_work import shard_of
 from grafiqs.run.tables import FAILURES
 
 _RECENT = 64

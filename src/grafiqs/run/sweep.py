@@ -20,6 +20,7 @@ from grafiqs.options.extract import DECIDING, Options
 from grafiqs.options.field import completed
 from grafiqs.options.sweep import VARYING
 from grafiqs.run import manifest as manifests
+from grafiqs.run import sections
 from grafiqs.run.contents import files_of
 from grafiqs.run.folder import RunFolder
 from grafiqs.run.folder import output_of as run_output
@@ -131,7 +132,7 @@ def _check(found: Sweep) -> None:
         raise ValueError("its sections are not all there")
     if not isinstance(found.shared["computation"], dict):
         raise ValueError("it does not say how it was computed")
-    manifests.check_computation(found.shared["computation"])
+    sections.check_computation(found.shared["computation"])
     later = completed(Options, found.shared["options"])
     found.shared["options"] = {name: value for name, value in later.items() if name not in VARYING}
     if found.shared["options"].keys() != DECIDING - {*VARYING}:

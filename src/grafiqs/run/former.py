@@ -1,0 +1,58 @@
+"""What is done of a run that has no journals of shards: it was finished, or an earlier version began it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grafiqs.run import finished
+from grafiqs.run.contents import journal_of
+from grafiqs.run.journal import Outcome, Scored
+from grafiqs.run.manifest import Manifest
+from grafiqs.run.store import Store
+
+
+@dataclass(frozen=True)
+class Former:
+    """The outcomes that a run has, those of `pending` samples aside, which failed or lack gradients.
+
+    `whole_files` are the (SHA-256, path) of the files that hold the gradients of several samples.
+    """
+
+    outcomes: Callable[[], Iterator[Outcome]]
+    pending: NDArray[np.int64]
+    whole_files: Sequence[tuple[str, str]] = ()
+
+
+def of_finished(root: Path, manifest: Manifest, store: Store) -> tuple[Former, Counter[type[Any]]]:
+    """What a finished run has, and how many outcomes of each kind.
+
+    Raises ValueError when its tables were changed since, or do not agree, and OSError when one cannot be read.
+    """
+    if changed := finished.changed(root, manifest):
+        raise ValueError(f"{changed[0]} was changed since")
+    store.need_folders()
+    counts: Counter[type[Any]] = Counter()
+    lacking: list[int] = []
+    for outcome in finished.read(root, manifest, "known"):
+        counts[type(outcome)] += 1
+        if not (isinstance(outcome, Scored) and store.is_whole(outcome.index)):
+            lacking.append(outcome.index)
+    whole = finished.whole_files(root, manifest)
+    return Former(lambda: finished.read(root, manifest, "known"), np.array(lacking, np.int64), whole), counts
+
+
+def of_journal(root: Path, manifest: Manifest, store: Store) -> Former:
+    """What a run has that an earlier version began: its journal is one file. Raises OSError when it cannot be read."""
+    journal = journal_of(root, manifest)
+    journal.look()
+    for index in range(len(journal)):
+        if index in journal and not store.is_whole(index):
+            journal.forget(index)
+    return Former(journal.outcomes, np.array(journal.pending(), np.int64))
