@@ -23,16 +23,16 @@ class Beginning:
         """Whether this process is to write the manifest; otherwise it is written when this returns."""
         claims = self._journals.claims
         while True:
-            self._journals.make()  # whoever could not begin has removed the folder
             if self._output.is_used():
                 return False
+            self._journals.make()  # anew, too: whoever could not begin has removed the folder
             self._claim = claims.take(_WORK)
             if self._claim is None:
                 rest(claims.beat)
             elif not self._output.is_used():
                 return True
-            else:
-                claims.finish(self._claim)
+            else:  # the run was begun, and may even be finished
+                claims.withdraw(self._claim)
                 return False
 
     def write(self, manifest: Callable[[], None], undo: Callable[[], None]) -> None:

@@ -32,6 +32,7 @@ from grafiqs.run.manifest import Manifest
 from grafiqs.run.resumable import Resumable
 from grafiqs.run.shard_journals import ShardJournals
 from grafiqs.run.shard_work import Open
+from grafiqs.run.tables import SUMS
 from grafiqs.run.tree import GradientTree
 
 log = logging.getLogger(__name__)
@@ -146,6 +147,8 @@ class RunFolder(Resumable[Manifest]):
                 self.journals.make()
             elif not self.output.is_used():
                 self._begin_or_join()
+            elif not shard_journals.is_there(self.root) and (self.root / SUMS).exists():
+                self.counts = self._counted()  # another part has finished it meanwhile
             else:
                 self.journals.make()
         if there and manifests.environment_differences(there[-1], environment):
@@ -388,6 +391,8 @@ class RunFolder(Resumable[Manifest]):
     def _resume(self, there: Manifest) -> None:
         self._set_up(there)
         self.journals.tidy()
+        if (self.root / SUMS).exists():
+            shard_journals.remove_empty(self.root)  # made by a part that saw too late that the run was finished
         if finished.is_finished(self.root):
             self._reopen()
         else:

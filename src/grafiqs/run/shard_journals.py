@@ -366,6 +366,12 @@ def is_there(root: Path) -> bool:
     return files.exists(root / NAME)
 
 
+def remove_empty(root: Path) -> None:
+    """Remove the folder if nothing is in it."""
+    with suppress(OSError):
+        (root / NAME).rmdir()
+
+
 def paths(root: Path) -> list[str]:
     """The files of the folder, whatever state it is in."""
     found: list[str] = []
