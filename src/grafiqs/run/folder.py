@@ -143,8 +143,9 @@ class RunFolder(Resumable[Manifest]):
             return True
         self._environments = [environment]
         with self._writable():
-            if self._before is not None:
+            if self._before is not None or self.manifest.lists_samples:
                 self._adopt()
+                self.journals.make()
             elif self.removed is not None:  # the new manifest replaces the old one: foreign files may lie there, too
                 self._begin(replace(self.manifest, environments=self._environments))
                 subset_table.write(self.root, self.manifest.subset)
@@ -206,14 +207,13 @@ class RunFolder(Resumable[Manifest]):
 
     def _adopt(self) -> None:
         """Write the journals of a run that was finished, or begun by an earlier version: it goes on with those."""
-        if self._before is None:
-            return
-        whole = finished.whole_files(self.root, self.manifest) if finished.is_finished(self.root) else []
-        self.journals.write(self._before(), self._pending, self.manifest.environments, whole)
+        if self._before is not None:
+            whole = finished.whole_files(self.root, self.manifest) if finished.is_finished(self.root) else []
+            self.journals.write(self._before(), self._pending, self.manifest.environments, whole)
+            self._before = None
         if self.manifest.lists_samples:
             self._write(self.manifest)
         inside.remove(self.root, journals.NAME)
-        self._before = None
 
     # -- working ---------------------------------------------------------------------------------------------
 
@@ -394,6 +394,11 @@ class RunFolder(Resumable[Manifest]):
         self.journals.tidy()
         if finished.is_finished(self.root):
             self._reopen()
+        elif self.part is not None and there.lists_samples:
+            raise RequestError(
+                f"the run in {shown(self.root)} was begun by an earlier version of grafiqs, which knew no parts: the "
+                "same command without --part resumes it"
+            )
         else:
             self.store.need_folders()
             if files.exists(self.root / journals.NAME) and not shard_journals.is_there(self.root):
