@@ -134,8 +134,8 @@ class RunFolder(Resumable[Manifest]):
     def begin(self, environment: dict[str, Any]) -> bool:
         """Begin, or resume, in this environment: what computes, and where. Raises RequestError if that cannot be.
 
-        Returns False if another part began at the same time, and computes in another way: then this one is to be
-        planned anew, to compute as that one does.
+        Returns False if this one is to be planned anew: another part began at the same time, and computes in another
+        way; or others have finished the run meanwhile.
         """
         there, planned = self.manifest.environments, self.manifest.computation
         if self._is_begun:
@@ -158,6 +158,8 @@ class RunFolder(Resumable[Manifest]):
                     found = self._found()
                     self.manifest = replace(self.manifest, computation=found.computation)
                     self._meet(found)
+            elif finished.is_finished(self.root):
+                return False
             else:
                 self.journals.make()
         if there and manifests.environment_differences(there[-1], environment):
@@ -309,14 +311,14 @@ class RunFolder(Resumable[Manifest]):
         self._adopt()
         claims = self.journals.claims
         while not finished.is_finished(self.root):
-            if not all(map(self.journals.is_closed, range(len(self.manifest.shards)))):
-                return None
-            if claims.take(_TABLES) is not None:
+            is_all = all(map(self.journals.is_closed, range(len(self.manifest.shards))))
+            if is_all and claims.take(_TABLES) is not None:
                 self.counts = self._finish(reference)
                 return self.counts
-            if self.part is not None:
+            if is_all and self.part is None:
+                _rest(claims.stale)
+            elif not finished.is_finished(self.root):  # it may be so only now
                 return None
-            _rest(claims.stale)
         self.counts = Counter(type(outcome) for outcome in finished.read(self.root, self.manifest))
         return self.counts
 
@@ -335,9 +337,13 @@ class RunFolder(Resumable[Manifest]):
     def done(self) -> Counter[type[Any]]:
         """How many samples of the share have scores, and how many have none, as far as shards are done."""
         found: Counter[type[Any]] = Counter()
-        for number in filter(self.journals.is_closed, self.share):
-            shard = self.journals.done(number)
-            found += Counter({Scored: shard.scored, Failed: shard.failed})
+        try:
+            for number in filter(self.journals.is_closed, self.share):
+                shard = self.journals.done(number)
+                found += Counter({Scored: shard.scored, Failed: shard.failed})
+        except FileNotFoundError:  # whoever wrote the tables has removed the journals meanwhile
+            every = finished.read(self.root, self.manifest)
+            return Counter(type(each) for each in every if self.manifest.shards.of(each.index) in self.share)
         return found
 
     def discard(self) -> None:
