@@ -37,7 +37,9 @@ from PIL import Image
 from torch import nn
 
 import in_hand
+import many
 import page_of_many
+import stores
 from comparisons import COUNT, METHODS, as_arrays, write_comparisons
 from grafiqs.backbones.catalogue import DEPTHS, LAYERS
 from grafiqs.backbones.checkpoint import load_checkpoint
@@ -61,7 +63,7 @@ class Row:
     unit: str
 
 
-PARTS = ("gradients", "runs", "start", "memory", "names", "drawing", "evaluation", "model", "page")
+PARTS = ("gradients", "runs", "start", "memory", "names", "drawing", "evaluation", "model", "page", "stores", "many")
 
 SCAN = """
 import sys
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--start-images", default="100,400,2000", help="images of the runs whose first score is timed")
     parser.add_argument("--files", type=int, default=1_000_000, help="files of the data set that is scanned")
     parser.add_argument("--page-images", type=int, default=10_000, help="images of the run that a page shows")
+    parser.add_argument("--samples", type=int, default=1_000_000, help="samples of the largest run, of scores alone")
     parser.add_argument("--detector", type=Path, help="a YuNet model (.onnx), by which the model's photos are aligned")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="the file of figures")
     options = parser.parse_args()
@@ -131,6 +134,8 @@ def main() -> None:
             ("evaluation", lambda: evaluation(folder)),
             ("model", lambda: starmap(Row, in_hand.figures(folder, weights, device, options.detector))),
             ("page", lambda: starmap(Row, page_of_many.figures(folder, options.page_images))),
+            ("stores", lambda: starmap(Row, stores.figures(folder))),
+            ("many", lambda: starmap(Row, many.figures(folder, weights, options.samples))),
         ]
         for part, measure in measurements:
             if part in (options.only or PARTS):

@@ -19,7 +19,7 @@ NAMES = sorted(
 )
 NAMES += ["select.rank_identities", "select.draw_samples", "backbones.prefixes.chosen"]
 NAMES += [f"evaluate.{name}" for name in ("edc", "equal_error_rate", "evaluate", "operating_points")]
-NAMES += ["run.finished.embedding_norm", "printed.table"]
+NAMES += ["run.finished.embedding_norm", "run.shard_file.ShardFile", "run.shard_file.shard_of", "printed.table"]
 NAMES += ["disk.unfetched.is_page", "disk.unfetched.pointer"]
 NAMES += ["compare.compare", "options.compare.CompareOptions", "options.named.named"]
 NAMES += ["comparison.student.t_quantile", "plotting.label"]

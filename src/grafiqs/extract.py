@@ -27,6 +27,7 @@ from grafiqs.run import manifest as manifests
 from grafiqs.run.aligned import unfinished
 from grafiqs.run.folder import RunFolder, output_of
 from grafiqs.run.journal import Failed, Scored
+from grafiqs.run.parquet import need_pyarrow
 from grafiqs.run.summary import Summary
 from grafiqs.select import open_dataset, select_subset
 
@@ -47,6 +48,8 @@ def extract_gradients(options: Options) -> Summary | None:
     """
     if options.engine == "ray":
         return extract_on_cluster(options, extract_gradients)
+    if options.store == "shards":
+        need_pyarrow("--store shards")
     device, faces = tools(options)
     reference = given_reference(options)
     output = output_of(options.output_dir)
@@ -88,9 +91,8 @@ def _extracted(options: Options, planned: Planned, reference: Reference | None) 
                 return None
         work_off(run, task, ready, options.quiet)
         with run.working():
-            counts = run.finish(reference)
-            done = counts or run.done()
-    summary = Summary(run.root, done[Scored], done[Failed], counts is not None)
+            done = run.finish(reference) or run.done()
+    summary = Summary(run.root, done[Scored], done[Failed], run.counts is not None)
     for level, line in summary.said(run.manifest):
         log.log(level, "%s", line)
     return summary

@@ -11,11 +11,13 @@ import heapq
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from grafiqs.datasets.dataset import IMAGE_EXTENSIONS, Dataset, Pair, Sample, kinds
-from grafiqs.datasets.samples import Samples
+from grafiqs.datasets.samples import COLUMNS, Samples, columns_of
 from grafiqs.datasets.scan import scan
+from grafiqs.disk.csv_row import csv_row
 from grafiqs.disk.names import GRADIENT, encoded, in_order, key, order, shown, without_extension
 from grafiqs.errors import RequestError
 from grafiqs.options.dataset import DataSetOptions
@@ -48,7 +50,21 @@ class Subset:
         locations = {sample.location for sample in self.samples}
         return [pair for pair in dataset.pairs if pair.first in locations and pair.second in locations]
 
-    @property
+    def csv(self) -> Iterator[bytes]:
+        """The samples as CSV, in pieces: identity, sample, path."""
+        yield csv_row(*COLUMNS)
+        for sample in self.samples:
+            yield csv_row(*columns_of(sample))
+
+    @cached_property
+    def csv_sha256(self) -> str:
+        """SHA-256 of that."""
+        digest = hashlib.sha256()
+        for piece in self.csv():
+            digest.update(piece)
+        return digest.hexdigest()
+
+    @cached_property
     def sha256(self) -> str:
         """SHA-256 over identity NUL name NUL of every sample, in order, names in NFC: what a paper can quote."""
         digest = hashlib.sha256()
@@ -143,6 +159,13 @@ def select(dataset: Dataset, options: SubsetOptions, candidates: Sequence[str] |
         available=len(dataset.identities),
         insufficient=tuple((identity, len(paths)) for identity, paths in listed if len(paths) < enough),
     )
+
+
+def of_identities(subset: Subset, identities: Iterable[str]) -> Subset:
+    """The samples of these identities alone; names are compared in NFC."""
+    wanted = {key(identity) for identity in identities}
+    samples = Samples(sample for sample in subset.samples if key(sample.identity) in wanted)
+    return replace(subset, samples=samples, identities=len({sample.identity for sample in samples}))
 
 
 def report(subset: Subset, options: SubsetOptions) -> Iterator[str]:

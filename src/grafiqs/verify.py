@@ -20,7 +20,7 @@ from grafiqs.disk.output import LOCK
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
 from grafiqs.options.subset import SubsetOptions
 from grafiqs.progress import progress_bar
-from grafiqs.run import aligned, finished, sums
+from grafiqs.run import aligned, finished, parquet, sums
 from grafiqs.run import manifest as manifests
 from grafiqs.run import sweep as sweeps
 from grafiqs.run.journal import Failed, Outcome, Scored
@@ -28,7 +28,7 @@ from grafiqs.run.manifest import Manifest, subset_differences
 from grafiqs.run.place import place_of
 from grafiqs.run.store import Store
 from grafiqs.run.tables import FAILURES, IMAGE_SUMS, SUMS
-from grafiqs.select import Subset, open_dataset, select
+from grafiqs.select import Subset, of_identities, open_dataset, select
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _sweep(folder: Path, image_path: Path | None, quiet: bool, root: Path | None
             manifest = manifests.read(folder / name)
             others = sweep.contradictions(name, manifest)
             if not problems:
-                kinds = Counter(type(outcome) for outcome in finished.read(folder / name, manifest))
+                kinds = Counter(type(outcome) for outcome in finished.read(folder / name, manifest, "none"))
                 counts[name] = sweeps.counts_of(manifest, kinds[Scored], kinds[Failed])
         else:
             problems, others = [], ["there is no such run: the command that made the sweep makes it again"]
@@ -112,7 +112,8 @@ def _run(folder: Path, image_path: Path | None, root: Path | None, quiet: bool) 
     identities, images, scored = manifest.subset.identities, len(manifest.subset.samples), counts[Scored]
     verified = (
         f"Verified: {identities} identities, {images} images, {scored} scored, {counts.total() - scored} failed, "
-        f"{scored * len(manifest.dumps)} gradient files: all as the manifest says"
+        f"{scored * len(manifest.dumps)} {'gradients in shards' if manifest.has_parquet else 'gradient files'}: all as "
+        "the manifest says"
     )
     return problems, [at_hand, verified]
 
@@ -171,6 +172,8 @@ def _problems(
         try:
             dataset = open_dataset(options)
             subset = select(dataset, options)
+            if (identities := manifest.export.get("identities")) is not None:
+                subset = of_identities(subset, identities)
             yield from subset_differences(manifest.subset, subset)
             if manifest.pairs != [list(pair) for pair in subset.pairs(dataset)]:
                 yield "the pairs to compare are no longer those of the data set"
@@ -184,7 +187,7 @@ def _problems(
         yield from (f"{name} was changed since the run finished" for name in changed)
         yield from _whole_file_problems(folder, manifest)
         with progress_bar(len(samples), 0, quiet) as bar:
-            for outcome in finished.read(folder, manifest):
+            for outcome in finished.read(folder, manifest, "known"):
                 bar.update()
                 counts[type(outcome)] += 1
                 if isinstance(outcome, Scored):
@@ -215,9 +218,10 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as elsewhere:
             reference = finished.reference_of(folder, manifest)
             whole = finished.whole_files(folder, manifest)
-            finished.write(folder, manifest, finished.read(folder, manifest), reference, Path(elsewhere), whole)
+            read = finished.read(folder, manifest, "known")
+            finished.write(folder, manifest, read, reference, Path(elsewhere), whole)
             for name in finished.names(manifest)[len(finished.stated(manifest)) :]:
-                if not filecmp.cmp(folder / name, Path(elsewhere) / name, shallow=False):
+                if not _is_same(folder / name, Path(elsewhere) / name):
                     says = f"what {finished.SCORES} and {FAILURES.name} say"
                     if name == finished.SCORES:
                         says = "what its scores come to: its qualities, or lengths of embeddings, were changed"
@@ -227,6 +231,11 @@ def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
             f"the temporary folder does not take the tables, to compare them: {error.strerror or error}; "
             "make room there, or name another by the variable TMPDIR"
         ) from error
+
+
+def _is_same(there: Path, here: Path) -> bool:
+    """Whether two tables say the same: other versions of pyarrow may write the same in other bytes."""
+    return filecmp.cmp(there, here, shallow=False) or (there.name == parquet.NAME and parquet.is_same(there, here))
 
 
 def _whole_file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -245,6 +254,8 @@ def _file_problems(manifest: Manifest, store: Store, scored: Scored) -> Iterator
     if not np.isfinite(finished.vector(scored.embedding)).all():
         yield f"{finished.EMBEDDINGS} holds values that are not finite for {shown(sample.location)}"
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
+    if not scored.files_sha256:
+        return  # the file that states them is gone or damaged, which is said of it
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):
         try:
             gradient = store.verified(layer, scored.index, checksum)

@@ -19,7 +19,6 @@ from grafiqs.datasets.readings import IDENTITIES, PATHS
 from grafiqs.datasets.scan import scan
 from grafiqs.errors import RequestError
 from grafiqs.options.subset import SubsetOptions
-from grafiqs.run.tables import subset_csv
 from grafiqs.select import select_subset
 
 IMAGES = {"ann/0.jpg": "ann", "ann/1.jpg": "ann", "bob/0.jpg": "bob", "cyd/7.jpg": "cyd"}
@@ -324,7 +323,7 @@ def test_what_select_writes_is_the_same_subset_again(tmp_path: Path) -> None:
     for each in (1, 2):
         options = SubsetOptions(image_path=faces, samples_per_identity=each, allow_insufficient_samples=True)
         first = select_subset(options)
-        (tmp_path / "subset.csv").write_bytes(b"".join(subset_csv(first)))
+        (tmp_path / "subset.csv").write_bytes(b"".join(first.csv()))
         again = select_subset(SubsetOptions(image_path=tmp_path / "subset.csv", root=faces))
         assert (again.sha256, again.samples) == (first.sha256, first.samples)
 

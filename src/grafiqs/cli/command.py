@@ -24,6 +24,7 @@ _VERBS = {
     "backbones": "list the known networks, or identify a checkpoint",
     "status": "say how far a run has come, by whom, and the time left",
     "verify": "check a finished run",
+    "export": "copy a run: its gradients in another store or number format, or some of them",
     "evaluate": "say how well scores predict recognition errors, and at which score to discard",
     "compare": "say how runs of several seeds or networks agree, and what several seeds say together",
     "report": "show runs on one page: faces, heat maps, scores, what falls below a threshold",

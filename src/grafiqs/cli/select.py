@@ -39,7 +39,6 @@ def prepare(command: Namespace) -> Work:
     """Load what the verb needs; what is returned does its work, and says the exit code."""
     options = options_of(SubsetOptions, command)
     from grafiqs.disk.files import whole
-    from grafiqs.run.tables import subset_csv
     from grafiqs.select import select_subset
 
     if command.output is None:
@@ -49,13 +48,13 @@ def prepare(command: Namespace) -> Work:
         subset = select_subset(options)
         log.info("Subset SHA-256: %s", subset.sha256)
         if command.output is None:
-            write(subset_csv(subset), "give --output FILE")
+            write(subset.csv(), "give --output FILE")
             return 0
         try:
             output = Path(os.path.realpath(command.output))
             # A pipe or a device is written to; anything else appears whole, or not at all.
             with open(output, "wb") if output.exists() and not output.is_file() else whole(output) as file:
-                file.writelines(subset_csv(subset))
+                file.writelines(subset.csv())
         except BrokenPipeError:
             raise
         except OSError as error:

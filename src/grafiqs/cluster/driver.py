@@ -202,7 +202,11 @@ class _Crew:
             log.log(level, "%s", line)
 
     def lost(self, hired: _Hired) -> None:
-        """Give back what a worker held that is no more."""
+        """Give back what a worker held that is no more, or is out of reach and is ended."""
+        import ray
+
+        with suppress(ray.exceptions.RayError):
+            ray.kill(hired.actor)
         if hired.who is not None:
             self._beginning.claims.give_back(*hired.who)
 
@@ -222,8 +226,6 @@ class _Crew:
 
         with suppress(ray.exceptions.RayError):
             self.listen()
-        for hired in self.hired.values():
-            ray.kill(hired.actor)
         for hired in self.hired.values():
             self.lost(hired)
         self.hired.clear()

@@ -8,11 +8,19 @@ from typing import overload
 
 from grafiqs.datasets.dataset import Sample
 
+COLUMNS = ("identity", "sample", "path")
+"""The columns that identify a sample, in every table."""
+
 _WHOLE = 0
 """The ending that stands for a location which is not made of identity, name and an ending: it is kept whole."""
 
 _MOST = 2**16
 """As many endings can be told apart."""
+
+
+def columns_of(sample: Sample) -> tuple[str, str, str]:
+    """What identifies a sample, in every table."""
+    return sample.identity, sample.name, sample.location
 
 
 class Samples(Sequence[Sample]):

@@ -13,8 +13,8 @@ from grafiqs.demo.degrade import KINDS, Degradation
 from grafiqs.demo.identity import Identity
 from grafiqs.demo.scene import Scene
 from grafiqs.demo.traits import Traits
+from grafiqs.disk.csv_row import csv_row
 from grafiqs.options.draw import DrawOptions
-from grafiqs.run.tables import csv_row
 
 FACES = "faces.csv"
 COLUMNS = (

@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -62,6 +63,34 @@ def opened(root: Path, path: str, append: bool = False) -> IO[bytes]:
         why = "it has another name elsewhere, too" if stat.S_ISREG(found.st_mode) else "not a regular file"
         raise OSError(errno.EINVAL, f"{shown(path)}: {why}", path)
     return open(descriptor, "a+b" if append else "rb", buffering=0 if append else -1)
+
+
+def made(root: Path, path: str) -> FileIO:
+    """A new file, to be read and written at any place, unbuffered; its folders are made.
+
+    What has its name is removed, and may be open elsewhere: nothing that is written there gets into this one.
+    """
+    with _folder(root, path, make=True) as (folder, name):
+        _unlink(name, folder)
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
+    return FileIO(descriptor, "r+b")
+
+
+def rename(root: Path, path: str, name: str) -> None:
+    """Give a file another name in its folder, where one that has it is replaced."""
+    with _folder(root, path) as (folder, old):
+        os.rename(old, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def listed(root: Path, path: str) -> list[str]:
+    """The names in a folder, in order; none if there is no such folder. Raises OSError for a link on the way."""
+    try:
+        with _folder(root, f"{path}/.") as (folder, _):
+            return sorted(os.listdir(folder))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, *NAME_ERRORS):
+            return []
+        raise
 
 
 def size(root: Path, path: str) -> int | None:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from grafiqs.backbones.catalogue import DIRECTIONS, QUALITIES, QUALITY
 from grafiqs.calibration.reference import Reference
 from grafiqs.datasets.readings import PATHS, plain
+from grafiqs.datasets.samples import COLUMNS as SAMPLE
 from grafiqs.disk import files
 from grafiqs.disk.delimited import LAST_BLANK, TableError, TextTable
 from grafiqs.disk.names import shown, without_extension
 from grafiqs.errors import RequestError
-from grafiqs.run.tables import SAMPLE
 
 _SPLITS = (",", ";", "\t", LAST_BLANK)
 

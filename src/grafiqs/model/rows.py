@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from grafiqs.disk.csv_row import csv_row
 from grafiqs.disk.names import encoded, shown
 from grafiqs.faces.face import Face
 from grafiqs.model.result import Result
-from grafiqs.run.tables import csv_row
 
 _FACE = ("face_x", "face_y", "face_width", "face_height", "face_score", "face_turn")
 _NUMBER = 11

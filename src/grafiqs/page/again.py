@@ -41,6 +41,12 @@ def notes(run: Run) -> Iterator[str]:
     alignment = manifest.preprocessing["alignment"]
     if alignment is not None:
         yield f"{DETECTOR} stands for the detector whose file has the SHA-256 {alignment['sha256']}."
+    if manifest.export:
+        some = " of some identities" * (manifest.export["identities"] is not None)
+        yield (
+            f"This run was copied from that one{some}, by 'grafiqs export': its gradients are of "
+            f"{', '.join(manifest.dumps) or 'no layer'}, {manifest.dtype}, --store {manifest.gradients['store']}."
+        )
     if ":" in manifest.backbone["name"]:
         yield f"It is to be run where Python finds {shown(manifest.backbone['name'].partition(':')[0])}."
     given, data_set = manifest.data_set["path_prefix"], manifest.data_set

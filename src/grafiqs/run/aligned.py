@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from grafiqs.datasets.samples import columns_of
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
@@ -211,12 +212,12 @@ def problems(root: Path, manifest: Alignment) -> Iterator[str]:
     cut, failed = ({columns for columns, _ in table.read(root)} for table in (FACES, FAILURES))
     expected = {NAME, *TABLES} - {SUMS}
     for sample in manifest.subset.samples:
-        columns = tables.columns_of(sample)
+        columns = columns_of(sample)
         if (columns in cut) == (columns in failed):
             how = "both" if columns in cut else "neither"
             yield f"{shown(sample.location)} is in {how} of {FACES.name} and {FAILURES.name}"
         number = 0
-        while tables.columns_of(crops.of(sample, number)) in cut:
+        while columns_of(crops.of(sample, number)) in cut:
             expected.add(crops.path(sample, number))
             number += 1
             if not crops.every_face:

@@ -11,6 +11,7 @@ time has to claim the work anew.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,11 +22,13 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
 from grafiqs.disk import files, inside
 from grafiqs.disk.inside import NO_LINKS, PART
+from grafiqs.disk.names import shown
 from grafiqs.errors import StoppedError
 
 STALE = 300.0
@@ -33,6 +36,12 @@ STALE = 300.0
 
 BEAT = 30.0
 """Seconds between beats."""
+
+LATE = 90.0
+"""Seconds after which a network's file system shows at the latest that a file was made on another machine."""
+
+_SOON = 0.5
+"""Seconds between two looks for such a file."""
 
 _DONE = "done"
 _NAME = re.compile(r"(?P<work>[a-z0-9]+)\.(?P<turn>[0-9]+|done)")
@@ -87,7 +96,7 @@ class Holder:
 class Claim:
     """A work that this process holds: its file takes what is appended."""
 
-    def __init__(self, name: str, file: IO[bytes], words: dict[str, Any]) -> None:
+    def __init__(self, name: str, file: FileIO, words: dict[str, Any]) -> None:
         self.name = name
         self.file = file
         self.words = words
@@ -129,10 +138,16 @@ class Claims:
 
     # -- looking ---------------------------------------------------------------------------------------------
 
-    def newest(self) -> dict[str, str]:
-        """The newest file of each work that was ever claimed, by one look: `work.done`, or `work.turn`."""
+    def newest(self, anew: bool = False) -> dict[str, str]:
+        """The newest file of each work that was ever claimed, by one look: `work.done`, or `work.turn`.
+
+        With `anew`, the folder is changed first, for a moment: then a network's file system cannot answer by what it
+        remembers, which may be a minute old.
+        """
         newest: dict[str, str] = {}
         with suppress(FileNotFoundError):
+            if anew:
+                self._changed()
             for name in os.listdir(self.folder):
                 match = _NAME.fullmatch(name)
                 if match is not None and _turn(name) >= _turn(newest.get(match["work"], f"{match['work']}.-1")):
@@ -149,6 +164,19 @@ class Claims:
         while inside.size(self.folder, name := f"{work}.{len(found)}") is not None:
             found.append(name)
         return found
+
+    def opened(self, name: str) -> IO[bytes]:
+        """A file that is there, to be read: one that only a look at the folder shows is waited for.
+
+        Raises OSError when it cannot be read.
+        """
+        for _ in range(int(LATE / _SOON)):
+            with suppress(FileNotFoundError):
+                return inside.opened(self.folder, name)
+            if name not in os.listdir(self.folder):
+                break
+            time.sleep(_SOON)
+        return inside.opened(self.folder, name)
 
     def holder(self, name: str) -> Holder | None:
         """Who made a claim, or said that the work is done; None if that is not known: it was not written to its end."""
@@ -206,8 +234,9 @@ class Claims:
             if anew is None:
                 claim.is_lost = True
                 raise StoppedError(
-                    f"this process stood still, or could not write to {self.folder}, for so long that another one has "
-                    "taken its work over: the same command goes on with what is left"
+                    f"another process has taken over what this one was doing in {shown(self.folder)}: this one stood "
+                    "still, could not write there for long, or began beside it where locks do not hold. The same "
+                    "command goes on with what is left"
                 )
             claim.file.close()
             claim.name, claim.file, claim.beaten = anew.name, anew.file, anew.beaten
@@ -246,7 +275,7 @@ class Claims:
         for name in self.newest().values():
             holder = None if name.endswith(f".{_DONE}") else self.holder(name)
             if holder is not None and (holder.host, holder.process) == (host, process):
-                with suppress(OSError), inside.opened(self.folder, name, append=True) as file:
+                with suppress(OSError), self._appended(name) as file:
                     file.write(_GIVEN_BACK)
 
     def close(self) -> None:
@@ -295,12 +324,34 @@ class Claims:
                     raise
                 with os.fdopen(os.open(self.folder / name, flags, 0o666), "wb") as file:
                     file.write(first)
-        except (FileExistsError, FileNotFoundError):  # without the folder, all is done
-            return None
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOENT, errno.ESTALE):  # without the folder, all is done
+                return None
+            raise
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(self.folder / own)
-        return Claim(name, inside.opened(self.folder, name, append=True), words)
+        claimed = self._appended(name)
+        claimed.seek(0)
+        if claimed.readline() != first:
+            claimed.close()
+            raise OSError(errno.EIO, f"{shown(name)} is not what was written to it", name)
+        return Claim(name, claimed, words)
+
+    def _appended(self, name: str) -> FileIO:
+        """A file of the folder, to be read and appended to.
+
+        Whether it has another name elsewhere cannot be asked: it had one a moment ago, and a network's file system may
+        still say so.
+        """
+        handle = os.open(self.folder / name, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return FileIO(handle, "a+")
+
+    def _changed(self) -> None:
+        """Change the folder, and change it back."""
+        place = self.folder / f"look.0.{secrets.token_hex(8)}{PART}"
+        os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        os.unlink(place)
 
     def _beat(self) -> None:
         while not self._ended.wait(self.beat):

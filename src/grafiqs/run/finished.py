@@ -10,10 +10,10 @@ import base64
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from grafiqs.calibration.reference import NAME as REFERENCE
 from grafiqs.calibration.reference import Reference, read_reference
 from grafiqs.datasets.dataset import Sample
+from grafiqs.datasets.samples import columns_of
 from grafiqs.disk import files, npy
 from grafiqs.disk.names import encoded, shown
 from grafiqs.errors import RequestError
-from grafiqs.run import journal, shard_journals, subset_table, sums, tables
+from grafiqs.run import journal, parquet, shard_journals, subset_table, sums, tables
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import NAME as MANIFEST
 from grafiqs.run.manifest import Manifest
@@ -141,7 +142,8 @@ def of(manifest: Manifest, reference: Reference | None = None) -> list[Table]:
 
 def names(manifest: Manifest) -> tuple[str, ...]:
     """The tables of a run; SHA256SUMS, the last to be written, makes it finished."""
-    return (*stated(manifest), *(table.name for table in of(manifest)), SUMS)
+    tables_too = (*(table.name for table in of(manifest)), *([parquet.NAME] if manifest.has_parquet else []))
+    return (*stated(manifest), *tables_too, SUMS)
 
 
 def stated(manifest: Manifest) -> tuple[str, ...]:
@@ -164,7 +166,27 @@ def write(
     """
     every = of(manifest, reference)
     there = (MANIFEST, *stated(manifest))
-    return tables.write(folder, there, every, sums_of(manifest), manifest.subset, outcomes, into, whole_files)
+    beside: tuple[str, ...] = ()
+    if manifest.has_parquet:
+        outcomes, beside = _with_parquet(into or folder, manifest, reference, outcomes), (parquet.NAME,)
+    return tables.write(folder, there, every, sums_of(manifest), manifest.subset, outcomes, into, whole_files, beside)
+
+
+def _with_parquet(
+    folder: Path, manifest: Manifest, reference: Reference | None, outcomes: Iterable[Outcome]
+) -> Iterator[Outcome]:
+    """The same outcomes; when the last was taken, scores.parquet is in the folder, too."""
+    row, columns = row_of(manifest, reference), {name: _kind(manifest, name) for name in manifest.directions}
+    with parquet.written(folder, columns, manifest.shards) as add:
+        for outcome in outcomes:
+            if isinstance(outcome, Scored):
+                add(outcome.index, manifest.subset.samples[outcome.index], row(outcome))
+            yield outcome
+
+
+def _kind(manifest: Manifest, name: str) -> type[float | int]:
+    """The type of a column: scores are fractions, qualities whole numbers."""
+    return float if name in manifest.scores else int
 
 
 def reference_of(folder: Path, manifest: Manifest) -> Reference | None:
@@ -210,9 +232,11 @@ def need_folder(folder: Path, argument: str = "--output-dir") -> None:
         raise RequestError(f"cannot write to {shown(folder)}: give another {argument}")
 
 
-def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
+def read(folder: Path, manifest: Manifest, checksums: Literal["all", "known", "none"] = "all") -> Generator[Outcome]:
     """The outcomes of a finished run, from its tables, in the order of the samples.
 
+    The `checksums` of gradients may be left out, or be those that are `known`: some stand in the files of the gradients
+    themselves, and where one of these is gone or damaged, its samples have none.
     Raises ValueError when the tables do not list every sample once and in order, or contradict each other, and
     OSError when one cannot be read.
     """
@@ -222,18 +246,21 @@ def read(folder: Path, manifest: Manifest) -> Iterator[Outcome]:
         failures = stack.enter_context(closing(FAILURES.read(folder)))
         faces = stack.enter_context(closing(FACES.read(folder))) if manifest.aligns else None
         image_sums, own_sums = (stack.enter_context(files.opened(folder / name)) for name in (IMAGE_SUMS.name, SUMS))
-        checksums_of = store.checksums_by(own_sums)
+        checksums_of = (lambda _: []) if checksums == "none" else store.checksums_by(own_sums)
         embeddings = stack.enter_context(files.opened(folder / EMBEDDINGS)) if manifest.embeds else None
         header = embeddings.read(len(_embeddings(manifest).header(0))) if embeddings else b""
         scored, failed, count = next(scores, None), next(failures, None), 0
         for index, sample in enumerate(manifest.subset.samples):
-            columns = tables.columns_of(sample)
+            columns = columns_of(sample)
             if scored is not None and scored[0] == columns:
+                known = checksums_of(index)
+                if checksums == "all" and len(known) != len(manifest.dumps):
+                    raise ValueError(f"the gradients of {shown(sample.location)} are gone, or damaged")
                 yield Scored(
                     index,
                     sums.next_of(image_sums, sample.location),
                     scored[1],
-                    checksums_of(index),
+                    known,
                     _face(next(faces, None), columns) if faces else [],
                     _embedding(embeddings, manifest) if embeddings else "",
                 )

@@ -23,7 +23,7 @@ from grafiqs.errors import RequestError
 from grafiqs.run import finished, shard_journals, subset_table
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
-from grafiqs.run.claims import Claim
+from grafiqs.run.claims import LATE, Claim
 from grafiqs.run.contents import files_of, fitting, journal_of
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
@@ -262,6 +262,7 @@ class RunFolder(Resumable[Manifest]):
         """Wait for the shards of the share that others hold; whether one is to be had now, and not all are done."""
         said = False
         while True:
+            self.journals.look_for_done()
             left = [number for number in self.share if not self.journals.is_closed(number)]
             if not left or finished.is_finished(self.root):
                 return False
@@ -311,21 +312,26 @@ class RunFolder(Resumable[Manifest]):
         self._adopt()
         claims = self.journals.claims
         while not finished.is_finished(self.root):
+            self.journals.look_for_done()
             is_all = all(map(self.journals.is_closed, range(len(self.manifest.shards))))
             if is_all and claims.take(_TABLES) is not None:
-                self.counts = self._finish(reference)
+                try:
+                    self.counts = self._finish(reference)
+                except FileNotFoundError as error:  # a file system let this process claim what was gone
+                    self.counts = self._finished_by_another(error)
                 return self.counts
             if is_all and self.part is None:
                 _rest(claims.stale)
             elif not finished.is_finished(self.root):  # it may be so only now
                 return None
-        self.counts = Counter(type(outcome) for outcome in finished.read(self.root, self.manifest))
+        self.counts = self._counted()
         return self.counts
 
     def _finish(self, reference: Reference | None) -> Counter[type[Any]]:
         environments = self.journals.environments()
         if environments != self.manifest.environments:
             self._begin(replace(self.manifest, environments=environments))
+        self.store.tidy()
         if not subset_table.is_written(self.root, self.manifest.subset):  # it was not read if it is known
             log.warning("warning: %s was damaged or gone, and is written anew", subset_table.NAME)
             subset_table.write(self.root, self.manifest.subset)
@@ -335,16 +341,32 @@ class RunFolder(Resumable[Manifest]):
         return counts
 
     def done(self) -> Counter[type[Any]]:
-        """How many samples of the share have scores, and how many have none, as far as shards are done."""
+        """How many samples of the share have scores, and how many have none, as far as shards are done.
+
+        Those of the whole run, if another process has finished it meanwhile.
+        """
         found: Counter[type[Any]] = Counter()
         try:
             for number in filter(self.journals.is_closed, self.share):
                 shard = self.journals.done(number)
                 found += Counter({Scored: shard.scored, Failed: shard.failed})
-        except FileNotFoundError:  # whoever wrote the tables has removed the journals meanwhile
-            every = finished.read(self.root, self.manifest)
-            return Counter(type(each) for each in every if self.manifest.shards.of(each.index) in self.share)
+        except FileNotFoundError as error:
+            found = self.counts = self._finished_by_another(error)
         return found
+
+    def _finished_by_another(self, error: FileNotFoundError) -> Counter[type[Any]]:
+        """The outcomes of each kind if another process has finished the run meanwhile; raises the error otherwise."""
+        ends = time.monotonic() + LATE
+        while not finished.is_finished(self.root):  # a file system may remember that it was not
+            if time.monotonic() > ends:
+                raise error
+            _rest(self.journals.claims.stale)
+        self.journals.close()
+        self.journals.tidy()
+        return self._counted()
+
+    def _counted(self) -> Counter[type[Any]]:
+        return Counter(type(outcome) for outcome in finished.read(self.root, self.manifest, "none"))
 
     def discard(self) -> None:
         """Remove the run."""
@@ -424,7 +446,7 @@ class RunFolder(Resumable[Manifest]):
             self.store.need_folders()
             counts: Counter[type[Any]] = Counter()
             lacking: list[int] = []
-            for outcome in finished.read(self.root, self.manifest):
+            for outcome in finished.read(self.root, self.manifest, "known"):
                 counts[type(outcome)] += 1
                 if self.part is None and not (isinstance(outcome, Scored) and self.store.is_whole(outcome.index)):
                     lacking.append(outcome.index)
@@ -435,7 +457,7 @@ class RunFolder(Resumable[Manifest]):
             ) from error
         if lacking:
             self._pending = np.array(lacking, np.int64)
-            self._before = lambda: finished.read(self.root, self.manifest)
+            self._before = lambda: finished.read(self.root, self.manifest, "known")
         else:
             self.counts = counts
 

@@ -232,6 +232,8 @@ def _is_sha256(value: object) -> bool:
 
 
 def _is_embedding(value: object) -> bool:
+    if value == "":
+        return True
     try:
         return isinstance(value, str) and bool(
             np.isfinite(np.frombuffer(base64.b64decode(value, validate=True), "<f4")).all()

@@ -20,6 +20,7 @@ from grafiqs.options.compute import MAX_BATCH
 from grafiqs.options.extract import DECIDING, MAX_SHARD, Options
 from grafiqs.options.field import completed
 from grafiqs.run import subset_table
+from grafiqs.run.shard_store import ShardStore
 from grafiqs.run.store import Store
 from grafiqs.run.tree import GradientTree
 from grafiqs.select import Subset
@@ -167,6 +168,11 @@ class Manifest:
         return found.pop() if len(found) == 1 else str(self.computation["precision"])
 
     @property
+    def has_parquet(self) -> bool:
+        """Whether the scores are written as a Parquet table, too, which says in which shard and row gradients are."""
+        return str(self.gradients["store"]) == "shards"
+
+    @property
     def embedding_size(self) -> int:
         """The length of an embedding."""
         return int(self.backbone["embedding_size"])
@@ -178,12 +184,17 @@ class Manifest:
 
     def store(self, root: Path) -> Store:
         """The gradients of the run in the folder `root`."""
-        return self.tree(root)
+        if self.gradients["store"] == "tree":
+            return self.tree(root)
+        return ShardStore(root, self._shapes, self.dtype, self.subset.samples, self.shards)
 
     def tree(self, root: Path) -> GradientTree:
         """Those gradients as files of their own."""
-        shapes = {layer: tuple(self.layers[layer]) for layer in self.dumps}
-        return GradientTree(root, shapes, self.dtype, self.subset.samples)
+        return GradientTree(root, self._shapes, self.dtype, self.subset.samples)
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {layer: tuple(self.layers[layer]) for layer in self.dumps}
 
     def to_options(self, **others: Any) -> Options:
         """The options that made this run, with `others` that do not decide what it writes."""

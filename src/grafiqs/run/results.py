@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.datasets.dataset import Sample
-from grafiqs.datasets.samples import Samples
+from grafiqs.datasets.samples import COLUMNS, Samples, columns_of
 from grafiqs.disk import npy
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError, UnreadableSampleError
-from grafiqs.run import finished, tables
+from grafiqs.run import finished
 from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed
 from grafiqs.run.manifest import Manifest
@@ -88,15 +88,15 @@ class Run:
         self._indices = array("Q")
         rows: list[tuple[Any, ...]] = []
         row = finished.row_of(manifest, self.reference)
-        for outcome in finished.read(folder, manifest):
+        for outcome in finished.read(folder, manifest, "none"):
             sample = manifest.subset.samples[outcome.index]
             if isinstance(outcome, Failed):
                 self.failures[sample.location] = outcome.reason
             else:
                 self._indices.append(outcome.index)
-                rows.append((*tables.columns_of(sample), *row(outcome)))
+                rows.append((*columns_of(sample), *row(outcome)))
         kinds = [(name, np.float64 if name in manifest.scores else np.int64) for name in manifest.directions]
-        columns = [*((name, object) for name in tables.SAMPLE), *kinds]
+        columns = [*((name, object) for name in COLUMNS), *kinds]
         self.scores = np.array(rows, dtype=columns)
         self._samples = Samples(manifest.subset.samples[index] for index in self._indices)
 

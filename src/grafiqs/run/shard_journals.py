@@ -136,6 +136,12 @@ class ShardJournals:
             else:
                 self._is_done[[index for index in self._lines(number)[0] if self._is_there(index)]] = True
 
+    def look_for_done(self) -> None:
+        """Find the shards that are done by now, on whatever machine."""
+        for name, newest in self.claims.newest(anew=True).items():
+            if name.isdecimal() and newest.endswith(".done") and int(name) < len(self.shards):
+                self._close(int(name))
+
     def is_done(self, index: int) -> bool:
         """Whether a sample is done, as far as this process knows."""
         return bool(self._is_done[index])
@@ -288,7 +294,7 @@ class ShardJournals:
 
     def done(self, number: int) -> Done:
         """What a shard came to that is done. Raises OSError when its file is damaged."""
-        with inside.opened(self.folder, f"{work(number)}.done") as file:
+        with self.claims.opened(f"{work(number)}.done") as file:
             file.readline()
             try:
                 found = Done(**json.loads(file.readline()))
@@ -401,7 +407,7 @@ class ShardJournals:
     def read(self, name: str, number: int) -> Iterator[Outcome]:
         """The outcomes in a file, but for lines that are damaged or say nothing."""
         every = self.shards.samples(number)
-        with suppress(FileNotFoundError), inside.opened(self.folder, name) as file:
+        with suppress(FileNotFoundError), self.claims.opened(name) as file:
             for text in file:
                 if text.endswith(b"\n") and text[:1] not in b"\n{":
                     outcome = stated(text, Scored, self._fits)

@@ -45,6 +45,9 @@ class Store(Protocol):
     def let_go(self, number: int) -> None:
         """A shard is given back unfinished: what is written of it stays."""
 
+    def tidy(self) -> None:
+        """All shards are done: what others may have left unfinished goes."""
+
     def need_folders(self) -> None:
         """Raise OSError if something else stands in the place of a layer's folder."""
 
@@ -64,7 +67,10 @@ class Store(Protocol):
         """Where a gradient lies, in words."""
 
     def checksums_by(self, sums: IO[bytes]) -> Callable[[int], list[str]]:
-        """What tells the SHA-256 of the gradients of scored samples, asked in their order, beside their SHA256SUMS."""
+        """What tells the SHA-256 of the gradients of scored samples, asked in their order, beside their SHA256SUMS.
+
+        None are told of a sample whose file states them, and is gone or damaged.
+        """
 
     def sums_of(self, index: int, checksums: list[str]) -> list[tuple[str, str]]:
         """The (SHA-256, path) of the files that hold this sample alone."""

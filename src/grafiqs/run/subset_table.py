@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from grafiqs.datasets.dataset import MAX_PATH, Sample
-from grafiqs.datasets.samples import Samples
+from grafiqs.datasets.samples import COLUMNS, Samples
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
-from grafiqs.run.tables import SAMPLE, subset_csv
 from grafiqs.select import Subset
 
 NAME = "subset.csv.gz"
@@ -31,15 +30,7 @@ _LONGEST = 4 * 8 * MAX_PATH
 
 def statement(subset: Subset) -> dict[str, Any]:
     """A subset as JSON values, but for its samples: how many, their hash, and that of the table that lists them."""
-    return {**_counts(subset), "table_sha256": table_sha256(subset)}
-
-
-def table_sha256(subset: Subset) -> str:
-    """SHA-256 of the table of a subset before it is compressed."""
-    digest = hashlib.sha256()
-    for piece in subset_csv(subset):
-        digest.update(piece)
-    return digest.hexdigest()
+    return {**_counts(subset), "table_sha256": subset.csv_sha256}
 
 
 def write(folder: Path, subset: Subset) -> None:
@@ -49,7 +40,7 @@ def write(folder: Path, subset: Subset) -> None:
         gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=file, mtime=0) as table,
     ):
         pieces = bytearray()
-        for piece in subset_csv(subset):
+        for piece in subset.csv():
             pieces += piece
             if len(pieces) > 2**20:
                 table.write(pieces)
@@ -61,7 +52,7 @@ def is_written(folder: Path, subset: Subset) -> bool:
     """Whether the table of a subset lies in a folder, whole."""
     try:
         with files.opened(folder / NAME) as file, gzip.GzipFile(fileobj=file) as table:
-            return all(table.read(len(piece)) == piece for piece in subset_csv(subset)) and not table.read(1)
+            return all(table.read(len(piece)) == piece for piece in subset.csv()) and not table.read(1)
     except (OSError, EOFError, zlib.error):
         return False
 
@@ -94,10 +85,10 @@ def _samples(folder: Path, stated: dict[str, Any]) -> Iterator[Sample]:
     try:
         with files.opened(folder / NAME) as file, gzip.GzipFile(fileobj=file) as table:
             rows = csv.reader(lines(table), strict=True)
-            if tuple(next(rows, ())) != SAMPLE:
-                raise ValueError(f"{NAME} has other columns than {', '.join(SAMPLE)}")
+            if tuple(next(rows, ())) != COLUMNS:
+                raise ValueError(f"{NAME} has other columns than {', '.join(COLUMNS)}")
             for row in rows:
-                if len(row) != len(SAMPLE):
+                if len(row) != len(COLUMNS):
                     raise ValueError(f"{NAME} has a row of {len(row)} columns")
                 identity, name, location = row
                 count -= 1

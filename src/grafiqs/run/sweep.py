@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from grafiqs.disk import files, inside
+from grafiqs.disk.csv_row import csv_row
 from grafiqs.disk.names import shown
 from grafiqs.disk.output import LOCK, Output
 from grafiqs.disk.stated import compared, stated
@@ -24,7 +25,6 @@ from grafiqs.run.folder import RunFolder
 from grafiqs.run.folder import output_of as run_output
 from grafiqs.run.manifest import COMPARED, Manifest, binding
 from grafiqs.run.resumable import Resumable
-from grafiqs.run.tables import csv_row
 
 NAME = "sweep.json"
 """Which runs, and what they share."""

@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any, Generic, TypeVar, cast
+from typing import IO, Any, Generic, TypeVar
 
 from grafiqs.datasets.dataset import Sample
+from grafiqs.datasets.samples import COLUMNS as SAMPLE
+from grafiqs.datasets.samples import columns_of
 from grafiqs.disk import files, inside
-from grafiqs.disk.names import encoded
+from grafiqs.disk.csv_row import csv_row
 from grafiqs.faces.face import BOX, COLUMNS, TURN, Face
 from grafiqs.run import sums
 from grafiqs.run.journal import Aligned, Failed, Scored
@@ -29,9 +30,6 @@ Anything = Scored | Aligned | Failed
 
 SUMS = "SHA256SUMS"
 """The checksums of all files of the folder; it is written last."""
-
-SAMPLE = ("identity", "sample", "path")
-"""The columns that identify a sample, in every table."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +156,14 @@ def write(
     outcomes: Iterable[Anything],
     into: Path | None = None,
     whole_files: Iterable[tuple[str, str]] = (),
+    beside: Sequence[str] = (),
 ) -> Counter[type[Anything]]:
     """Write all tables of a finished folder from its outcomes, in the order of the samples; counts them by their kind.
 
     `own` is the list of the samples' own files, with the (checksum, path) of `whole_files` behind them, and of the
     tables and those that are `there` already, such as the manifest: the last file.
-    All go `into` the folder, unless another one is named.
+    All go `into` the folder, unless another one is named; so do files `beside` them, which are there when `outcomes`
+    come to their end.
     """
     into = into or folder
     counts: Counter[type[Anything]] = Counter()
@@ -183,27 +183,6 @@ def write(
                 file.seek(0)
                 file.write(table.header(counts.total() - counts[Failed]))
         last.writelines(sums.line(*each) for each in whole_files)
-        for name in sorted((*there, *(table.name for table in tables))):
+        for name in sorted((*there, *beside, *(table.name for table in tables))):
             last.write(sums.line(files.sha256((folder if name in there else into) / name), name))
     return counts
-
-
-def subset_csv(subset: Subset) -> Iterator[bytes]:
-    """A subset as CSV, in pieces: identity, sample, path."""
-    yield csv_row(*SAMPLE)
-    for sample in subset.samples:
-        yield csv_row(*columns_of(sample))
-
-
-def columns_of(sample: Sample) -> tuple[str, str, str]:
-    """What identifies a sample, in every table."""
-    return sample.identity, sample.name, sample.location
-
-
-# A writer that gives each row back; a name with either character of its line end is quoted.
-_ROWS: Any = csv.writer(cast(Any, SimpleNamespace(write=str)), lineterminator="\r\n")
-
-
-def csv_row(*values: object) -> bytes:
-    """A line of a CSV file."""
-    return encoded(str(_ROWS.writerow(values)).removesuffix("\r\n") + "\n")

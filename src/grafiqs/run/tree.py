@@ -69,6 +69,9 @@ class GradientTree:
     def let_go(self, _number: int) -> None:
         """Nothing: what is written stays."""
 
+    def tidy(self) -> None:
+        """Nothing: every file is there, or is written anew."""
+
     def link(self, index: int, there: Path) -> None:
         """Take the gradients of a sample from the run folder `there`: as hard links, or copies if there are none."""
         for path in self.paths([index]):
