@@ -75,7 +75,7 @@ def extract_gradients(options: Options) -> Summary | None:
 
 
 def _extracted(options: Options, planned: Planned, reference: Reference | None) -> Summary | None:
-    """Write gradients, scores, and what proves them; None if it is to be planned anew, as another part has begun it."""
+    """Write gradients, scores, and what proves them; None if it is to be planned anew: see `RunFolder.begin`."""
     ready = planned.ready
     with RunFolder(options.output_dir, planned.manifest, options.overwrite, part=options.share).opened() as run:
         _say_which(run)

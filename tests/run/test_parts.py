@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pkgutil
 import random
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 
 from grafiqs.cli import main
 from grafiqs.run import claims
+from grafiqs.run.folder import RunFolder
 from support.commands import Capture, refused
 from support.killing import begun, ended, events_of, exit_code, said_by, started, wait_for_lines, wait_until_stopped
 from support.making import fill_disk_at, tree, without_progress
@@ -224,11 +226,41 @@ def test_parts_at_once_that_begin_in_an_empty_folder(
 ) -> None:
     """Some of them twice: every shard is done once, and the tables are written once."""
     folder = tmp_path / "run"
-    assert set(codes_of(folder, *(run(folder, part) for part in parts))) <= {0, 1}
+    codes = codes_of(folder, *(run(folder, part) for part in parts))
+    assert set(codes) <= {0, 1}, [(tmp_path / f"{number}.said").read_text() for number in range(len(parts))]
     assert tree(folder) == tree(whole)
     said = [(tmp_path / f"{number}.said").read_text() for number in range(len(parts))]
     assert all("Traceback" not in text for text in said)
     assert sum("19 of 20 images have scores" in text for text in said) >= 1
+
+
+@pytest.mark.parametrize(
+    "moment", ["grafiqs.extract.prove", "grafiqs.run.claims.Claims.take", "grafiqs.run.folder.RunFolder.done"]
+)
+def test_a_part_whose_run_others_finish_at_any_moment(
+    moment: str, run: Part, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Before it begins, as it would write the tables, and as it says what it did: nothing is made anew."""
+    folder = tmp_path / "run"
+    assert ended(run(folder, "1/2"), folder, "append 17") == -signal.SIGKILL
+    if moment != "grafiqs.extract.prove":
+        assert main(run(folder, "2/2", "--quiet")) == 0
+    usual, met = pkgutil.resolve_name(moment), list[str]()
+
+    def meanwhile(*given: Any, **named: Any) -> Any:
+        if (moment.endswith("take") and given[1] != "tables") or met:
+            return usual(*given, **named)
+        met.append(moment)
+        assert codes_of(folder, run(folder)) == [1]
+        return usual(*given, **named)
+
+    if moment.endswith("done"):  # which is asked by those that others did not wait for
+        monkeypatch.setattr(RunFolder, "finish", lambda _run, _reference: None)
+    monkeypatch.setattr(moment, meanwhile)
+    assert main(run(folder, "1/2")) == 1
+    assert met
+    assert tree(folder) == tree(whole)
+    assert ("19 of 20 images have scores" in capsys.readouterr().out) == (not moment.endswith("done"))
 
 
 def test_parts_that_are_killed_again_and_again(run: Part, whole: Path, tmp_path: Path) -> None:

@@ -130,8 +130,8 @@ class RunFolder(Resumable[Manifest]):
     def begin(self, environment: dict[str, Any]) -> bool:
         """Begin, or resume, in this environment: what computes, and where. Raises RequestError if that cannot be.
 
-        Returns False if another part began at the same time, and computes in another way: then this one is to be
-        planned anew, to compute as that one does.
+        Returns False if this one is to be planned anew: another part began at the same time, and computes in another
+        way; or others have finished the run meanwhile.
         """
         there, planned = self.manifest.environments, self.manifest.computation
         if self._is_begun:
@@ -139,15 +139,16 @@ class RunFolder(Resumable[Manifest]):
             return True
         self._environments = [environment]
         with self._writable():
-            if self._former is not None:
+            if self._former is not None or self.manifest.lists_samples:
                 self._adopt()
+                self.journals.make()
             elif self.removed is not None:  # the new manifest replaces the old one: foreign files may lie there, too
                 self._begin(replace(self.manifest, environments=self._environments))
                 subset_table.write(self.root, self.manifest.subset)
                 self.journals.make()
             elif not self.output.is_used():
                 self._begin_or_join()
-            elif not shard_journals.is_there(self.root) and (self.root / SUMS).exists():
+            elif finished.is_finished(self.root):
                 self.counts = self._counted()  # another part has finished it meanwhile
             else:
                 self.journals.make()
@@ -179,14 +180,13 @@ class RunFolder(Resumable[Manifest]):
 
     def _adopt(self) -> None:
         """Write the journals of a run that was finished, or begun by an earlier version: it goes on with those."""
-        if self._former is None:
-            return
-        former, environments = self._former, self.manifest.environments
-        self.journals.write(former.outcomes(), former.pending, environments, former.whole_files)
+        if self._former is not None:
+            former, environments = self._former, self.manifest.environments
+            self.journals.write(former.outcomes(), former.pending, environments, former.whole_files)
+            self._former = None
         if self.manifest.lists_samples:
             self._write(self.manifest)
         inside.remove(self.root, journals.NAME)
-        self._former = None
 
     # -- working ---------------------------------------------------------------------------------------------
 
@@ -284,17 +284,17 @@ class RunFolder(Resumable[Manifest]):
         claims = self.journals.claims
         while not finished.is_finished(self.root):
             self.journals.look_for_done()
-            if not all(map(self.journals.is_closed, range(len(self.manifest.shards)))):
-                return None
-            if claims.take(_TABLES) is not None:
+            is_all = all(map(self.journals.is_closed, range(len(self.manifest.shards))))
+            if is_all and claims.take(_TABLES) is not None:
                 try:
                     self.counts = self._finish(reference)
                 except FileNotFoundError as error:  # a file system let this process claim what was gone
                     self.counts = self._finished_by_another(error)
                 return self.counts
-            if self.part is not None:
+            if is_all and self.part is None:
+                rest(claims.stale)
+            elif not finished.is_finished(self.root):  # it may be so only now
                 return None
-            rest(claims.stale)
         self.counts = self._counted()
         return self.counts
 
@@ -395,6 +395,11 @@ class RunFolder(Resumable[Manifest]):
             shard_journals.remove_empty(self.root)  # made by a part that saw too late that the run was finished
         if finished.is_finished(self.root):
             self._reopen()
+        elif self.part is not None and there.lists_samples:
+            raise RequestError(
+                f"the run in {shown(self.root)} was begun by an earlier version of grafiqs, which knew no parts: the "
+                "same command without --part resumes it"
+            )
         else:
             self.store.need_folders()
             if files.exists(self.root / journals.NAME) and not shard_journals.is_there(self.root):
