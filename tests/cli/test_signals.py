@@ -75,7 +75,8 @@ def grafiqs(before: str, *arguments: str, **settings: Any) -> subprocess.Complet
     "module", ["argparse", "grafiqs.options", "pathlib", "numpy", "grafiqs.run.tables", "tqdm", "torch", "torch.nn"]
 )
 def test_a_signal_while_modules_are_loaded_ends_the_command(module: str, number: int, tmp_path: Path) -> None:
-    verb = "inspect" if module == "tqdm" else "extract" if module.startswith("torch") else "select"
+    verb = "inspect" if module in ("numpy", "tqdm") else "select"
+    verb = "extract" if module.startswith(("torch", "grafiqs.run")) else verb
     arguments = ["inspect", "."] if verb == "inspect" else [verb, "--image-path", "."]
     more = ["--weights", "none"] if verb == "extract" else []
     done = grafiqs(AT_IMPORT.format(module=module, number=int(number)), *arguments, *more, cwd=tmp_path)
@@ -92,7 +93,7 @@ def test_a_signal_while_python_ends_shows_no_traceback(number: int, faces: Path)
 def test_what_is_ignored_from_the_start_stays_so(faces: Path, tmp_path: Path) -> None:
     """As under nohup, or in a shell's background."""
     ignore = "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
-    for module, number in (("argparse", INT), ("numpy", TERM)):
+    for module, number in (("argparse", INT), ("grafiqs.select", TERM)):
         before = ignore + AT_IMPORT.format(module=module, number=int(number))
         done = grafiqs(before, "select", "--image-path", str(faces), "--quiet", "--output", str(tmp_path / "subset"))
         assert (done.returncode, done.stderr) == (0, "")
