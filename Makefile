@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PAGE := tests/page
+EXTRAS ?= all
 
 .DEFAULT_GOAL := install
 .PHONY: install demo help check scripts fix test bench gpu pictures clean
@@ -12,7 +13,7 @@ install: $(INSTALLED)  ## build .venv with the pinned versions of constraints.tx
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[all]'
+	PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 	@echo "Installed. Activate it with: source $(VENV)/bin/activate"
 

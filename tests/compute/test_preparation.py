@@ -453,7 +453,7 @@ def test_the_first_batch_is_read_once_while_the_engine_is_chosen(
 
     monkeypatch.setattr(Reader, "__call__", counting)
     monkeypatch.setattr("grafiqs.planning.are_plainly_unaligned", lambda *_: False)
-    monkeypatch.setattr("grafiqs.extract.refuse_futile", lambda *_: None)
+    monkeypatch.setattr("grafiqs.planning.refuse_futile", lambda *_: None)
     monkeypatch.setattr("grafiqs.compute.preparation.Computer.was_compiled_before", lambda _self: False)
     assert main([*command, "--compile", "auto", "--quiet", "--output-dir", str(tmp_path / "run")]) == 0
     assert len(seen) == len(set(seen)) > 0
