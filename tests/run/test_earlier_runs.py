@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from grafiqs import open_run, verify_run
+from grafiqs import RequestError, open_run, verify_run
 from grafiqs.cli import main
-from grafiqs.run import manifest as manifests
 from support.commands import Capture, refused
 from support.killing import ended, events_of
 from support.making import tree, without_progress
@@ -186,7 +185,7 @@ def test_a_damaged_table_of_the_subset(damage: str, new: Path, run: Command, tmp
     before = tree(folder)
     for command in (["verify", str(folder)], ["report", str(folder)]):
         assert re.search(r"subset\.csv\.gz|\.\./\.\./0\.png", refused(capsys, *command))
-    with pytest.raises(manifests.RequestError, match=r"subset\.csv\.gz|\.\./\.\./0\.png"):
+    with pytest.raises(RequestError, match=r"subset\.csv\.gz|\.\./\.\./0\.png"):
         open_run(folder)
     assert "subset.csv.gz" in refused(capsys, *run(folder))
     assert tree(folder) == before
