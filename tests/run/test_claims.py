@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,16 @@ import pytest
 from grafiqs.errors import StoppedError
 from grafiqs.run import claims as module
 from grafiqs.run.claims import Claim, Claims
+from support.claiming import die, dying
 from support.commands import stopped_by_permissions
 
 FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def _dying() -> Iterator[None]:
+    with dying():
+        yield
 
 
 def taken(claims: Claims, work: str, **words: Any) -> Claim:
@@ -124,7 +131,6 @@ def test_what_is_given_back_can_be_taken_at_once(folder: Path) -> None:
     again = taken(Claims(folder), "one")
     assert again.name == "one.1"
     assert (folder / "one.0").read_bytes().endswith(b"half a li\ngiven back\n")
-    again.file.close()
 
 
 def test_closing_gives_everything_back(folder: Path) -> None:
@@ -170,25 +176,22 @@ def test_a_claim_of_another_machine_is_taken_over_when_it_no_longer_grows(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Claims(folder, beat=0.05)
-    claim = taken(first, "one")
+    taken(first, "one")
     elsewhere(monkeypatch)
     other = Claims(folder, stale=0.4)
     for _ in range(12):  # thrice as long as it takes
         time.sleep(0.1)
         assert other.take("one") is None
     assert (folder / "one.0").read_bytes().endswith(b"\n\n\n")
-    first._ended.set()  # it is gone, with all it held
+    die(first)
     over = in_time(lambda: other.take("one"))
     assert over.name == "one.1"
     assert Claims(folder, stale=0.4).take("one") is None
-    for each in (claim, over):
-        each.file.close()
 
 
 def test_one_look_takes_nothing_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However old its file is: it has to be watched for as long."""
-    claim = taken(Claims(tmp_path), "one")
-    claim.file.close()
+    taken(Claims(tmp_path), "one")
     os.utime(tmp_path / "one.0", (1, 1))
     elsewhere(monkeypatch)
     assert Claims(tmp_path, stale=0.2).take("one") is None
@@ -200,8 +203,7 @@ def test_one_look_takes_nothing_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_clocks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim = taken(Claims(tmp_path), "one")
-    claim.file.close()
+    taken(Claims(tmp_path), "one")
     elsewhere(monkeypatch)
     other = Claims(tmp_path, stale=60)
     assert other.take("one") is None
@@ -227,7 +229,6 @@ def test_a_claim_of_a_process_that_is_gone_is_taken_over_at_once(folder: Path) -
     process.join()
     claim = taken(Claims(folder), "one")
     assert claim.name == "one.1"
-    claim.file.close()
 
 
 def test_a_zombie_is_gone(tmp_path: Path) -> None:
@@ -241,7 +242,6 @@ def test_a_zombie_is_gone(tmp_path: Path) -> None:
     finally:
         os.waitpid(child, 0)
     assert claim.name == "one.1"
-    claim.file.close()
 
 
 @pytest.mark.parametrize("changed", ["started", "boot", "host"])
@@ -259,14 +259,13 @@ def test_another_process_of_the_same_number_is_not_the_holder(changed: str, fold
 def test_whoever_holds_the_folder_takes_over_from_who_held_it(folder: Path) -> None:
     """By the lock, which is gone with its process, even on another machine; not from those without it."""
     locked, part = Claims(folder, is_alone=True), Claims(folder)
-    claims = [taken(locked, "one"), taken(part, "two")]
+    taken(locked, "one")
+    taken(part, "two")
     later = Claims(folder, is_alone=True)
     assert taken(later, "one").name == "one.1"
     assert later.take("two") is None
     assert part.take("one") is None
     later.close()
-    for claim in claims:
-        claim.file.close()
 
 
 def test_a_process_that_is_known_to_be_gone_gives_back(folder: Path) -> None:
@@ -281,7 +280,6 @@ def test_a_process_that_is_known_to_be_gone_gives_back(folder: Path) -> None:
     assert taken(other, "one").name == "one.1"
     assert done(folder, "two") == b""
     other.close()
-    held[0].file.close()
 
 
 HOLDER = {"host": "", "process": 5, "boot": "", "started": "", "since": 1.0, "alone": False, "words": {}}
@@ -346,7 +344,7 @@ def test_a_holder_whose_work_was_taken_over_stops(folder: Path, monkeypatch: pyt
     now = module._now
     monkeypatch.setattr(module, "_now", lambda: now() + 6)
     for _ in range(2):
-        with pytest.raises(StoppedError, match="another one has taken its work over: the same command goes on"):
+        with pytest.raises(StoppedError, match="another process has taken over what this one was doing"):
             stopped.hold(claim)
     stopped.close()
     monkeypatch.setattr(module, "_now", now)

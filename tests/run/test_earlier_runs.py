@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from grafiqs import open_run, verify_run
+from grafiqs import RequestError, open_run, verify_run
 from grafiqs.cli import main
-from grafiqs.errors import RequestError
 from support.commands import Capture, refused
 from support.killing import ended, events_of
 from support.making import tree, without_progress

@@ -15,10 +15,17 @@ import pytest
 from grafiqs.run.journal import Failed, Outcome, Scored, line
 from grafiqs.run.shard_journals import ShardJournals, paths
 from grafiqs.shards import Shards
+from support.claiming import dying
 
 SHARDS = Shards(10, 4)
 HERE: list[dict[str, Any]] = [{"torch": "2.7", "device": "cpu", "self_check": {"loss": 0.1}}]
 SHA256 = "0" * 64
+
+
+@pytest.fixture(autouse=True)
+def _dying() -> Iterator[None]:
+    with dying():
+        yield
 
 
 def scored(index: int, score: float = 1.5) -> Scored:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from operator import index as whole_number
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from grafiqs.run import manifest as manifests
 from grafiqs.run.journal import Failed
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.store import Store
+from grafiqs.run.tree import GradientTree
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +89,9 @@ class Run:
         self._indices = array("Q")
         rows: list[tuple[Any, ...]] = []
         row = finished.row_of(manifest, self.reference)
-        for outcome in finished.read(folder, manifest, "none"):
+        # A store of few files keeps the checksums in these, which are not opened here.
+        checksums: Literal["all", "none"] = "all" if isinstance(manifest.store(folder), GradientTree) else "none"
+        for outcome in finished.read(folder, manifest, checksums):
             sample = manifest.subset.samples[outcome.index]
             if isinstance(outcome, Failed):
                 self.failures[sample.location] = outcome.reason
