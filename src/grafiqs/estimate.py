@@ -41,7 +41,7 @@ def log_estimate(manifest: Manifest, task: Task, ready: Ready, output_dir: Path)
     free = shutil.disk_usage(next(folder for folder in (output, *output.parents) if folder.exists())).free
     log.info(
         "Dry run: %d images of %d identities; %d gradient files, %.2f GB (%.1f GB are free)",
-        *(len(samples), manifest.subset.identities, len(manifest.dumps) * len(samples), size / 1e9, free / 1e9),
+        *(len(samples), manifest.subset.identities, _files(manifest), size / 1e9, free / 1e9),
     )
     log.info(
         "It would take about %s, at %.1f images a second if the disk keeps up.",
@@ -52,6 +52,12 @@ def log_estimate(manifest: Manifest, task: Task, ready: Ready, output_dir: Path)
             "That is without compiling, which it would do first: a minute or two, and then less time for each image."
         )
     log.info("Nothing was written.")
+
+
+def _files(manifest: Manifest) -> int:
+    """How many files the gradients of a run lie in."""
+    each = len(manifest.shards if manifest.has_parquet else manifest.subset.samples)
+    return len(manifest.dumps) * each
 
 
 def images_per_second(computer: Computer, reader: Source, locations: Sequence[str], gradients: bool) -> float:

@@ -94,7 +94,9 @@ def _copied(manifest: Manifest, options: ExportOptions) -> Manifest:
         subset = of_identities(manifest.subset, names)
         there_names = {key(sample.identity) for sample in subset.samples}
         if absent := [name for name in names if key(name) not in there_names]:
-            raise RequestError(f"{shown(options.run)} has no samples of {shown(', '.join(absent[:3]))}")
+            raise RequestError(
+                f"{shown(options.run)} has no samples of {', '.join(shown(repr(each)) for each in absent[:3])}"
+            )
         named = sorted(names)
         locations = {sample.location for sample in subset.samples}
         pairs = [pair for pair in pairs if locations.issuperset(pair[:2])]
@@ -105,6 +107,7 @@ def _copied(manifest: Manifest, options: ExportOptions) -> Manifest:
             "dtype": dtype,
             "store": options.store or there["store"],
         },
+        options={**manifest.options, "gradient_dtype": dtype, "store": options.store or there["store"]},
         export={"manifest_sha256": files.sha256(options.run / manifests.NAME), "identities": named},
         subset=subset,
         pairs=pairs,
@@ -118,7 +121,8 @@ def _identities(path: Path) -> list[str]:
         text = files.read(path).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise RequestError(f"cannot read {shown(path)}: {error.strerror}") from error
-    names = list(dict.fromkeys(line for line in text.splitlines() if line.strip()))
+    lines = (line.removesuffix("\r") for line in text.split("\n"))  # and at no other character: names may have it
+    names = list(dict.fromkeys(line for line in lines if line))
     if not names:
         raise RequestError(f"{shown(path)} names no identity: it takes one a line")
     return names
@@ -157,11 +161,11 @@ class _Copier:
         if isinstance(outcome, Failed):
             return replace(outcome, index=index)
         copy = self.run.manifest
-        checksums = dict(zip(self.there_layers, outcome.files_sha256, strict=True))
+        checksums = dict(zip(self.there_layers, outcome.files_sha256 or [""] * len(self.there_layers), strict=True))
         gradients: dict[str, NDArray[Any]] = {}
         for layer in copy.dumps:
             try:
-                gradient = self.there.verified(layer, outcome.index, checksums[layer])
+                gradient = self.there.verified(layer, outcome.index, checksums[layer])  # "": of a file that is damaged
             except UnreadableSampleError as error:
                 raise StoppedError(
                     f"a gradient is not what it was when the run finished: {error}. {self.run.kept()}; 'grafiqs "
@@ -183,7 +187,7 @@ def _copy(run: RunFolder, folder: Path, manifest: Manifest, quiet: bool) -> None
         log.info("Resuming: %d of %d images are done already", total - left, total)
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        closing(finished.read(folder, manifest)) as outcomes,
+        closing(finished.read(folder, manifest, "known")) as outcomes,
         closing(mapped(pool, copier, _pending(run, manifest, outcomes), 4 * THREADS)) as done,
         progress_bar(total, total - left, quiet) as bar,
     ):

@@ -64,8 +64,11 @@ def extract_gradients(options: Options) -> Summary | None:
 
     while True:
         resumes = not options.overwrite and output.is_used()
-        kept = manifests.read(options.output_dir, subset).computation if resumes else None
+        there = manifests.read(options.output_dir, subset) if resumes else None
+        kept = None if there is None else there.computation
         planned = plan(options, device, faces, dataset, subset, kept, reference)
+        if there is not None and options.shard_size in (None, there.shard_size):
+            planned = replace(planned, manifest=replace(planned.manifest, shard_size=there.shard_size))
         if options.dry_run:
             log_estimate(planned.manifest, planned.task, planned.ready, options.output_dir)
             return None

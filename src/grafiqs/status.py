@@ -32,11 +32,15 @@ def report(state: State) -> Iterator[str]:
 
 
 def _in_flight(state: State) -> Iterator[str]:
-    held = [each for each in state.in_flight if not each.is_abandoned]
-    given_back = len(state.in_flight) - len(held)
+    held = [each for each in state.in_flight if each.is_alive]
+    silent = [each for each in state.in_flight if not each.is_abandoned and not each.is_alive]
+    given_back = len(state.in_flight) - len(held) - len(silent)
     if held:
         yield f"In flight: {len(held):,} shards"
-        yield from table(("shard", "images", "by", "part", "since", "last sign"), [_row(each) for each in held])
+        yield from table(("shard", "images", "by", "part", "since", "last sign, ago"), [_row(each) for each in held])
+    for each in silent:
+        _, _, who, _, since, quiet = _row(each)
+        yield f"No sign of {who}, at shard {each.number} since {since}, for {quiet}: the next command takes it over"
     if given_back:
         yield f"Stopped in the middle: {given_back:,} shards, which the next command takes up"
 
@@ -44,9 +48,9 @@ def _in_flight(state: State) -> Iterator[str]:
 def _row(each: InFlight) -> tuple[str, ...]:
     holder = each.holder
     who = "not known" if holder is None else f"process {holder.process} of {shown(holder.host)}"
-    since = "" if holder is None else time.strftime("%d %b %H:%M:%S", time.localtime(holder.since))
+    since = "" if holder is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
     part = "" if holder is None else shown(holder.words.get("part", "all"))
-    return str(each.number), f"{each.done}/{each.total}", who, part, since, f"{duration(each.quiet)} ago"
+    return str(each.number), f"{each.done}/{each.total}", who, part, since, duration(each.quiet)
 
 
 def _left(state: State) -> Iterator[str]:
@@ -54,7 +58,7 @@ def _left(state: State) -> Iterator[str]:
         yield "All shards are done; the tables are still to be written: by who is at work, or the same command"
     elif state.seconds_left is not None:
         yield f"Time left: about {duration(state.seconds_left)}, with those who are at work now"
-    elif not any(not each.is_abandoned for each in state.in_flight):
+    elif not any(each.is_alive for each in state.in_flight):
         yield "Nobody is at work: the command that began the run resumes it"
     else:
         yield "Time left: not known before the first shard is done"

@@ -50,7 +50,7 @@ def prepare(command: Namespace) -> Work:
             raise RequestError(f"cannot read the run in {shown(command.run)}: {shown(error)}") from error
         if command.json:
             document = {**asdict(found), "folder": str(found.folder)}
-            write([json.dumps(document, indent=1).encode() + b"\n"])
+            write([json.dumps(document, indent=1, allow_nan=False).encode() + b"\n"])
         else:
             write([f"{line}\n".encode("utf-8", "backslashreplace") for line in report(found)])
         return 0 if found.is_finished else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -33,6 +34,9 @@ _LOOK = 0.5
 
 _LOSSES = 5
 """Workers that may be lost, one after the other, with nothing done in between."""
+
+_ANSWER = 10.0
+"""Seconds within which a cluster has to answer."""
 
 _KEPT = "what is done is kept, and the same command resumes"
 
@@ -66,8 +70,8 @@ def extract_on_cluster(options: Options, extract: Extract) -> Summary | None:
                 run.discard()
         with _begun(folder) as beginning, _crew(options, extract, beginning) as crew:
             summary = _supervised(crew, folder, subset, options.quiet)
-    for level, line in summary.said(manifests.read(folder, subset)):
-        log.log(level, "%s", line)
+            for level, line in summary.said(manifests.read(folder, subset)):
+                crew.say(level, line)
     return summary
 
 
@@ -81,6 +85,8 @@ def _cluster(options: Options) -> Iterator[None]:
     """Use the cluster that is named, or start one on this machine, and end it."""
     import ray
 
+    if options.ray_address is not None:
+        _need_answer(options.ray_address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     given: dict[str, Any] = {"address": options.ray_address or "local"}
     if options.ray_address is None:
@@ -94,6 +100,19 @@ def _cluster(options: Options) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _need_answer(address: str) -> None:
+    """Raise RequestError when nothing answers at an address: Ray itself would try for a long time."""
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+        raise RequestError(f"--ray-address is {shown(address)}: it takes auto, or host:port")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
+    except OSError as error:
+        raise RequestError(f"cannot use --ray-address {shown(address)}: nothing answers there ({error})") from error
 
 
 @dataclass(frozen=True)

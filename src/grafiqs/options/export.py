@@ -33,7 +33,8 @@ class ExportOptions:
         "gradients", "the layers whose gradients are copied, comma-separated (default: all that the run has); all "
         "scores are", default=None, metavar="LAYERS")
     identities: Path | None = option(
-        "subset", "a text file that names identities, one a line: their samples alone are copied (default: all)",
+        "subset", "a text file that names identities, one a line (none with a line break): their samples alone are "
+        "copied (default: all)",
         default=None, metavar="FILE")
 
     overwrite: bool = option("output", "remove the run that OUT holds, and start over", default=False)

@@ -29,7 +29,7 @@ class Options(ComputeOptions, SubsetOptions):
 
     # fmt: off
     dump_gradients: bool = option(
-        "gradients", "write the gradients as .npy files; without them only the scores are written", default=True)
+        "gradients", "write the gradients to files; without them only the scores are written", default=True)
     gradient_dtype: str = option(
         "gradients", "number format of the gradient files; float16 halves them, scores stay exact",
         default="float32", choices=("float32", "float16"))
@@ -47,7 +47,7 @@ class Options(ComputeOptions, SubsetOptions):
         requires=("path_replace",), which="the text to be replaced")
     shard_size: int | None = option(
         "output", "samples in a shard, which one process does as a whole, in whole batches (default: about a 64th of "
-        "all, from 64 to 1024)", default=None, metavar="N", minimum=1, maximum=MAX_SHARD, later=True)
+        "all, from 64 to 1024)", default=None, metavar="N", minimum=1, maximum=MAX_SHARD, decides=False)
     part: str | None = option(
         "output", "do one part of the run alone, such as 3/16, beside other processes that do the others, on any "
         "machine that sees the run folder; whoever ends last writes the tables", default=None, metavar="K/N",
@@ -61,7 +61,8 @@ class Options(ComputeOptions, SubsetOptions):
         "on this machine, and ended)", default=None, metavar="ADDRESS", decides=False, requires=("engine",),
         which="which uses it: --engine ray")
     ray_cpus: int = option(
-        "cluster", "the cores of a worker", default=4, metavar="N", minimum=1, decides=False)
+        "cluster", "the cores of a worker", default=4, metavar="N", minimum=1, decides=False, requires=("engine",),
+        which="which starts workers: --engine ray")
 
     reference: Path | None = option(
         "output", "write qualities from 0 to 100 beside the scores, by this reference.json, which 'grafiqs calibrate' "
@@ -95,8 +96,10 @@ class Options(ComputeOptions, SubsetOptions):
         if self.part is None:
             return None
         number, _, parts = self.part.partition("/")
-        if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
-            raise RequestError(f"--part is {shown(self.part)}: it takes which part, and of how many, such as 3/16")
+        if not (
+            f"{number}{parts}".isascii() and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)
+        ):
+            raise RequestError(f"--part is {shown(self.part)}: it takes K/N, part K of N from 1 to N, such as 3/16")
         return int(number), int(parts)
 
     def deciding(self) -> dict[str, Any]:

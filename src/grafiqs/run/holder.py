@@ -35,6 +35,7 @@ class Holder:
         return (
             all(isinstance(text, str) for text in texts)
             and (type(self.since), type(self.alone), type(self.words)) == kinds
+            and 0 <= self.since < 2**36  # which a calendar has, and neither an infinite number nor none is
             and type(self.process) is int
             and 0 < self.process < 2**31
         )

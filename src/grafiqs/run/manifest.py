@@ -198,6 +198,10 @@ class Manifest:
     def differences(self, other: Manifest) -> list[str]:
         """What differs between this run and the `other` asked for, a line each."""
         found: list[str] = []
+        if self.export and not other.export:
+            found.append("it is a copy that 'grafiqs export' made, and which that alone resumes")
+        if self.shard_size != other.shard_size:
+            found.append(f"shard_size: {self.shard_size} in the folder, {other.shard_size} asked for")
         for section in COMPARED:
             found += compared(section, *(binding(getattr(run, section)) for run in (self, other)))
         return found + subset_differences(self.subset, other.subset)
@@ -273,6 +277,8 @@ def _made(folder: Path, make: Callable[[dict[str, Any]], Made]) -> Made:
             raise ValueError("its format is not a number")
         if found in (FORMAT, *_BEFORE):
             return make(_up_to_date(document))
+    except RequestError:  # of the table, which says more
+        raise
     except (FileNotFoundError, NotADirectoryError) as error:
         why = f"it has no {NAME}" if os.path.isdir(folder) else "it is not a folder"
         why = why if os.path.lexists(folder) else "it does not exist"
@@ -317,8 +323,12 @@ def _parsed(folder: Path, document: dict[str, Any], known: Subset | None) -> Man
     else:
         try:
             subset = subset_table.read(folder, stated)
-        except FileNotFoundError as error:
-            raise ValueError(f"{subset_table.NAME} is missing") from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise RequestError(
+                f"{shown(folder / subset_table.NAME)} cannot be used ({shown(why)}), and without it nobody knows the "
+                "samples of the run: bring it back, or make the run again in another folder"
+            ) from error
     document["options"] = completed(Options, document["options"])
     manifest = Manifest(**document, subset=subset)
     for name, kind in get_type_hints(Manifest).items():

@@ -243,7 +243,7 @@ class ShardJournals:
                 found = Done(**json.loads(file.readline()))
             except (ValueError, TypeError, RecursionError) as error:
                 raise self._damaged(number) from error
-        if not found.is_one():
+        if not found.is_one() or found.scored + found.failed != len(self.shards.samples(number)):
             raise self._damaged(number)
         return found
 

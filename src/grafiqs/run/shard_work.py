@@ -51,6 +51,7 @@ class Done:
             and isinstance(self.files, list)
             and all(isinstance(each, list) and [*map(type, each)] == [str, str] for each in self.files)
             and type(self.seconds) is float
+            and 0 <= self.seconds < 2**36
         )
 
 

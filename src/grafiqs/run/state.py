@@ -16,6 +16,7 @@ from grafiqs.errors import RequestError
 from grafiqs.run import finished
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
+from grafiqs.run.claims import STALE
 from grafiqs.run.holder import Holder
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.shard_journals import ShardJournals
@@ -39,6 +40,11 @@ class InFlight:
     total: int
     quiet: float
     is_abandoned: bool
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether somebody is at work on it, as far as one look tells."""
+        return not self.is_abandoned and self.quiet < STALE
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ def _left(samples: int, times: list[float], in_flight: list[InFlight]) -> float 
 
     `times` are the seconds that a sample took in each shard that is done.
     """
-    workers = {(each.holder.host, each.holder.process) for each in in_flight if each.holder and not each.is_abandoned}
+    workers = {(each.holder.host, each.holder.process) for each in in_flight if each.holder and each.is_alive}
     if not workers or not times:
         return None
     return samples * statistics.median(times[-_RECENT:]) / len(workers)

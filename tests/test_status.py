@@ -1,0 +1,129 @@
+"""`grafiqs status`: what is done, in flight and by whom, failed, and left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grafiqs.cli import main
+from grafiqs.run import claims
+from grafiqs.run.holder import Holder
+from support.commands import Capture
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def command(faces: Path, weights: Path, output: Path, *more: str) -> list[str]:
+    given = ["extract", "--image-path", faces, "--weights", weights, "--output-dir", output, "--layers", "block4"]
+    return [*map(str, given), "--batch-size", "2", "--shard-size", "4", "--device", "cpu", "--quiet", *more]
+
+
+@pytest.fixture(scope="module")
+def flawed(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The faces, the first of which cannot be read: 19 in 5 shards."""
+    root = Path(shutil.copytree(faces, tmp_path_factory.mktemp("flawed") / "faces"))
+    (root / "ann" / "0.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(flawed: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of which the first of two parts is done: shards 0, 2 and 4; read only."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    main(command(flawed, weights, folder, "--part", "1/2"))
+    return folder
+
+
+@pytest.fixture
+def half(made: Path, tmp_path: Path) -> Path:
+    """A copy of that, to be disturbed."""
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def said(capsys: Capture, folder: Path, code: int, *more: str) -> str:
+    capsys.readouterr()
+    assert main(["status", str(folder), *more]) == code
+    found = capsys.readouterr()
+    assert "Traceback" not in found.out + found.err
+    return found.out + found.err
+
+
+def stated(capsys: Capture, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(said(capsys, folder, 1, "--json"))
+    return found
+
+
+def held(folder: Path, host: str, ago: float) -> Path:
+    """Shard 1, claimed by another machine, which was heard of so many seconds ago."""
+    holder = Holder.here(False, {"part": "2/2"})
+    path = folder / "progress" / "00001.0"
+    path.write_text(json.dumps(vars(replace(holder, host=host, since=time.time() - ago))) + "\n")
+    os.utime(path, (time.time() - ago, time.time() - ago))
+    return path
+
+
+def test_a_part_that_is_done(half: Path, capsys: Capture) -> None:
+    lines = said(capsys, half, 1).splitlines()
+    assert lines[0] == "At work: 11 of 19 images are done (57.9%), 10 with scores, 1 failed"
+    assert lines[1] == "Shards: 3 of 5 are done"
+    assert lines[2] == "Nobody is at work: the command that began the run resumes it"
+    assert lines[3].startswith("Failed: 1 x ")
+
+
+def test_a_shard_in_flight_elsewhere(half: Path, capsys: Capture) -> None:
+    held(half, "node7", 2)
+    text = said(capsys, half, 1)
+    assert "In flight: 1 shards" in text
+    assert "of node7" in text
+    assert "2/2" in text
+    assert "Time left: about " in text
+
+
+def test_who_has_not_been_heard_of_for_long_is_not_at_work(half: Path, capsys: Capture) -> None:
+    held(half, "node7", 2 * claims.STALE)
+    text = said(capsys, half, 1)
+    assert "No sign of process" in text
+    assert "for 10 min 0 s: the next command takes it over" in text
+    assert "Nobody is at work" in text
+    assert stated(capsys, half)["seconds_left"] is None
+
+
+def test_a_finished_run(half: Path, flawed: Path, weights: Path, capsys: Capture) -> None:
+    assert main(command(flawed, weights, half)) == 1
+    lines = said(capsys, half, 0).splitlines()
+    assert lines[0] == "Finished: 19 of 19 images are done (100.0%), 18 with scores, 1 failed"
+
+
+@pytest.mark.parametrize("since", ["Infinity", "NaN", "1e300", "-1", '"now"'])
+def test_a_forged_holder_is_nobody_that_is_known(since: str, half: Path, capsys: Capture) -> None:
+    path = held(half, "node7", 2)
+    holder = json.loads(path.read_text())
+    path.write_text(json.dumps({**holder, "since": "HERE"}).replace('"HERE"', since) + "\n")
+    assert "not known" in said(capsys, half, 1)
+    stated(capsys, half)
+
+
+@pytest.mark.parametrize(
+    "forged", ['"scored": 1000000', f'"scored": {10**400}', '"seconds": -1.0', '"seconds": NaN', '"seconds": Infinity']
+)
+def test_a_forged_count_is_refused(forged: str, half: Path, capsys: Capture) -> None:
+    path = half / "progress" / "00002.done"
+    first, second, rest = path.read_text().split("\n", 2)
+    name = forged.partition(":")[0]
+    value = json.dumps(json.loads(second)[name.strip('"')])
+    assert f"{name}: {value}" in second
+    path.write_text("\n".join([first, second.replace(f"{name}: {value}", forged), rest]))
+    for more in ((), ("--json",)):
+        assert "00002.done was damaged" in said(capsys, half, 2, *more)
+
+
+def test_what_is_no_run(tmp_path: Path, capsys: Capture) -> None:
+    assert "is not a run folder" in said(capsys, tmp_path, 2)
+    assert "does not exist" in said(capsys, tmp_path / "none", 2)
