@@ -74,8 +74,9 @@ def grafiqs(before: str, *arguments: str, **settings: Any) -> subprocess.Complet
     "module", ["argparse", "grafiqs.options", "pathlib", "numpy", "grafiqs.run.tables", "tqdm", "torch", "torch.nn"]
 )
 def test_a_signal_while_modules_are_loaded_ends_the_command(module: str, number: int, tmp_path: Path) -> None:
-    verb = "inspect" if module == "tqdm" else "extract" if module.startswith("torch") else "select"
-    arguments = ["inspect", "."] if verb == "inspect" else [verb, "--image-path", "."]
+    verbs = {"tqdm": "inspect", "numpy": "verify", "grafiqs.run.tables": "verify"}
+    verb = "extract" if module.startswith("torch") else verbs.get(module, "select")
+    arguments = [verb, "."] if module in verbs else [verb, "--image-path", "."]
     more = ["--weights", "none"] if verb == "extract" else []
     done = grafiqs(AT_IMPORT.format(module=module, number=int(number)), *arguments, *more, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (-number, "", "")
