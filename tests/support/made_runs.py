@@ -40,7 +40,7 @@ def write_run(
     samples = tuple(_sample(path) for path in sorted(scores))
     identities = len({sample.identity for sample in samples})
     subset = Subset(Samples(samples), identities, identities, identities, ())
-    gradients = {**like.gradients, "layers": []}
+    gradients = {**like.gradients, "dumps": []}
     manifest = replace(like, **{**changes, "subset": subset, "pairs": [], "gradients": gradients})
     if embeddings is not None:
         size = len(next(iter(embeddings.values())))
