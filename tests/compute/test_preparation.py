@@ -452,8 +452,8 @@ def test_the_first_batch_is_read_once_while_the_engine_is_chosen(
         return read(self, location)
 
     monkeypatch.setattr(Reader, "__call__", counting)
-    monkeypatch.setattr("grafiqs.extract.are_plainly_unaligned", lambda *_: False)
-    monkeypatch.setattr("grafiqs.extract.refuse_futile", lambda *_: None)
+    monkeypatch.setattr("grafiqs.planning.are_plainly_unaligned", lambda *_: False)
+    monkeypatch.setattr("grafiqs.planning.refuse_futile", lambda *_: None)
     monkeypatch.setattr("grafiqs.compute.preparation.Computer.was_compiled_before", lambda _self: False)
     assert main([*command, "--compile", "auto", "--quiet", "--output-dir", str(tmp_path / "run")]) == 0
     assert len(seen) == len(set(seen)) > 0
@@ -475,7 +475,7 @@ def test_a_dry_run_measures_what_the_run_does(
 
     monkeypatch.setattr(Reader, "__call__", slow_read)
     monkeypatch.setattr(Computer, "__call__", slow_call)
-    monkeypatch.setattr("grafiqs.extract.are_plainly_unaligned", lambda *_: False)
+    monkeypatch.setattr("grafiqs.planning.are_plainly_unaligned", lambda *_: False)
     run = [*command, "--compile", "off", "--batch-size", "8", "--output-dir", str(tmp_path / "run"), "--dry-run"]
     assert main(run) == 0
     found = re.search(r"at ([\d.]+) images a second", capsys.readouterr().out)
