@@ -424,6 +424,8 @@ def test_a_shard_that_another_machine_ends_is_not_done_again(
         time.sleep(1)
         for path in done.rglob("*_grad.npy"):
             shutil.copy(path, folder / path.relative_to(done))
+        for path in folder.rglob("*_grad.npy.part"):  # what it was writing
+            path.unlink()
         shutil.copy(done / "progress" / "00001.done", folder / "progress" / "00001.done")
 
     ending = threading.Thread(target=ends)

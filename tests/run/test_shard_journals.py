@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from grafiqs.run.claims import Claim
 from grafiqs.run.journal import Failed, Outcome, Scored, line
 from grafiqs.run.shard_journals import ShardJournals, paths
 from grafiqs.shards import Shards
@@ -274,6 +275,41 @@ def test_the_folder_is_made_anew_of_outcomes(tmp_path: Path) -> None:
     for number in (1, 2):
         fill(found, number)
     assert list(found.outcomes()) == list(map(outcome, range(10)))
+
+
+def test_what_is_claimed_is_never_to_be_had_while_the_folder_is_removed(
+    journals: ShardJournals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes the tables gives them back only when the folder is gone, or another one would write them again."""
+    assert journals.claims.take("tables") is not None
+    other, had = opened(tmp_path).claims, []
+    rename, release = os.rename, journals.claims.release
+
+    def looked(*given: Any) -> None:
+        had.append(other.take("tables"))
+        rename(*given)
+        had.append(other.take("tables"))
+
+    def released(claim: Claim) -> None:
+        release(claim)
+        had.append(other.take("tables"))
+
+    monkeypatch.setattr(os, "rename", looked)
+    monkeypatch.setattr(journals.claims, "release", released)
+    journals.remove()
+    assert had == [None] * 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_whose_file_is_gone_is_not_said_to_be_damaged(journals: ShardJournals, tmp_path: Path) -> None:
+    for number in range(3):
+        fill(journals, number)
+    other = opened(tmp_path)
+    journals.remove()
+    with pytest.raises(FileNotFoundError):
+        list(other.outcomes())
+    with pytest.raises(FileNotFoundError):
+        other.environments()
 
 
 def test_removing_takes_its_own_files_alone(journals: ShardJournals, tmp_path: Path) -> None:

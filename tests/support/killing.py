@@ -31,6 +31,13 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["grafiqs.extract", "safetensors.torch", "pytest"])
 
 
+def _settle() -> None:
+    """What a process of its own does as this one does, or does faster."""
+    torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own lock is one between processes, of which a kill leaves a trace
+    claims._LOOKS = 0.1
+
+
 def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file_limit: int) -> None:
     """Run the command in this process, which sends itself the signal `number` just before the event `stop`.
 
@@ -42,9 +49,7 @@ def watched_run(arguments: list[str], folder: Path, stop: str, number: int, file
     said = os.open(f"{folder}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    claims._LOOKS = 0.1
-    torch.set_num_threads(1)
-    tqdm.set_lock(threading.RLock())  # its own lock is one between processes, of which a kill leaves a trace
+    _settle()
     happened: dict[str, None] = {}
 
     def happens(event: str) -> None:
@@ -115,8 +120,7 @@ def plain_run(arguments: list[str], said: Path, pause: float) -> None:
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    claims._LOOKS = 0.1
-    torch.set_num_threads(1)
+    _settle()
     append = ShardJournals.append
 
     def slow_append(journals: ShardJournals, outcome: Outcome) -> Open:

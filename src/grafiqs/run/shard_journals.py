@@ -302,9 +302,9 @@ class ShardJournals:
 
     def remove(self) -> None:
         """The run is finished: its tables say it all."""
-        self.close()
         with suppress(FileNotFoundError):
             os.rename(self.folder, self.folder.with_name(LEAVING))  # so that it is gone at once
+        self.close()  # only now: what is given back there is not to be had
         self.tidy()
 
     def tidy(self) -> None:
@@ -338,6 +338,7 @@ class ShardJournals:
         if number in self._closed:
             found = {outcome.index: outcome for outcome in self.read(f"{work(number)}.done", number)}
             if len(found) != len(self.shards.samples(number)):
+                self.claims.opened(f"{work(number)}.done").close()  # or it is gone
                 raise self._damaged(number)
             return found
         return dict(sorted(self._lines(number)[0].items()))
