@@ -8,11 +8,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from grafiqs.run.claims import Claim
+from grafiqs.run.former import Former
 from grafiqs.run.journal import Failed, Outcome, Scored, line
 from grafiqs.run.shard_journals import ShardJournals, paths
 from grafiqs.shards import Shards
@@ -85,22 +87,20 @@ def test_what_is_done_is_found_again_in_the_order_of_the_samples(journals: Shard
 
 
 def test_what_is_no_longer_there_is_done_again(journals: ShardJournals, tmp_path: Path) -> None:
-    """As the gradients of a sample: asked of those of shards at work alone."""
+    """As the gradients of a sample: only the store of shards at work is asked."""
     fill(journals, 0)
     journals.take(1, HERE)
     for index in (4, 6, 7):
         journals.append(outcome(index))
     journals.close()
-    asked: list[int] = []
-
-    def is_there(index: int) -> bool:
-        asked.append(index)
-        return index != 6
-
-    looked = opened(tmp_path, is_there=is_there)
+    store = Mock(seen=Mock(side_effect=lambda known: {*known} - {6}))
+    looked = opened(tmp_path, store=store)
     assert looked.pending().tolist() == [5, 6, 8, 9]
-    assert set(asked) == {4, 6, 7}
-    found = opened(tmp_path, begin_shard=lambda _number, turn, known: {*known} - {7} if turn else set())
+    assert [{*call.args[0]} for call in store.seen.call_args_list] == [{4, 6, 7}]
+    store = Mock(
+        seen=set, begin_shard=lambda number, turn, known: {*known} - {7} if (number, turn) == (1, 1) else set()
+    )
+    found = opened(tmp_path, store=store)
     shard = found.take(1, HERE)
     assert shard is not None
     assert found.pending([1]).tolist() == [5, 7]
@@ -265,7 +265,7 @@ def test_the_folder_is_made_anew_of_outcomes(tmp_path: Path) -> None:
     (tmp_path / "progress.part").mkdir()
     (tmp_path / "progress.part" / "00000.done").write_bytes(b"half of it")
     whole_files = [(f"{number}" * 64, f"block4/{number}") for number in range(3)]
-    journals.write(map(outcome, range(10)), np.array([5, 9]), HERE, whole_files)
+    Former(lambda: map(outcome, range(10)), np.array([5, 9]), whole_files).write(journals, HERE)
     assert paths(tmp_path) == [f"progress/{name}" for name in ("00000.0", "00000.done", "00001.0", "00002.0")]
     assert journals.pending().tolist() == [5, 8, 9]  # what failed is tried again
     found = opened(tmp_path)

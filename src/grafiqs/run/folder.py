@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,8 +23,9 @@ from grafiqs.run import finished, shard_journals, subset_table
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
 from grafiqs.run.beginning import Beginning
-from grafiqs.run.claims import LATE, rest
+from grafiqs.run.claims import rest
 from grafiqs.run.contents import files_of, fitting
+from grafiqs.run.ending import Ending, counted
 from grafiqs.run.former import Former, of_finished, of_journal
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
@@ -33,7 +33,6 @@ from grafiqs.run.resumable import Resumable
 from grafiqs.run.shard_journals import ShardJournals
 from grafiqs.run.shard_work import Open
 from grafiqs.run.tables import SUMS
-from grafiqs.run.tree import GradientTree
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +41,6 @@ _BYTES_PER_ROW = 1024
 
 _BLOCK = 4096
 """Files take whole blocks on the disk."""
-
-_TABLES = "tables"
-"""What is claimed by who writes them."""
 
 
 def output_of(folder: Path) -> Output:
@@ -82,11 +78,7 @@ class RunFolder(Resumable[Manifest]):
     def _set_up(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.store = manifest.store(self.root)
-        begin_shard, fits = self.store.begin_shard, fitting(manifest)
-        if isinstance(self.store, GradientTree):
-            self.journals = ShardJournals(self.root, manifest.shards, fits, begin_shard, self.store.is_whole)
-        else:  # other stores tell what is there when a shard is claimed
-            self.journals = ShardJournals(self.root, manifest.shards, fits, begin_shard)
+        self.journals = ShardJournals(self.root, manifest.shards, fitting(manifest), self.store)
         self.journals.claims.is_alone = self.part is None
 
     @property
@@ -149,7 +141,7 @@ class RunFolder(Resumable[Manifest]):
             elif not self.output.is_used():
                 self._begin_or_join()
             elif finished.is_finished(self.root):
-                self.counts = self._counted()  # another part has finished it meanwhile
+                self.counts = counted(self.root, self.manifest)  # another part has finished it meanwhile
             else:
                 self.journals.make()
         if there and manifests.environment_differences(there[-1], environment):
@@ -181,8 +173,7 @@ class RunFolder(Resumable[Manifest]):
     def _adopt(self) -> None:
         """Write the journals of a run that was finished, or begun by an earlier version: it goes on with those."""
         if self._former is not None:
-            former, environments = self._former, self.manifest.environments
-            self.journals.write(former.outcomes(), former.pending, environments, former.whole_files)
+            self._former.write(self.journals, self.manifest.environments)
             self._former = None
         if self.manifest.lists_samples:
             self._write(self.manifest)
@@ -278,38 +269,10 @@ class RunFolder(Resumable[Manifest]):
         None if others still have to do some, or write the tables. `reference` is that of the run, if its manifest
         names one.
         """
-        if self.counts is not None:
-            return self.counts
-        self._adopt()
-        claims = self.journals.claims
-        while not finished.is_finished(self.root):
-            self.journals.look_for_done()
-            is_all = all(map(self.journals.is_closed, range(len(self.manifest.shards))))
-            if is_all and claims.take(_TABLES) is not None:
-                try:
-                    self.counts = self._finish(reference)
-                except FileNotFoundError as error:  # a file system let this process claim what was gone
-                    self.counts = self._finished_by_another(error)
-                return self.counts
-            if is_all and self.part is None:
-                rest(claims.stale)
-            elif not finished.is_finished(self.root):  # it may be so only now
-                return None
-        self.counts = self._counted()
+        if self.counts is None:
+            self._adopt()
+            self.counts = self._ending().reach(reference, self._state)
         return self.counts
-
-    def _finish(self, reference: Reference | None) -> Counter[type[Any]]:
-        environments = self.journals.environments()
-        if environments != self.manifest.environments:
-            self._begin(replace(self.manifest, environments=environments))
-        self.store.tidy()
-        if not subset_table.is_written(self.root, self.manifest.subset):  # it was not read if it is known
-            log.warning("warning: %s was damaged or gone, and is written anew", subset_table.NAME)
-            subset_table.write(self.root, self.manifest.subset)
-        whole = self.journals.whole_files()
-        counts = finished.write(self.root, self.manifest, self.journals.outcomes(), reference, whole_files=whole)
-        self.journals.remove()
-        return counts
 
     def done(self) -> Counter[type[Any]]:
         """How many samples of the share have scores, and how many have none, as far as shards are done.
@@ -322,22 +285,17 @@ class RunFolder(Resumable[Manifest]):
                 shard = self.journals.done(number)
                 found += Counter({Scored: shard.scored, Failed: shard.failed})
         except FileNotFoundError as error:
-            found = self.counts = self._finished_by_another(error)
+            found = self.counts = self._ending().by_another(error)
         return found
 
-    def _finished_by_another(self, error: FileNotFoundError) -> Counter[type[Any]]:
-        """The outcomes of each kind if another process has finished the run meanwhile; raises the error otherwise."""
-        ends = time.monotonic() + LATE
-        while not finished.is_finished(self.root):  # a file system may remember that it was not
-            if time.monotonic() > ends:
-                raise error
-            rest(self.journals.claims.stale)
-        self.journals.close()
-        self.journals.tidy()
-        return self._counted()
+    def _ending(self) -> Ending:
+        return Ending(self.root, self.manifest, self.store, self.journals, self.part is None)
 
-    def _counted(self) -> Counter[type[Any]]:
-        return Counter(type(outcome) for outcome in finished.read(self.root, self.manifest, "none"))
+    def _state(self, environments: list[dict[str, Any]]) -> Manifest:
+        """State the environments in which the run was done; returns the manifest."""
+        if environments != self.manifest.environments:
+            self._begin(replace(self.manifest, environments=environments))
+        return self.manifest
 
     def discard(self) -> None:
         """Remove the run."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.run import finished
+from grafiqs.run.claims import Claims
 from grafiqs.run.contents import journal_of
 from grafiqs.run.journal import Outcome, Scored
 from grafiqs.run.manifest import Manifest
+from grafiqs.run.shard_journals import LEAVING, ShardJournals
 from grafiqs.run.store import Store
 
 
@@ -28,6 +32,36 @@ class Former:
     outcomes: Callable[[], Iterator[Outcome]]
     pending: NDArray[np.int64]
     whole_files: Sequence[tuple[str, str]] = ()
+
+    def write(self, journals: ShardJournals, environments: list[dict[str, Any]]) -> None:
+        """Make the folder of the journals anew, as if all outcomes but those of `pending` samples had just been done.
+
+        Raises OSError when that cannot be.
+        """
+        shards, leaving = journals.shards, journals.folder.with_name(LEAVING)
+        new = ShardJournals(journals.folder.parent, shards, lambda _scored: True)
+        new.folder = leaving
+        new.claims = Claims(leaving, is_alone=True)
+        each, unfinished = len(self.whole_files) // max(1, len(shards)), set(self.pending.tolist())
+        journals.tidy()
+        new.make()
+        every = iter(self.outcomes())
+        outcome = next(every, None)
+        for number in range(len(shards)):
+            shard = new.take(number, environments)
+            if shard is None:
+                raise OSError(errno.EBUSY, "another process is at work", str(leaving))
+            while outcome is not None and shards.of(outcome.index) == number:
+                if outcome.index not in unfinished:
+                    new.append(outcome)
+                outcome = next(every, None)
+            if len(shard.lines) == len(shards.samples(number)):
+                new.close_shard(shard, [*self.whole_files[number * each : (number + 1) * each]])
+            else:
+                new.release(number)
+        new.close()
+        os.rename(leaving, journals.folder)
+        journals.look()
 
 
 def of_finished(root: Path, manifest: Manifest, store: Store) -> tuple[Former, Counter[type[Any]]]:

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from grafiqs.run import claims
 from grafiqs.run.claims import Claims
 from grafiqs.run.journal import Outcome, Scored, line, stated
 from grafiqs.run.shard_work import Done, Open, environments_of, has_environment, shard_of, work
+from grafiqs.run.store import Store
 from grafiqs.shards import Shards
 
 NAME = "progress"
@@ -36,8 +37,8 @@ LEAVING = f"{NAME}{inside.PART}"
 class ShardJournals:
     """The journals of a run in the folder `root`, whose samples are cut into `shards`.
 
-    `fits` says whether what a line states can be of this run, and `begin_shard` what of that which lines say is done is
-    there: see `grafiqs.run.store.Store`. `is_there` says the same of one sample, if a look tells.
+    `fits` says whether what a line states can be of this run, and the `store` what is there of that which lines say is
+    done: all of it, if none is given.
     """
 
     def __init__(
@@ -45,15 +46,13 @@ class ShardJournals:
         root: Path,
         shards: Shards,
         fits: Callable[[Scored], bool],
-        begin_shard: Callable[[int, int, dict[int, list[str]]], set[int]] = lambda _number, _turn, known: {*known},
-        is_there: Callable[[int], bool] = lambda _index: True,
+        store: Store | None = None,
     ) -> None:
         self.folder = root / NAME
         self.shards = shards
         self.claims = Claims(self.folder)
         self._fits = fits
-        self._begin_shard = begin_shard
-        self._is_there = is_there
+        self._store = store
         self._is_done = np.zeros(shards.count, bool)
         self._closed: set[int] = set()
         """The shards that are known to be done."""
@@ -77,7 +76,8 @@ class ShardJournals:
             if newest.endswith(".done"):
                 self._close(number)
             else:
-                self._is_done[[index for index in self._lines(number)[0] if self._is_there(index)]] = True
+                known = self._lines(number)[0]
+                self._is_done[[*(known if self._store is None else self._store.seen(known))]] = True
 
     def look_for_done(self) -> None:
         """Find the shards that are done by now, on whatever machine."""
@@ -156,8 +156,8 @@ class ShardJournals:
             return None
         known, before = self._lines(number, claim.turn)
         checksums = {index: scored.files_sha256 for index, scored in known.items()}
-        is_there = self._begin_shard(number, claim.turn, checksums)
-        there = {index: scored for index, scored in known.items() if index in is_there}
+        held = {*known} if self._store is None else self._store.begin_shard(number, claim.turn, checksums)
+        there = {index: scored for index, scored in known.items() if index in held}
         every = self.shards.samples(number)
         self._is_done[every.start : every.stop] = False
         self._is_done[list(there)] = True
@@ -264,41 +264,6 @@ class ShardJournals:
             if index not in found:
                 raise self._damaged(number)
             yield found[index]
-
-    def write(
-        self,
-        outcomes: Iterable[Outcome],
-        pending: NDArray[np.int64],
-        environments: list[dict[str, Any]],
-        whole_files: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        """Make the folder anew of these outcomes, but for those of `pending` samples, as if they had just been done.
-
-        `whole_files` are the files that hold several samples, as many a shard, in the order of the shards.
-        """
-        each = len(whole_files) // max(1, len(self.shards))
-        unfinished, new = set(pending.tolist()), ShardJournals(self.folder.parent, self.shards, self._fits)
-        new.folder = self.folder.with_name(LEAVING)
-        self.tidy()
-        new.claims = Claims(new.folder, is_alone=True)
-        new.make()
-        every = iter(outcomes)
-        outcome = next(every, None)
-        for number in range(len(self.shards)):
-            shard = new.take(number, environments)
-            if shard is None:
-                raise OSError(errno.EBUSY, "another process is at work", str(new.folder))
-            while outcome is not None and self.shards.of(outcome.index) == number:
-                if outcome.index not in unfinished:
-                    new.append(outcome)
-                outcome = next(every, None)
-            if len(shard.lines) == len(self.shards.samples(number)):
-                new.close_shard(shard, [*whole_files[number * each : (number + 1) * each]])
-            else:
-                new.claims.release(shard.claim)
-        new.close()
-        os.rename(new.folder, self.folder)
-        self.look()
 
     def remove(self) -> None:
         """The run is finished: its tables say it all."""

@@ -104,6 +104,10 @@ class ShardStore:
 
     # -- writing -----------------------------------------------------------------------------------------------
 
+    def seen(self, known: Iterable[int]) -> set[int]:
+        """All of these samples: what there is of them is found when their shard is claimed."""
+        return set(known)
+
     def begin_shard(self, number: int, turn: int, known: Mapping[int, list[str]]) -> set[int]:
         """Open the files of a shard that was claimed `turn` times before; returns the samples that they hold.
 
@@ -158,10 +162,7 @@ class ShardStore:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def is_whole(self, index: int) -> bool:
-        """Whether all gradients of a sample are there, as far as the headers and sizes of their files say."""
-        number = self.shards.of(index)
-        if number in self._open:
-            return index in self._open[number].there
+        """Whether all gradients of a sample of a shard that is done are there, as headers and sizes of files say."""
         try:
             return all(self._row(layer, index) >= 0 for layer in self.shapes)
         except UnreadableSampleError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -20,6 +20,12 @@ class Store(Protocol):
     shapes: dict[str, tuple[int, ...]]
     dtype: str
     sizes: dict[str, int]
+
+    def seen(self, known: Iterable[int]) -> set[int]:
+        """Those of these samples, of shards that are not done, that are there, as far as a look tells.
+
+        Raises OSError for a link on the way.
+        """
 
     def begin_shard(self, number: int, turn: int, known: Mapping[int, list[str]]) -> set[int]:
         """A shard was claimed, for the `turn`-th time: take over what is there of it.
@@ -52,7 +58,10 @@ class Store(Protocol):
         """Raise OSError if something else stands in the place of a layer's folder."""
 
     def is_whole(self, index: int) -> bool:
-        """Whether all gradients of a sample are there, as far as sizes tell. Raises OSError for a link on the way."""
+        """Whether all gradients of a sample of a shard that is done are there, as far as sizes tell.
+
+        Raises OSError for a link on the way.
+        """
 
     def gradient(self, layer: str, index: int) -> NDArray[Any]:
         """The gradient of a sample (C, H, W), memory-mapped and read-only.

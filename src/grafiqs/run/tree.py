@@ -43,9 +43,13 @@ class GradientTree:
         """The paths of all gradients of these samples."""
         return [self.path(layer, index) for index in indices for layer in self.shapes]
 
+    def seen(self, known: Iterable[int]) -> set[int]:
+        """Those of these samples whose files are there, in their full size. Raises OSError for a link on the way."""
+        return set(filter(self.is_whole, known))
+
     def begin_shard(self, _number: int, _turn: int, known: Mapping[int, list[str]]) -> set[int]:
         """Those of the `known` samples whose files are there."""
-        return {index for index in known if self.is_whole(index)}
+        return self.seen(known)
 
     def write(self, index: int, gradients: Mapping[str, NDArray[Any]]) -> list[str]:
         """Write the gradients of one sample, each file whole or not at all; may run on any thread.

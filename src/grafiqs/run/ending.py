@@ -1,0 +1,83 @@
+"""How a run ends that several processes do: whoever finds all shards done writes the tables, once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grafiqs.calibration.reference import Reference
+from grafiqs.run import finished, subset_table
+from grafiqs.run.claims import LATE, rest
+from grafiqs.run.manifest import Manifest
+from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.store import Store
+
+log = logging.getLogger(__name__)
+
+_TABLES = "tables"
+"""What is claimed by who writes them."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of the run that `manifest` describes; nobody else is at work in its folder if `is_alone`."""
+
+    root: Path
+    manifest: Manifest
+    store: Store
+    journals: ShardJournals
+    is_alone: bool
+
+    def reach(
+        self, reference: Reference | None, state: Callable[[list[dict[str, Any]]], Manifest]
+    ) -> Counter[type[Any]] | None:
+        """Write the tables if all shards are done; returns the outcomes of each kind once the run is finished.
+
+        None if others still have to do some, or write the tables. `state` takes the environments in which shards were
+        done, and returns the manifest that states them.
+        """
+        claims, shards = self.journals.claims, range(len(self.manifest.shards))
+        while not finished.is_finished(self.root):
+            self.journals.look_for_done()
+            is_all = all(map(self.journals.is_closed, shards))
+            if is_all and claims.take(_TABLES) is not None:
+                try:
+                    return self._write(reference, state(self.journals.environments()))
+                except FileNotFoundError as error:  # a file system let this process claim what was gone
+                    return self.by_another(error)
+            if is_all and self.is_alone:
+                rest(claims.stale)
+            elif not finished.is_finished(self.root):  # it may be so only now
+                return None
+        return counted(self.root, self.manifest)
+
+    def by_another(self, error: FileNotFoundError) -> Counter[type[Any]]:
+        """The outcomes of each kind if another process has finished the run meanwhile; raises the error otherwise."""
+        ends = time.monotonic() + LATE
+        while not finished.is_finished(self.root):  # a file system may remember that it was not
+            if time.monotonic() > ends:
+                raise error
+            rest(self.journals.claims.stale)
+        self.journals.close()
+        self.journals.tidy()
+        return counted(self.root, self.manifest)
+
+    def _write(self, reference: Reference | None, manifest: Manifest) -> Counter[type[Any]]:
+        self.store.tidy()
+        if not subset_table.is_written(self.root, manifest.subset):  # it was not read if it is known
+            log.warning("warning: %s was damaged or gone, and is written anew", subset_table.NAME)
+            subset_table.write(self.root, manifest.subset)
+        whole = self.journals.whole_files()
+        counts = finished.write(self.root, manifest, self.journals.outcomes(), reference, whole_files=whole)
+        self.journals.remove()
+        return counts
+
+
+def counted(root: Path, manifest: Manifest) -> Counter[type[Any]]:
+    """The outcomes of each kind of a finished run."""
+    return Counter(type(outcome) for outcome in finished.read(root, manifest, "none"))
