@@ -51,8 +51,7 @@ def export_run(options: ExportOptions) -> Summary:
     manifest = manifests.read(folder)
     if not finished.is_finished(folder):
         raise RequestError(f"the run in {shown(folder)} is not finished: the command that began it resumes it")
-    if changed := finished.changed(folder, manifest):
-        raise RequestError(f"{shown(folder / changed[0])} was changed since the run finished: see 'grafiqs verify'")
+    finished.need_unchanged(folder, manifest)
     for one, other in ((folder, options.output), (options.output, folder)):
         if Path(os.path.realpath(one)).is_relative_to(os.path.realpath(other)):
             raise RequestError(f"{shown(options.output)} and {shown(folder)} lie in each other: give another OUT")

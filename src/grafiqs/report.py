@@ -136,19 +136,8 @@ def _add_pictures(
 def _opened(folder: Path) -> Run:
     """A finished run, of which nothing was changed since it finished. Raises RequestError otherwise."""
     run = open_run(folder)
-    try:
-        changed = finished.changed(folder, run.manifest)
-    except (OSError, ValueError) as error:
-        raise _damaged(folder, error) from error
-    if changed:
-        raise _damaged(folder, f"{', '.join(changed)} changed since it finished")
+    finished.need_unchanged(folder, run.manifest)
     return run
-
-
-def _damaged(folder: Path, why: object) -> RequestError:
-    if isinstance(why, OSError) and why.filename:
-        why = f"{Path(why.filename).name}: {why.strerror}"
-    return RequestError(f"the run in {shown(folder)} is damaged ({shown(why)}): 'grafiqs verify' says more")
 
 
 def _need_place(output: Path, own: Path | None) -> None:
@@ -188,7 +177,7 @@ def _fitted(name: str, run: Run, budget: int, pictures: bool) -> Fitted:
     except RequestError:
         raise
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise _damaged(run.folder, error) from error
+        raise finished.damaged(run.folder, error) from error
 
 
 def _comparison(given: Mapping[str, Path]) -> dict[str, Any] | str:

@@ -133,7 +133,7 @@ def _alignment(folder: Path, image_path: Path | None, root: Path | None, _quiet:
                 options = SubsetOptions(image_path=place, root=root, **manifest.reading)
                 problems += _picture_problems(folder, manifest.subset, options)
     except (OSError, ValueError) as error:
-        problems.append(f"the tables cannot be followed further: {_reason(error)}")
+        problems.append(f"the tables cannot be followed further: {files.reason(error)}")
     said = f"Verified: {len(manifest.subset.samples)} images, crops and tables as {aligned.NAME} and the checksums say"
     missing = f"The data set {shown(place)} is not available: the pictures were not looked at (--image-path)"
     return problems, [said] if at_hand else [missing, said]
@@ -200,16 +200,9 @@ def _problems(
         if not changed:
             yield from _rendering_problems(folder, manifest)
     except (OSError, ValueError) as error:
-        yield f"the tables cannot be followed further: {_reason(error)}"
+        yield f"the tables cannot be followed further: {files.reason(error)}"
         return
     yield from files.strangers(folder, own)
-
-
-def _reason(error: Exception) -> str:
-    """Why a table cannot be read."""
-    if isinstance(error, OSError) and error.filename:
-        return f"{shown(Path(error.filename).name)}: {error.strerror}"
-    return str(error)
 
 
 def _rendering_problems(folder: Path, manifest: Manifest) -> Iterator[str]:

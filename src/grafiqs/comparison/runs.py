@@ -17,7 +17,7 @@ from grafiqs.datasets.dataset import Sample
 from grafiqs.disk.names import in_order, key, shown
 from grafiqs.disk.output import Output
 from grafiqs.errors import RequestError
-from grafiqs.run import sums
+from grafiqs.run import finished, sums
 from grafiqs.run.manifest import Manifest, is_run
 from grafiqs.run.results import Run, open_run
 from grafiqs.run.tables import IMAGE_SUMS
@@ -133,9 +133,7 @@ def _compared(
         if not all(np.abs(values).max() < LARGEST for values in scores.values()):  # nor of those that are no numbers
             raise ValueError("it has scores that no network gives")
     except (OSError, ValueError) as error:
-        raise RequestError(
-            f"the run in {shown(run.folder)} is damaged ({shown(error)}): 'grafiqs verify' says more"
-        ) from error
+        raise finished.damaged(run.folder, error) from error
     listed = run.manifest.subset.samples
     return Compared(
         name=name,

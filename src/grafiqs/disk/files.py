@@ -45,6 +45,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def reason(error: Exception) -> str:
+    """Why a file could not be read, in words: with its name, if the system said it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{shown(Path(error.filename).name)}: {error.strerror}" if error.filename else error.strerror
+    return shown(error)
+
+
 def exists(path: Path) -> bool:
     """Whether there is such a file. Raises RequestError when that cannot be seen."""
     try:

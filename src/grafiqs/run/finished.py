@@ -287,6 +287,20 @@ def changed(folder: Path, manifest: Manifest) -> list[str]:
     return [name for name in sorted(own) if stated.get(name) != files.sha256(folder / name)]
 
 
+def need_unchanged(folder: Path, manifest: Manifest) -> None:
+    """Raise RequestError when a table of a finished run was changed since, or is gone."""
+    try:
+        if found := changed(folder, manifest):
+            raise ValueError(f"{', '.join(found)} changed since it finished")
+    except (OSError, ValueError) as error:
+        raise damaged(folder, error) from error
+
+
+def damaged(folder: Path, error: Exception) -> RequestError:
+    """What is said of a run when its tables cannot be read."""
+    return RequestError(f"the run in {shown(folder)} is damaged ({files.reason(error)}): 'grafiqs verify' says more")
+
+
 def whole_files(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
     """The (SHA-256, path) of the files that hold the gradients of several samples, as SHA256SUMS states them.
 

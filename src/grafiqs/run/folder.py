@@ -374,8 +374,8 @@ class RunFolder(Resumable[Manifest]):
             former, counts = of_finished(self.root, self.manifest, self.store)
         except (FileNotFoundError, ValueError) as error:
             raise RequestError(
-                f"the finished run in {shown(self.root)} is damaged ({error}): look with 'grafiqs verify', "
-                f"or start over with {self.overwritten_by}"
+                f"the finished run in {shown(self.root)} is damaged ({files.reason(error)}): look with 'grafiqs "
+                f"verify', or start over with {self.overwritten_by}"
             ) from error
         if len(former.pending) and self.part is None:
             self._former = former

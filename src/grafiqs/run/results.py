@@ -156,6 +156,4 @@ def open_run(folder: str | Path) -> Run:
     try:
         return Run(folder, manifest)
     except (OSError, ValueError) as error:
-        raise RequestError(
-            f"the run in {shown(folder)} is damaged ({shown(error)}): 'grafiqs verify' says more"
-        ) from error
+        raise finished.damaged(folder, error) from error
