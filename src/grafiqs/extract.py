@@ -81,7 +81,7 @@ def _extracted(options: Options, planned: Planned, reference: Reference | None) 
     """Write gradients, scores, and what proves them; None if it is to be planned anew: see `RunFolder.begin`."""
     ready = planned.ready
     with RunFolder(options.output_dir, planned.manifest, options.overwrite, part=options.share).opened() as run:
-        _say_which(run)
+        _say_which(run, options, ready.computer.batch_size)
         run.need_room()
         with run.working():
             run.settle()
@@ -101,10 +101,14 @@ def _extracted(options: Options, planned: Planned, reference: Reference | None) 
     return summary
 
 
-def _say_which(run: RunFolder) -> None:
-    """Say which part of the run this is."""
+def _say_which(run: RunFolder, options: Options, batch_size: int) -> None:
+    """Say which part of the run this is, and how large its shards are if they are not as was asked for."""
+    shards = run.manifest.shards
+    if options.shard_size not in (None, shards.size):
+        log.info(
+            "Shards of %d images: --shard-size %d in whole batches of %d", shards.size, options.shard_size, batch_size
+        )
     if run.part is not None and run.counts is None:
-        shards = run.manifest.shards
         log.info(
             "Part %d of %d: %d of %d shards, %d images%s",
             *(*run.part, len(run.share), len(shards), run.total()),

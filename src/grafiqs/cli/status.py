@@ -9,6 +9,7 @@ from pathlib import Path
 
 from grafiqs.cli.arguments import Parser, Work
 from grafiqs.cli.terminal import write
+from grafiqs.disk import files
 from grafiqs.disk.names import shown
 from grafiqs.errors import RequestError
 
@@ -47,7 +48,7 @@ def prepare(command: Namespace) -> Work:
         except (OSError, ValueError) as error:
             if isinstance(error, RequestError):
                 raise
-            raise RequestError(f"cannot read the run in {shown(command.run)}: {shown(error)}") from error
+            raise RequestError(f"cannot read the run in {shown(command.run)}: {files.reason(error)}") from error
         if command.json:
             document = {**asdict(found), "folder": str(found.folder)}
             write([json.dumps(document, indent=1, allow_nan=False).encode() + b"\n"])

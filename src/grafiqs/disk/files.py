@@ -48,7 +48,8 @@ def sha256(path: Path) -> str:
 def reason(error: Exception) -> str:
     """Why a file could not be read, in words: with its name, if the system said it."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{shown(Path(error.filename).name)}: {error.strerror}" if error.filename else error.strerror
+        name = shown(Path(error.filename).name) if error.filename else ""
+        return error.strerror if name in error.strerror else f"{name}: {error.strerror}"
     return shown(error)
 
 

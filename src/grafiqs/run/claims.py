@@ -132,16 +132,16 @@ class Claims:
         """
         for _ in range(int(LATE / _SOON)):
             with suppress(FileNotFoundError):
-                return inside.opened(self.folder, name)
+                return self._opened(name)
             if name not in os.listdir(self.folder):
                 break
             time.sleep(_SOON)
-        return inside.opened(self.folder, name)
+        return self._opened(name)
 
     def holder(self, name: str) -> Holder | None:
         """Who made a claim, or said that the work is done; None if that is not known: it was not written to its end."""
         try:
-            with inside.opened(self.folder, name) as file:
+            with self._opened(name) as file:
                 found = Holder(**json.loads(file.readline(_LONGEST)))
         except (FileNotFoundError, ValueError, TypeError, RecursionError):
             return None
@@ -149,7 +149,7 @@ class Claims:
 
     def is_given_back(self, name: str) -> bool:
         """Whether its holder gave a claim back."""
-        with suppress(FileNotFoundError), inside.opened(self.folder, name) as file:
+        with suppress(FileNotFoundError), self._opened(name) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - len(_GIVEN_BACK)))
             return file.read() == _GIVEN_BACK
         return False
@@ -285,7 +285,11 @@ class Claims:
                 with os.fdopen(os.open(self.folder / name, flags, 0o666), "wb") as file:
                     file.write(first)
         except OSError as error:
-            if error.errno in (errno.EEXIST, errno.ENOENT, errno.ESTALE):  # without the folder, all is done
+            if error.errno == errno.EEXIST:
+                with suppress(FileNotFoundError):
+                    self._opened(name).close()  # raises if something else is there
+                return None
+            if error.errno in (errno.ENOENT, errno.ESTALE):  # without the folder, all is done
                 return None
             raise
         finally:
@@ -306,6 +310,10 @@ class Claims:
         """
         handle = os.open(self.folder / name, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         return FileIO(handle, "a+")
+
+    def _opened(self, name: str) -> IO[bytes]:
+        """A file of the folder, by the path that messages are to name; nor may the folder be a link."""
+        return inside.opened(self.folder.parent, f"{self.folder.name}/{name}")
 
     def _changed(self) -> None:
         """Change the folder, and change it back."""

@@ -73,6 +73,8 @@ class RunFolder(Resumable[Manifest]):
         self._former: Former | None = None
         """What is done of a run without journals of shards, until it is begun again."""
         self._is_begun = False
+        self._had = True
+        """Whether a shard was to be had since the last wait for one."""
         self._set_up(manifest)
 
     def _set_up(self, manifest: Manifest) -> None:
@@ -186,6 +188,7 @@ class RunFolder(Resumable[Manifest]):
         for number in self.share:
             if not self.journals.is_closed(number):
                 shard = self._take(number)
+                self._had = self._had or shard is not None
                 if shard is not None and not self._completed(shard):
                     yield number
 
@@ -229,6 +232,9 @@ class RunFolder(Resumable[Manifest]):
             if not left or finished.is_finished(self.root):
                 return False
             if any(self.journals.is_free(number) for number in left):
+                if not self._had:  # what looked free was not: a file system shows late who has it
+                    rest(self.journals.claims.stale)
+                self._had = False
                 return True
             if not said:
                 log.info("Waiting for %d shards: %s", len(left), self.journals.whose(left[0]))

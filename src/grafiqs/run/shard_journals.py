@@ -324,7 +324,8 @@ class ShardJournals:
                         yield outcome
 
     def _damaged(self, number: int) -> OSError:
-        return OSError(errno.EIO, f"{NAME}/{work(number)}.done was damaged while the run was at work")
+        name = f"{NAME}/{work(number)}.done"
+        return OSError(errno.EIO, f"{name} was damaged while the run was at work; without it, its shard is done again")
 
 
 def is_there(root: Path) -> bool:
