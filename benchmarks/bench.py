@@ -135,7 +135,7 @@ def main() -> None:
             ("model", lambda: starmap(Row, in_hand.figures(folder, weights, device, options.detector))),
             ("page", lambda: starmap(Row, page_of_many.figures(folder, options.page_images))),
             ("stores", lambda: starmap(Row, stores.figures(folder))),
-            ("many", lambda: starmap(Row, many.figures(folder, weights, options.samples))),
+            ("many", lambda: starmap(Row, many.figures(folder, options.samples))),
         ]
         for part, measure in measurements:
             if part in (options.only or PARTS):

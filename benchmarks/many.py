@@ -1,7 +1,9 @@
 """Runs of millions of samples, scores alone, with everything real but what reads and computes the images.
 
 python benchmarks/many.py make FOLDER COUNT          (a RecordIO set of COUNT records, 50 an identity)
-python benchmarks/many.py run FOLDER WEIGHTS OUT [SHARDS]  (a run of it; it is killed after so many shards)
+python benchmarks/many.py run FOLDER OUT [SHARDS]    (a run of it; it is killed after so many shards)
+
+The network is the small one of the demo: it is loaded, and stays idle.
 """
 
 from __future__ import annotations
@@ -70,9 +72,10 @@ def make(folder: Path, count: int) -> None:
         lines.writelines(f"{key}\t{key * _RECORD.itemsize}\n" for key in range(1 + count + identities))
 
 
-def run(folder: Path, weights: Path, output: Path, shards: int) -> None:
+def run(folder: Path, output: Path, shards: int) -> None:
     """Make a run, or resume it; it kills itself after so many shards if any are named."""
     from grafiqs import extract
+    from grafiqs.demo.embedded import demo_backbone
     from grafiqs.options.extract import Options
     from grafiqs.run.folder import RunFolder
     from grafiqs.run.journal import Scored
@@ -91,18 +94,18 @@ def run(folder: Path, weights: Path, output: Path, shards: int) -> None:
 
     extract.outcomes = outcomes  # type: ignore[attr-defined,assignment]
     options = Options(
-        image_path=folder, weights=weights, output_dir=output, dump_gradients=False, batch_size=BATCH, keep_going=True,
+        image_path=folder, weights=demo_backbone(), output_dir=output, dump_gradients=False, batch_size=BATCH, keep_going=True,
         compile="off", quiet=True,
     )  # fmt: skip
     extract.extract_gradients(options)
 
 
-def figures(folder: Path, weights: Path, count: int) -> Iterator[tuple[str, float, str]]:
+def figures(folder: Path, count: int) -> Iterator[tuple[str, float, str]]:
     """What was measured: in words, the figure, its unit."""
     data, output, own = folder / "many", folder / "many_run", [sys.executable, __file__]
     subprocess.run([*own, "make", str(data), str(count)], check=True)
     what, most = f"{count:,} samples, scores alone", len(Shards(count, usual_size(count, BATCH))) - 1
-    given = ["run", str(data), str(weights), str(output)]
+    given = ["run", str(data), str(output)]
     _, seconds, said = _spent([*own, *given, str(most)])
     yield f"{what}: seconds to the first batch: names, draw, hashes, network", said["Computing"], "s"
     yield "... to the table of the subset, the manifest, and all shards but one", seconds - said["Computing"], "s"
@@ -151,5 +154,5 @@ if __name__ == "__main__":
     if what == "make":
         make(Path(given[0]), int(given[1]))
     else:
-        folder, weights, output = map(Path, given[:3])
-        run(folder, weights, output, int(given[3]) if len(given) > 3 else -1)
+        folder, output = map(Path, given[:2])
+        run(folder, output, int(given[2]) if len(given) > 2 else -1)
