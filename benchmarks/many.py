@@ -94,8 +94,8 @@ def run(folder: Path, output: Path, shards: int) -> None:
 
     extract.outcomes = outcomes  # type: ignore[attr-defined,assignment]
     options = Options(
-        image_path=folder, weights=demo_backbone(), output_dir=output, dump_gradients=False, batch_size=BATCH, keep_going=True,
-        compile="off", quiet=True,
+        image_path=folder, weights=demo_backbone(), output_dir=output, dump_gradients=False, batch_size=BATCH,
+        keep_going=True, compile="off", quiet=True,
     )  # fmt: skip
     extract.extract_gradients(options)
 

@@ -589,6 +589,8 @@ def test_a_hostile_manifest_is_refused_in_one_sentence(
     before = tree(Path())
     code, said, problems = verified(run, capsys)
     told = ("run/manifest.json ", "cannot read run/manifest.json", "run holds a run of another version of grafiqs")
+    if name in ("another hash", "a count that is not the samples'"):  # it may be the table that is wrong
+        told = ("run/subset.csv.gz cannot be used (it ",)
     assert problems.startswith(tuple(f"grafiqs: {line}" for line in told))
     assert problems.count("\n") == 1
     assert len(problems) < 300
@@ -634,8 +636,7 @@ def test_a_hostile_table_of_the_subset_is_refused_in_one_sentence(
     with_table(run, change, as_stated)
     before = tree(Path())
     code, said, problems = verified(run, capsys)
-    assert problems.startswith("grafiqs: run/manifest.json is damaged")
-    assert "subset.csv.gz" in problems or "leads out of its folder" in problems
+    assert problems.startswith("grafiqs: run/subset.csv.gz cannot be used (")
     assert problems.count("\n") == 1
     assert len(problems) < 300
     assert (code, said) == (2, "")

@@ -146,7 +146,7 @@ def test_a_file_system_without_links(run: Part, whole: Path, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("others", "section"),
     [
-        (("--shard-size", 8), "options.shard_size: 4 in the folder, 8 asked for"),
+        (("--shard-size", 8), "shard_size: 4 in the folder, 8 asked for"),
         (("--layers", "block3"), "layers.block3"),
         (("--random-seed", 1), "options.random_seed: 42 in the folder, 1 asked for"),
         (("--no-dump-gradients",), "options.dump_gradients: true in the folder, false asked for"),
@@ -169,7 +169,7 @@ def test_a_part_of_another_run_is_refused(
 @pytest.mark.parametrize("part", ["5/4", "0/4", "x", "1", "1/", "/4", "1/0", "-1/4", "1/4/4", "1.0/4", "", "\u00b2/4"])
 def test_a_part_that_is_none_is_refused(part: str, run: Part, tmp_path: Path, capsys: Capture) -> None:
     said = refused(capsys, *run(tmp_path / "run"), f"--part={part}")
-    assert "it takes which part, and of how many, such as 3/16" in said
+    assert "it takes K/N, part K of N from 1 to N, such as 3/16" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -290,7 +290,6 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "flip": ("--embeddings", "--flip"),
     "path_replace": ("--path-replace", "faces"),
     "path_replace_with": ("--path-replace", "faces", "--path-replace-with", "F"),
-    "shard_size": ("--shard-size", 4),
     "store": ("--store", "shards"),
 }
 

@@ -77,7 +77,7 @@ def extract_on_cluster(options: Options, extract: Extract) -> Summary | None:
 
 def _local(options: Options) -> Options:
     """The same run by one process."""
-    return replace(options, engine="local", ray_address=None)
+    return replace(options, engine="local", ray_address=None, ray_cpus=Options.ray_cpus)
 
 
 @contextmanager

@@ -277,7 +277,7 @@ def _made(folder: Path, make: Callable[[dict[str, Any]], Made]) -> Made:
             raise ValueError("its format is not a number")
         if found in (FORMAT, *_BEFORE):
             return make(_up_to_date(document))
-    except RequestError:  # of the table, which says more
+    except _LostError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         why = f"it has no {NAME}" if os.path.isdir(folder) else "it is not a folder"
@@ -294,6 +294,10 @@ def _made(folder: Path, make: Callable[[dict[str, Any]], Made]) -> Made:
         f"{shown(folder)} holds a run of another version of grafiqs (format {found}; this one reads {FORMAT}): "
         "read it with that version, or give another folder"
     )
+
+
+class _LostError(RequestError):
+    """The table of the subset is not there, or not the one that the manifest states."""
 
 
 def _up_to_date(document: dict[str, Any]) -> dict[str, Any]:
@@ -321,11 +325,12 @@ def _parsed(folder: Path, document: dict[str, Any], known: Subset | None) -> Man
     elif known is not None and subset_table.is_stated(known, stated):
         subset = known
     else:
+        subset_table.need_statement(stated)
         try:
             subset = subset_table.read(folder, stated)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            raise RequestError(
+            raise _LostError(
                 f"{shown(folder / subset_table.NAME)} cannot be used ({shown(why)}), and without it nobody knows the "
                 "samples of the run: bring it back, or make the run again in another folder"
             ) from error

@@ -57,15 +57,23 @@ def is_written(folder: Path, subset: Subset) -> bool:
         return False
 
 
+def need_statement(stated: dict[str, Any]) -> None:
+    """Raise ValueError, TypeError, KeyError or AttributeError when a manifest states no subset."""
+    _empty(stated)
+    _count(stated["count"])
+    for name in ("sha256", "table_sha256"):
+        if not isinstance(stated[name], str):
+            raise TypeError(f"{stated[name]!r} is not a hash")
+
+
 def read(folder: Path, stated: dict[str, Any]) -> Subset:
     """The subset that a manifest states, with the samples of its table.
 
-    Raises ValueError, TypeError or KeyError when the table is not the one that is stated, and OSError when it cannot
-    be read.
+    Raises ValueError when the table is not the one that is stated, and OSError when it cannot be read.
     """
     subset = replace(_empty(stated), samples=Samples(_samples(folder, stated)))
     if subset.sha256 != stated["sha256"]:
-        raise ValueError(f"{NAME} does not have the hash that is stated")
+        raise ValueError("it does not have the hash that is stated")
     return subset
 
 
@@ -86,19 +94,19 @@ def _samples(folder: Path, stated: dict[str, Any]) -> Iterator[Sample]:
         with files.opened(folder / NAME) as file, gzip.GzipFile(fileobj=file) as table:
             rows = csv.reader(lines(table), strict=True)
             if tuple(next(rows, ())) != COLUMNS:
-                raise ValueError(f"{NAME} has other columns than {', '.join(COLUMNS)}")
+                raise ValueError(f"it has other columns than {', '.join(COLUMNS)}")
             for row in rows:
                 if len(row) != len(COLUMNS):
-                    raise ValueError(f"{NAME} has a row of {len(row)} columns")
+                    raise ValueError(f"it has a row of {len(row)} columns")
                 identity, name, location = row
                 count -= 1
                 if count < 0:
                     break
                 yield Sample(identity and _inside(identity), _inside(name), _inside(location))
     except (csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{NAME} is damaged ({error})") from error
+        raise ValueError(f"it is damaged: {error}") from error
     if count or digest.hexdigest() != stated["table_sha256"]:
-        raise ValueError(f"{NAME} is not the table that is stated: it was changed")
+        raise ValueError("it is not the table that is stated: it was changed")
 
 
 # -- listed in a document itself ---------------------------------------------------------------------------
