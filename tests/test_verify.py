@@ -588,7 +588,11 @@ def test_a_hostile_manifest_is_refused_in_one_sentence(
     path.write_bytes((MANIFESTS | LISTED)[name](path.read_bytes()))
     before = tree(Path())
     code, said, problems = verified(run, capsys)
-    told = ("run/manifest.json ", "cannot read run/manifest.json", "run holds a run of another version of grafiqs")
+    told: tuple[str, ...] = (
+        "run/manifest.json ",
+        "cannot read run/manifest.json",
+        "run holds a run of another version of grafiqs",
+    )
     if name in ("another hash", "a count that is not the samples'"):  # it may be the table that is wrong
         told = ("run/subset.csv.gz cannot be used (it ",)
     assert problems.startswith(tuple(f"grafiqs: {line}" for line in told))
