@@ -418,7 +418,7 @@ def test_other_files_are_no_claims(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_what_is_no_plain_file_is_not_opened(kind: str, tmp_path: Path) -> None:
-    """Nothing hangs, and nothing elsewhere is written."""
+    """Nothing hangs, nothing elsewhere is written, and nobody asks for ever."""
     (tmp_path / "mine").write_text("mine")
     place = tmp_path / "progress"
     place.mkdir()
@@ -429,10 +429,9 @@ def test_what_is_no_plain_file_is_not_opened(kind: str, tmp_path: Path) -> None:
         os.mkfifo(path)
     else:
         path.mkdir()
-    claims = Claims(place, stale=0.05)
-    for _ in range(2):
-        assert claims.take("one") is None
-        time.sleep(0.06)
+    why = "one.0 is a link" if kind == "link" else "progress/one.0: not a regular file|not a regular file"
+    with pytest.raises(OSError, match=why):
+        Claims(place).take("one")
     assert (tmp_path / "mine").read_text() == "mine"
 
 

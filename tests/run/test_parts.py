@@ -20,7 +20,9 @@ import pytest
 
 from grafiqs.cli import main
 from grafiqs.run import claims
+from grafiqs.run import folder as run_folder
 from grafiqs.run.folder import RunFolder
+from grafiqs.run.shard_journals import ShardJournals
 from support.commands import Capture, refused
 from support.killing import begun, ended, events_of, exit_code, said_by, started, wait_for_lines, wait_until_stopped
 from support.making import fill_disk_at, tree, without_progress
@@ -85,6 +87,35 @@ def test_a_part_says_what_it_does(run: Part, tmp_path: Path, capsys: Capture) ->
     assert "Processed" not in capsys.readouterr().out
     assert main(run(folder)) == 1
     assert "19 of 20 images have scores" in capsys.readouterr().out
+
+
+def test_the_size_of_shards_is_said_if_it_is_another_than_asked_for(run: Part, tmp_path: Path, capsys: Capture) -> None:
+    """Whole batches, and so again when the run is resumed."""
+    said = "Shards of 6 images: --shard-size 5 in whole batches of 2\n"
+    for part in ("1/3", "3/3"):
+        assert main(run(tmp_path / "run", part, "--shard-size", 5)) == 0
+        assert said in capsys.readouterr().out
+    assert main(run(tmp_path / "run", "2/3", "--shard-size", 6)) == 1
+    assert "Shards of" not in capsys.readouterr().out
+
+
+def test_a_shard_that_is_not_to_be_had_is_not_asked_for_again_at_once(
+    run: Part, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system may show late who has it."""
+    take, asked, rests = ShardJournals.take, list[int](), list[float]()
+
+    def late(journals: ShardJournals, number: int, *given: Any, **words: Any) -> Any:
+        if number == 2 and len(asked) < 3:
+            asked.append(len(rests))
+            return None
+        return take(journals, number, *given, **words)
+
+    monkeypatch.setattr(ShardJournals, "take", late)
+    monkeypatch.setattr(run_folder, "rest", rests.append)
+    assert main(run(tmp_path / "run", "1/1", "--quiet")) == 1
+    assert asked == [0, 0, 1]
+    assert tree(tmp_path / "run") == tree(whole)
 
 
 def test_more_parts_than_shards(run: Part, whole: Path, tmp_path: Path, capsys: Capture) -> None:
