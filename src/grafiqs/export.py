@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.disk import files
+from grafiqs.disk import files, inside
 from grafiqs.disk.names import key, shown
 from grafiqs.disk.utf8 import need_utf8
 from grafiqs.errors import RequestError, StoppedError, UnreadableSampleError
@@ -47,7 +47,7 @@ def export_run(options: ExportOptions) -> Summary:
     >>> export_run(ExportOptions(run="run", output="block4", layers=["block4"], quiet=True)).scored
     14
     """
-    folder, output = options.run, output_of(options.output)
+    folder, output = options.run, output_of(options.output, "OUT")
     manifest = manifests.read(folder)
     if not finished.is_finished(folder):
         raise RequestError(f"the run in {shown(folder)} is not finished: the command that began it resumes it")
@@ -61,7 +61,7 @@ def export_run(options: ExportOptions) -> Summary:
     copy = _copied(manifest, options)
     log.info("Copying %s", _said(manifest, copy))
     reference = finished.reference_of(folder, manifest)
-    with RunFolder(options.output, copy, options.overwrite).opened() as run:
+    with RunFolder(options.output, copy, options.overwrite, argument="OUT").opened() as run:
         run.need_room()
         if len(run.pending()):
             for environment in manifest.environments:
@@ -94,7 +94,7 @@ def _copied(manifest: Manifest, options: ExportOptions) -> Manifest:
         there_names = {key(sample.identity) for sample in subset.samples}
         if absent := [name for name in names if key(name) not in there_names]:
             raise RequestError(
-                f"{shown(options.run)} has no samples of {', '.join(shown(repr(each)) for each in absent[:3])}"
+                f"{shown(options.run)} has no samples of {', '.join(shown(f'{each!r:.80}') for each in absent[:3])}"
             )
         named = sorted(names)
         locations = {sample.location for sample in subset.samples}
@@ -160,7 +160,7 @@ class _Copier:
         if isinstance(outcome, Failed):
             return replace(outcome, index=index)
         copy = self.run.manifest
-        checksums = dict(zip(self.there_layers, outcome.files_sha256 or [""] * len(self.there_layers), strict=True))
+        checksums = dict(zip(self.there_layers, outcome.files_sha256, strict=True))
         gradients: dict[str, NDArray[Any]] = {}
         for layer in copy.dumps:
             try:
@@ -175,7 +175,12 @@ class _Copier:
             if not np.isfinite(gradients[layer]).all():
                 return Failed(index, f"its gradient at {layer} is too large for {copy.dtype}")
         self.run.hold(index)
-        return replace(outcome, index=index, files_sha256=self.run.store.write(index, gradients))
+        try:
+            return replace(outcome, index=index, files_sha256=self.run.store.write(index, gradients))
+        except OSError as error:
+            if error.errno in inside.NAME_ERRORS:
+                return Failed(index, f"its gradient cannot be written: {error.strerror}")
+            raise
 
 
 def _copy(run: RunFolder, folder: Path, manifest: Manifest, quiet: bool) -> None:

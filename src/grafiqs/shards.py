@@ -15,11 +15,11 @@ _LEAST = 64
 def usual_size(count: int, batch_size: int) -> int:
     """The size of the shards of so many samples, unless one is asked for: whole batches.
 
-    >>> usual_size(100, 8), usual_size(12_000, 8), usual_size(10_000_000, 96), usual_size(100, 128)
-    (64, 184, 960, 128)
+    >>> usual_size(100, 8), usual_size(12_000, 8), usual_size(10_000_000, 96), usual_size(100, 128), usual_size(100, 48)
+    (64, 184, 960, 128, 96)
     """
     wanted = min(LARGEST, max(_LEAST, count // _LEAST))
-    return max(1, wanted // batch_size) * batch_size
+    return max(wanted // batch_size, -(-_LEAST // batch_size)) * batch_size
 
 
 @dataclass(frozen=True)

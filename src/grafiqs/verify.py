@@ -184,7 +184,7 @@ def _problems(
     own = {LOCK, manifests.NAME, *pages, *finished.names(manifest), *store.whole_files()}
     try:
         changed = finished.changed(folder, manifest)
-        yield from (f"{name} was changed since the run finished" for name in changed)
+        yield from (f"{name} {how} since the run finished" for name, how in changed.items())
         yield from _whole_file_problems(folder, manifest)
         with progress_bar(len(samples), 0, quiet) as bar:
             for outcome in finished.read(folder, manifest, "known"):
@@ -247,9 +247,9 @@ def _file_problems(manifest: Manifest, store: Store, scored: Scored) -> Iterator
     if not np.isfinite(finished.vector(scored.embedding)).all():
         yield f"{finished.EMBEDDINGS} holds values that are not finite for {shown(sample.location)}"
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
-    if not scored.files_sha256:
-        return  # the file that states them is gone or damaged, which is said of it
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):
+        if not checksum:
+            continue  # the file that states it is gone or damaged, which is said of it
         try:
             gradient = store.verified(layer, scored.index, checksum)
         except UnreadableSampleError as error:

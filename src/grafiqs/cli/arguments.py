@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from grafiqs.cli.terminal import say, warn
@@ -50,8 +50,11 @@ class Parser(argparse.ArgumentParser):
         self.epilog = epilog.replace("{prog}", self.prog)
         self.usage = usage and f"{self.prog} {usage}"
 
-    def add_options(self, options: type[DataclassInstance], **operands: str) -> None:
-        """Add the options of a list; `operands` are those that are given without a flag, as the help calls them."""
+    def add_options(self, options: type[DataclassInstance], hidden: Collection[str] = (), **operands: str) -> None:
+        """Add the options of a list; `operands` are those that are given without a flag, as the help calls them.
+
+        The help does not speak of those that are `hidden`, which are refused with a reason.
+        """
         groups: dict[str, argparse._ArgumentGroup] = {}
         read = readers(options)
         for field in dataclasses.fields(options):
@@ -63,7 +66,8 @@ class Parser(argparse.ArgumentParser):
             if rules["group"] not in groups:
                 groups[rules["group"]] = self.add_argument_group(rules["group"])
             default = None if field.default is dataclasses.MISSING else field.default
-            settings: dict[str, Any] = {"help": _help(rules), "default": default}
+            shows = name not in hidden
+            settings: dict[str, Any] = {"help": _help(rules) if shows else argparse.SUPPRESS, "default": default}
             if isinstance(default, bool):
                 settings["action"] = argparse.BooleanOptionalAction if default else "store_true"
             else:
@@ -71,7 +75,7 @@ class Parser(argparse.ArgumentParser):
                 if rules["adds"]:
                     settings["action"] = _More
                 settings["required"] = field.default is dataclasses.MISSING
-                if default not in (None, ()):
+                if shows and default not in (None, ()):
                     settings["help"] += f" (default: {written(default)})"
             groups[rules["group"]].add_argument(flag(name), **settings)
 

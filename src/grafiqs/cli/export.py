@@ -38,7 +38,6 @@ def prepare(command: Namespace) -> Work:
     from grafiqs.export import export_run
 
     def work() -> int:
-        export_run(options)
-        return 0
+        return 1 if export_run(options).failed else 0
 
     return work

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from grafiqs.cli.arguments import CODES, Parser, Work, options_of
 from grafiqs.faces.opencv import need_opencv
-from grafiqs.options.sweep import SweepOptions
+from grafiqs.options.sweep import ALONE, SweepOptions
 
 _ABOUT = """
 Make a run of each of many subsets that differ in their seeds. Each is a run folder of its own in DIR, the same as a
@@ -39,7 +39,7 @@ examples:
 def fill(parser: Parser) -> None:
     """Give the parser its texts and arguments."""
     parser.describe(_ABOUT, _EXAMPLES + CODES, "--image-path DIR --weights FILE --random-seeds SEEDS [options]")
-    parser.add_options(SweepOptions)
+    parser.add_options(SweepOptions, ALONE)
 
 
 def prepare(command: Namespace) -> Work:

@@ -15,6 +15,9 @@ from grafiqs.options.field import SEED, flag, option
 VARYING = ("random_seed", "identity_selection_seed", "skip_identities")
 """The options in which the runs of a sweep differ."""
 
+ALONE = ("store", "part", "engine", "ray_address", "ray_cpus")
+"""The options of a single run that a sweep does not take."""
+
 _SEEDS = {**SEED, "metavar": "SEEDS"}
 
 

@@ -177,7 +177,7 @@ def _with_parquet(
 ) -> Iterator[Outcome]:
     """The same outcomes; when the last was taken, scores.parquet is in the folder, too."""
     row, columns = row_of(manifest, reference), {name: _kind(manifest, name) for name in manifest.directions}
-    with parquet.written(folder, columns, manifest.shards) as add:
+    with parquet.written(folder, columns, manifest.shards, bool(manifest.dumps)) as add:
         for outcome in outcomes:
             if isinstance(outcome, Scored):
                 add(outcome.index, manifest.subset.samples[outcome.index], row(outcome))
@@ -236,7 +236,7 @@ def read(folder: Path, manifest: Manifest, checksums: Literal["all", "known", "n
     """The outcomes of a finished run, from its tables, in the order of the samples.
 
     The `checksums` of gradients may be left out, or be those that are `known`: some stand in the files of the gradients
-    themselves, and where one of these is gone or damaged, its samples have none.
+    themselves, and where one of these is gone or damaged, theirs are "".
     Raises ValueError when the tables do not list every sample once and in order, or contradict each other, and
     OSError when one cannot be read.
     """
@@ -254,7 +254,7 @@ def read(folder: Path, manifest: Manifest, checksums: Literal["all", "known", "n
             columns = columns_of(sample)
             if scored is not None and scored[0] == columns:
                 known = checksums_of(index)
-                if checksums == "all" and len(known) != len(manifest.dumps):
+                if checksums == "all" and not all(known):
                     raise ValueError(f"the gradients of {shown(sample.location)} are gone, or damaged")
                 yield Scored(
                     index,
@@ -280,18 +280,31 @@ def read(folder: Path, manifest: Manifest, checksums: Literal["all", "known", "n
                 raise ValueError(f"{name} has a row too many: {shown(', '.join(row[0]))}")
 
 
-def changed(folder: Path, manifest: Manifest) -> list[str]:
-    """The tables that no longer have the checksum they had when the run was finished."""
+def derived(manifest: Manifest) -> tuple[str, ...]:
+    """The tables that say again what others say, and so can be written anew."""
+    texts = [_field_format(manifest, layer).name for layer in manifest.layers]
+    return (*texts, *([parquet.NAME] if manifest.has_parquet else []))
+
+
+def changed(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """The tables that are not what they were when the run was finished, and whether each was changed, or removed."""
     own = {MANIFEST, *names(manifest)} - {SUMS}
     stated = {path: checksum for checksum, path in sums.read(folder / SUMS) if path in own}
-    return [name for name in sorted(own) if stated.get(name) != files.sha256(folder / name)]
+    found: dict[str, str] = {}
+    for name in sorted(own):
+        try:
+            if stated.get(name) != files.sha256(folder / name):
+                found[name] = "was changed"
+        except FileNotFoundError:
+            found[name] = "was removed"
+    return found
 
 
 def need_unchanged(folder: Path, manifest: Manifest) -> None:
     """Raise RequestError when a table of a finished run was changed since, or is gone."""
     try:
-        if found := changed(folder, manifest):
-            raise ValueError(f"{', '.join(found)} changed since it finished")
+        for name, how in changed(folder, manifest).items():
+            raise ValueError(f"{name} {how} since it finished")
     except (OSError, ValueError) as error:
         raise damaged(folder, error) from error
 

@@ -43,10 +43,10 @@ _BLOCK = 4096
 """Files take whole blocks on the disk."""
 
 
-def output_of(folder: Path) -> Output:
-    """The folder of a run, whatever it holds."""
+def output_of(folder: Path, argument: str = "--output-dir") -> Output:
+    """The folder of a run, whatever it holds; `argument` is what named it, for messages."""
     before = frozenset((shard_journals.NAME, subset_table.NAME, subset_table.NAME + inside.PART))
-    return Output(folder, manifests.NAME, before=before)
+    return Output(folder, manifests.NAME, argument, before=before)
 
 
 class RunFolder(Resumable[Manifest]):
@@ -63,8 +63,9 @@ class RunFolder(Resumable[Manifest]):
         overwrite: bool = False,
         overwritten_by: str = "",
         part: tuple[int, int] | None = None,
+        argument: str = "--output-dir",
     ) -> None:
-        super().__init__(output_of(root), manifest, overwrite)
+        super().__init__(output_of(root, argument), manifest, overwrite)
         self.overwritten_by = overwritten_by or self.overwritten_by
         self.part = part
         self.counts: Counter[type[Any]] | None = None
@@ -110,8 +111,8 @@ class RunFolder(Resumable[Manifest]):
         if needed > free:
             raise RequestError(
                 f"the disk of {shown(self.root)} has {free / 1e6:,.0f} MB free, and this run needs "
-                f"{needed / 1e6:,.0f} MB: make room, give another --output-dir, halve it with --gradient-dtype "
-                "float16, or name fewer --layers"
+                f"{needed / 1e6:,.0f} MB: make room, give another {self.output.argument}, halve it with "
+                "--gradient-dtype float16, or name fewer --layers"
             )
 
     def room(self, samples: int, gradients: bool = True) -> int:
@@ -374,7 +375,7 @@ class RunFolder(Resumable[Manifest]):
     def _reopen(self) -> None:
         """Look which samples of a finished run failed, or lack gradients, so that they can be done; not by parts.
 
-        Raises RequestError when the tables were changed since.
+        Raises RequestError when tables were changed since that cannot be written anew from others.
         """
         try:
             former, counts = of_finished(self.root, self.manifest, self.store)
@@ -383,8 +384,10 @@ class RunFolder(Resumable[Manifest]):
                 f"the finished run in {shown(self.root)} is damaged ({files.reason(error)}): look with 'grafiqs "
                 f"verify', or start over with {self.overwritten_by}"
             ) from error
-        if len(former.pending) and self.part is None:
+        if (len(former.pending) or former.damaged) and self.part is None:
             self._former = former
+            for name in former.damaged:
+                log.warning("warning: %s was changed or removed since the run finished, and is written anew", name)
         else:
             self.counts = counts
 

@@ -26,12 +26,14 @@ from grafiqs.run.store import Store
 class Former:
     """The outcomes that a run has, those of `pending` samples aside, which failed or lack gradients.
 
-    `whole_files` are the (SHA-256, path) of the files that hold the gradients of several samples.
+    `whole_files` are the (SHA-256, path) of the files that hold the gradients of several samples. The tables named in
+    `damaged` are to be written anew.
     """
 
     outcomes: Callable[[], Iterator[Outcome]]
     pending: NDArray[np.int64]
     whole_files: Sequence[tuple[str, str]] = ()
+    damaged: tuple[str, ...] = ()
 
     def write(self, journals: ShardJournals, environments: list[dict[str, Any]]) -> None:
         """Make the folder of the journals anew, as if all outcomes but those of `pending` samples had just been done.
@@ -67,10 +69,13 @@ class Former:
 def of_finished(root: Path, manifest: Manifest, store: Store) -> tuple[Former, Counter[type[Any]]]:
     """What a finished run has, and how many outcomes of each kind.
 
-    Raises ValueError when its tables were changed since, or do not agree, and OSError when one cannot be read.
+    Raises ValueError when tables do not agree, or were changed since and cannot be written anew from others, and
+    OSError when one cannot be read.
     """
-    if changed := finished.changed(root, manifest):
-        raise ValueError(f"{changed[0]} was changed since")
+    changed, derived = finished.changed(root, manifest), finished.derived(manifest)
+    for name in changed:
+        if name not in derived:
+            raise ValueError(f"{name} {changed[name]} since")
     store.need_folders()
     counts: Counter[type[Any]] = Counter()
     lacking: list[int] = []
@@ -79,7 +84,8 @@ def of_finished(root: Path, manifest: Manifest, store: Store) -> tuple[Former, C
         if not (isinstance(outcome, Scored) and store.is_whole(outcome.index)):
             lacking.append(outcome.index)
     whole = finished.whole_files(root, manifest)
-    return Former(lambda: finished.read(root, manifest, "known"), np.array(lacking, np.int64), whole), counts
+    former = Former(lambda: finished.read(root, manifest, "known"), np.array(lacking, np.int64), whole, tuple(changed))
+    return former, counts
 
 
 def of_journal(root: Path, manifest: Manifest, store: Store) -> Former:

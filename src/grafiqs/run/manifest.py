@@ -20,6 +20,7 @@ from grafiqs.options.extract import Options
 from grafiqs.options.field import completed
 from grafiqs.run import sections, subset_table
 from grafiqs.run.sections import count, shard_size
+from grafiqs.run.shard_file import MOST
 from grafiqs.run.shard_store import ShardStore
 from grafiqs.run.store import Store
 from grafiqs.run.tree import GradientTree
@@ -178,9 +179,17 @@ class Manifest:
         return str(self.gradients["dtype"])
 
     def store(self, root: Path) -> Store:
-        """The gradients of the run in the folder `root`."""
+        """The gradients of the run in the folder `root`.
+
+        Raises RequestError when its shards are too large for one file each.
+        """
         if self.gradients["store"] == "tree":
             return self.tree(root)
+        if self.shard_size > MOST:
+            raise RequestError(
+                f"shards of {self.shard_size} samples are too large for --store shards, where each is a file a layer: "
+                f"--shard-size {MOST} at most, or --store tree"
+            )
         return ShardStore(root, self._shapes, self.dtype, self.subset.samples, self.shards)
 
     def tree(self, root: Path) -> GradientTree:

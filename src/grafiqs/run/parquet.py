@@ -30,14 +30,14 @@ def need_pyarrow(what: str) -> None:
 
 @contextmanager
 def written(
-    root: Path, columns: Mapping[str, type[float | int]], shards: Shards
+    root: Path, columns: Mapping[str, type[float | int]], shards: Shards, has_gradients: bool = True
 ) -> Iterator[Callable[[int, Sample, Sequence[float]], None]]:
     r"""Write the table, which appears as a whole when the block ends well: what is given takes a row.
 
     That is called with index, sample and scores of each sample that has scores, in ascending order. Columns: identity,
-    sample and path as strings; those of `columns`, float64 or, if they are int, int64; and PLACE, int32. Each shard
-    that has rows is a row group. No more than a shard is held in memory. The same rows give the same bytes, by one
-    version of pyarrow.
+    sample and path as strings; those of `columns`, float64 or, if they are int, int64; and, if there are gradients,
+    PLACE, int32. Each shard that has rows is a row group. No more than a shard is held in memory. The same rows give
+    the same bytes, by one version of pyarrow.
 
     Strings are UTF-8 in Parquet. What is not in a name, and so was read as a lone surrogate, is written as an escape:
     the byte 80 (hexadecimal) as the six characters \udc80. All other names are as they are; shard and row, or
@@ -50,14 +50,18 @@ def written(
 
     kinds = [pa.string()] * len(SAMPLE)
     kinds += [pa.int64() if issubclass(kind, int) else pa.float64() for kind in columns.values()]
-    schema = pa.schema(list(zip((*SAMPLE, *columns, *PLACE), [*kinds, pa.int32(), pa.int32()], strict=True)))
+    place = PLACE if has_gradients else ()
+    schema = pa.schema(list(zip((*SAMPLE, *columns, *place), [*kinds, *(pa.int32() for _ in place)], strict=True)))
     rows: list[tuple[Any, ...]] = []
+    of = -1
 
     def add(index: int, sample: Sample, scores: Sequence[float]) -> None:
+        nonlocal of
         shard = shards.of(index)
-        if rows and rows[0][-2] != shard:
+        if rows and shard != of:
             flush()
-        rows.append((*map(_utf8, columns_of(sample)), *scores, shard, len(rows)))
+        of = shard
+        rows.append((*map(_utf8, columns_of(sample)), *scores, *((shard, len(rows)) if place else ())))
 
     def flush() -> None:
         arrays = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.datasets.dataset import Sample
+from grafiqs.datasets.dataset import Pair, Sample
 from grafiqs.datasets.samples import COLUMNS, Samples, columns_of
 from grafiqs.disk import npy
 from grafiqs.disk.names import shown
@@ -128,6 +128,7 @@ class Run:
         """The gradients of a layer as PyTorch dataset: (gradient float32 (C, H, W), label, index, path).
 
         The label is an int64 tensor, the place of the identity in `classes`; index and path are those of the scores.
+        `pairs` are those of a verification set of which both images have scores.
         Raises RequestError when the run has no gradients of it.
         """
         from grafiqs.torch_dataset import FaceDataset  # loads torch
@@ -135,7 +136,9 @@ class Run:
         identities = {sample.identity for sample in self._samples}
         subset = replace(self.manifest.subset, samples=self._samples, identities=len(identities))
         places = [sample.location for sample in self._samples]
-        return FaceDataset(subset, places, self.gradients(layer).tensor, transform)
+        there = set(places)
+        pairs = [Pair(*each) for each in self.manifest.pairs if there.issuperset(each[:2])]
+        return FaceDataset(subset, places, self.gradients(layer).tensor, transform, pairs)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -28,6 +28,10 @@ FORMAT = "grafiqs gradients 1"
 TENSOR = "gradients"
 """What the one tensor of a file is called."""
 
+MOST = 2**14
+"""No file has more rows: readers of safetensors take headers of 100 MB, and names may be long."""
+
+_HEADER = 100_000_000
 _ENDING = ".safetensors"
 _NAME = re.compile(rf"([0-9]{{5,}})({re.escape(_ENDING)}|\.[0-9]+{re.escape(PART)})")
 _DTYPES = {"float32": "F32", "float16": "F16"}
@@ -76,8 +80,14 @@ class ShardFile:
 
     @cached_property
     def start(self) -> int:
-        """Where the data begin: behind a header in which every sample has a row, whether all have one or not."""
+        """Where the data begin: behind a header in which every sample has a row, whether all have one or not.
+
+        Raises OSError when that is longer than readers of safetensors take.
+        """
         longest = len(self._text(dict.fromkeys(range(len(self.samples)), "0" * 64)))
+        if longest > _HEADER:
+            why = f"the names of its samples fill {longest} bytes: a smaller --shard-size, or --store tree"
+            raise OSError(errno.EFBIG, f"{self.path}: {why}", self.path)
         return -(-(8 + longest) // _BLOCK) * _BLOCK
 
     def place(self, row: int) -> int:

@@ -173,8 +173,7 @@ class ShardStore:
 
         Raises UnreadableSampleError when a file is gone, or damaged, or has no row of the sample.
         """
-        number = self.shards.of(index)
-        return [self._rows(layer, number).checksum(self._row(layer, index)) for layer in self.shapes]
+        return [self._checksum(layer, index) for layer in self.shapes]
 
     def gradient(self, layer: str, index: int) -> NDArray[Any]:
         """The gradient of a sample (C, H, W), memory-mapped and read-only.
@@ -202,15 +201,8 @@ class ShardStore:
         return f"{shown(self.path(layer, index))}: the gradient of {shown(self.samples[index].location)}"
 
     def checksums_by(self, _sums: IO[bytes]) -> Callable[[int], list[str]]:
-        """The checksums of the gradients of a sample stand in the files themselves: none if one is gone, or damaged."""
-
-        def checksums_of(index: int) -> list[str]:
-            try:
-                return self.checksums(index)
-            except UnreadableSampleError:
-                return []
-
-        return checksums_of
+        """The checksums of the gradients of a sample stand in the files themselves: "" if one is gone, or damaged."""
+        return lambda index: [self._checksum_or_none(layer, index) for layer in self.shapes]
 
     def sums_of(self, _index: int, _checksums: list[str]) -> list[tuple[str, str]]:
         """No file holds one sample alone."""
@@ -237,6 +229,15 @@ class ShardStore:
             raise UnreadableSampleError(f"{shown(form.path)}: {error.strerror}") from error
         except ValueError as error:
             raise UnreadableSampleError(f"{shown(form.path)}: {error}") from error
+
+    def _checksum(self, layer: str, index: int) -> str:
+        return self._rows(layer, self.shards.of(index)).checksum(self._row(layer, index))
+
+    def _checksum_or_none(self, layer: str, index: int) -> str:
+        try:
+            return self._checksum(layer, index)
+        except UnreadableSampleError:
+            return ""
 
     def _row(self, layer: str, index: int) -> int:
         """The row of a sample in the file of its shard."""

@@ -78,7 +78,7 @@ class Store(Protocol):
     def checksums_by(self, sums: IO[bytes]) -> Callable[[int], list[str]]:
         """What tells the SHA-256 of the gradients of scored samples, asked in their order, beside their SHA256SUMS.
 
-        None are told of a sample whose file states them, and is gone or damaged.
+        It is "" of a gradient whose file states it, and is gone or damaged.
         """
 
     def sums_of(self, index: int, checksums: list[str]) -> list[tuple[str, str]]:
