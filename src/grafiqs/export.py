@@ -70,7 +70,7 @@ def export_run(options: ExportOptions) -> Summary:
             _copy(run, folder, manifest, options.quiet)
             counts = run.finish(reference)
     if counts is None:
-        raise StoppedError(f"another process is at work in {shown(options.output)}: the same command resumes")
+        raise StoppedError(f"{shown(options.output)} is not whole yet: the same command does the rest")
     log.info("%d images have scores, %d have none: %s", counts[Scored], counts[Failed], shown(options.output / SCORES))
     return Summary(options.output, counts[Scored], counts[Failed])
 

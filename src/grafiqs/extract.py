@@ -75,6 +75,7 @@ def extract_gradients(options: Options) -> Summary | None:
         summary = _extracted(options, planned, reference)
         if summary is not None:
             return summary
+        options = replace(options, overwrite=False)  # what was there is gone
 
 
 def _extracted(options: Options, planned: Planned, reference: Reference | None) -> Summary | None:
@@ -95,9 +96,12 @@ def _extracted(options: Options, planned: Planned, reference: Reference | None) 
         work_off(run, task, ready, options.quiet)
         with run.working():
             done = run.finish(reference) or run.done()
+            if run.is_reopened:
+                return None
     summary = Summary(run.root, done[Scored], done[Failed], run.counts is not None)
-    for level, line in summary.said(run.manifest):
-        log.log(level, "%s", line)
+    if run.share:
+        for level, line in summary.said(run.manifest):
+            log.log(level, "%s", line)
     return summary
 
 
@@ -112,7 +116,7 @@ def _say_which(run: RunFolder, options: Options, batch_size: int) -> None:
         log.info(
             "Part %d of %d: %d of %d shards, %d images%s",
             *(*run.part, len(run.share), len(shards), run.total()),
-            "" if run.share else f"; there are no more shards: --shard-size below {shards.size} gives more",
+            "" if run.share else f"; {len(shards)} parts are enough",
         )
 
 
@@ -154,7 +158,8 @@ def work_off(run: RunFolder, task: Task, ready: Ready, quiet: bool) -> None:
             f"the computation failed ({first_line(error)}). {run.kept()}: the same command resumes"
         ) from error
     if computed:
-        seconds = time.monotonic() - started
-        log.info("Processed %d images in %s (%.1f a second)", computed, duration(seconds), computed / seconds)
+        seconds, before = time.monotonic() - started, 0 if ready.first is None else len(ready.first.reads)
+        rate = f" ({(computed - before) / seconds:.1f} a second)" if computed > before else ""
+        log.info("Processed %d images in %s%s", computed, duration(seconds), rate)
     for warning in remarks.warnings():
         log.warning("warning: %s", warning)

@@ -10,6 +10,9 @@ from grafiqs.printed import table
 from grafiqs.progress import duration
 from grafiqs.run.state import InFlight, State
 
+_RANGES = 20
+"""Ranges of shards that are named."""
+
 _REASONS = 5
 """Reasons for failures that are listed one by one."""
 
@@ -24,6 +27,7 @@ def report(state: State) -> Iterator[str]:
     if not state.is_finished:
         yield f"Shards: {state.shards_done:,} of {state.shards:,} are done"
         yield from _in_flight(state)
+        yield from _not_begun(state)
         yield from _left(state)
     for count, reason in state.reasons[:_REASONS]:
         yield f"Failed: {count:,} x {shown(reason)}"
@@ -40,9 +44,19 @@ def _in_flight(state: State) -> Iterator[str]:
         yield from table(("shard", "images", "by", "part", "since", "last sign, ago"), [_row(each) for each in held])
     for each in silent:
         _, _, who, _, since, quiet = _row(each)
-        yield f"No sign of {who}, at shard {each.number} since {since}, for {quiet}: the next command takes it over"
+        then = "the next command takes it over"
+        if each.holder is not None and each.holder.alone:
+            then = "if it stands still, end it: it holds the folder, and the next command goes on"
+        yield f"No sign of {who}, at shard {each.number} since {since}, for {quiet}: {then}"
     if given_back:
         yield f"Stopped in the middle: {given_back:,} shards, which the next command takes up"
+
+
+def _not_begun(state: State) -> Iterator[str]:
+    if state.left:
+        named = [str(first) if first == last else f"{first}-{last}" for first, last in state.left[:_RANGES]]
+        more = ", ..." if len(state.left) > _RANGES else ""
+        yield f"Not begun: shards {', '.join(named)}{more}"
 
 
 def _row(each: InFlight) -> tuple[str, ...]:
@@ -58,7 +72,11 @@ def _left(state: State) -> Iterator[str]:
         yield "All shards are done; the tables are still to be written: by who is at work, or the same command"
     elif state.seconds_left is not None:
         yield f"Time left: about {duration(state.seconds_left)}, with those who are at work now"
+    elif all(each.is_abandoned for each in state.in_flight):
+        yield "Nobody is at work: the command that began the run does all that is left, without --part"
     elif not any(each.is_alive for each in state.in_flight):
-        yield "Nobody is at work: the command that began the run resumes it"
+        yield "Nobody is known to be at work"
+    elif state.shards_done:
+        yield "Time left: not known"
     else:
         yield "Time left: not known before the first shard is done"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -304,7 +303,9 @@ def _distributed(
                             run.manifest.tree(run.root).link(outcome.index, there)
                         run.record(outcome)
                         bar.update()
-                    counts = run.finish(reference) or Counter()
+                    counts = run.finish(reference)
+                    if counts is None:
+                        raise StoppedError(f"{shown(run.root)} is not whole yet: the same command does the rest")
             except RequestError as error:  # before the first write it would be one
                 cause, place = error.__cause__, shown(sweep.root / name)
                 why = f"cannot write to {place}: {cause.strerror or cause}" if isinstance(cause, OSError) else error

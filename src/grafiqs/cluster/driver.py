@@ -95,17 +95,30 @@ def _cluster(options: Options) -> Iterator[None]:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
     except Exception as error:  # whatever can be wrong with an address, or a machine
         where = "a local Ray cluster" if options.ray_address is None else f"--ray-address {shown(options.ray_address)}"
-        raise RequestError(f"cannot use {where}: {first_line(error)}") from error
+        no_cluster = options.ray_address == "auto" and isinstance(error, ConnectionError)
+        why = "this machine belongs to no cluster" if no_cluster else first_line(error)
+        raise RequestError(f"cannot use {where}: {why}{_advice(options)}") from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _advice(options: Options) -> str:
+    """What to do when a cluster is not to be had."""
+    if options.ray_address is None:
+        return ""
+    if options.ray_address == "auto":
+        return "; 'ray start --head' starts one, and without --ray-address one of this machine is started and ended"
+    return "; if it asks for a token, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH say so and which, here as there"
+
+
 def _need_answer(address: str) -> None:
     """Raise RequestError when nothing answers at an address: Ray itself would try for a long time."""
     if address == "auto":
         return
+    if address.startswith("ray://"):
+        raise RequestError("--ray-address takes auto, or host:port; the ray:// addresses of Ray's client are not taken")
     host, colon, port = address.rpartition(":")
     if not (colon and host and port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
         raise RequestError(f"--ray-address is {shown(address)}: it takes auto, or host:port")
@@ -283,9 +296,11 @@ def _supervised(crew: _Crew, folder: Path, subset: Subset, quiet: bool) -> Summa
                 except ray.exceptions.RayError as error:
                     losses += 1
                     crew.lost(hired)
-                    log.warning("warning: a worker was lost (%s): others do its work", first_line(error))
+                    log.warning("warning: a worker was lost (%s): others do its work", _reason(error))
                     if losses > _LOSSES:
-                        raise StoppedError(f"workers are lost again and again, with nothing done: {_KEPT}") from error
+                        raise StoppedError(
+                            f"workers are lost again and again, with nothing done ({_reason(error)}): {_KEPT}"
+                        ) from error
                     continue
                 crew.leaves(hired)
                 if found.why is not None:
@@ -293,6 +308,12 @@ def _supervised(crew: _Crew, folder: Path, subset: Subset, quiet: bool) -> Summa
                 if found.summary is not None and found.summary.is_finished:
                     bar.update(total - bar.n)
                     return found.summary
+
+
+def _reason(error: Exception) -> str:
+    """What Ray says of a worker that is lost, in a line: if it could not begin, what its own error says last."""
+    said = str(error).strip()
+    return shown(said.rpartition("\n")[2].strip()) if "creation task" in said else first_line(error)
 
 
 class _Progress:

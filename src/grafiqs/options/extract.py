@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,10 @@ class Options(ComputeOptions, SubsetOptions):
     ray_address: str | None = option(
         "cluster", "the cluster: auto for the one that this machine belongs to, or host:port (default: one is started "
         "on this machine, and ended)", default=None, metavar="ADDRESS", decides=False, requires=("engine",),
-        which="which uses it: --engine ray")
+        which="which is to be ray")
     ray_cpus: int = option(
         "cluster", "the cores of a worker", default=4, metavar="N", minimum=1, decides=False, requires=("engine",),
-        which="which starts workers: --engine ray")
+        which="which is to be ray")
 
     reference: Path | None = option(
         "output", "write qualities from 0 to 100 beside the scores, by this reference.json, which 'grafiqs calibrate' "
@@ -95,12 +96,12 @@ class Options(ComputeOptions, SubsetOptions):
         """
         if self.part is None:
             return None
-        number, _, parts = self.part.partition("/")
-        if not (
-            f"{number}{parts}".isascii() and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)
-        ):
-            raise RequestError(f"--part is {shown(self.part)}: it takes K/N, part K of N from 1 to N, such as 3/16")
-        return int(number), int(parts)
+        match = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", self.part)
+        number, parts = map(int, match.groups()) if match else (0, 0)
+        if not 1 <= number <= parts:
+            said = shown(f"{self.part:.40}")
+            raise RequestError(f"--part is {said}: it takes K/N, part K of N from 1 to N, such as 3/16")
+        return number, parts
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide what a run writes, as JSON values."""

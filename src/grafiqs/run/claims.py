@@ -221,6 +221,14 @@ class Claims:
             claim.file.write(_GIVEN_BACK)
         claim.file.close()
 
+    def reopen(self, work: str, lines: Iterable[bytes], **words: Any) -> None:
+        """Say that a work is not done after all: with these lines as its newest claim, which is given back."""
+        claim = self._create(f"{work}.{len(self.turns(work))}", words)
+        if claim is not None:
+            claim.file.write(b"".join(lines))
+            inside.remove(self.folder, f"{work}.{_DONE}")
+            self.release(claim)
+
     def withdraw(self, claim: Claim) -> None:
         """Undo a claim, and those before it, as if nobody had ever claimed the work; the folder goes if it is empty."""
         self._let_go(claim)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from grafiqs.calibration.reference import Reference
-from grafiqs.run import finished, subset_table
+from grafiqs.disk.names import shown
+from grafiqs.run import finished, shard_journals, subset_table
 from grafiqs.run.claims import LATE, rest
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_journals import DamagedShardError, ShardJournals
+from grafiqs.run.shard_work import work
 from grafiqs.run.store import Store
 
 log = logging.getLogger(__name__)
@@ -38,23 +40,48 @@ class Ending:
     ) -> Counter[type[Any]] | None:
         """Write the tables if all shards are done; returns the outcomes of each kind once the run is finished.
 
-        None if others still have to do some, or write the tables. `state` takes the environments in which shards were
-        done, and returns the manifest that states them.
+        None if others still have to do some, or write the tables, or a shard is not done after all: it is given back.
+        `state` takes the environments in which shards were done, and returns the manifest that states them.
         """
         claims, shards = self.journals.claims, range(len(self.manifest.shards))
         while not finished.is_finished(self.root):
             self.journals.look_for_done()
             is_all = all(map(self.journals.is_closed, shards))
-            if is_all and claims.take(_TABLES) is not None:
+            claim = claims.take(_TABLES) if is_all else None
+            if claim is not None:
                 try:
-                    return self._write(reference, state(self.journals.environments()))
+                    if self._is_whole():
+                        return self._write(reference, state(self.journals.environments()))
                 except FileNotFoundError as error:  # a file system let this process claim what was gone
                     return self.by_another(error)
+                except DamagedShardError as error:
+                    self.reopen(error)
+                claims.release(claim)
+                return None
             if is_all and self.is_alone:
                 rest(claims.stale)
             elif not finished.is_finished(self.root):  # it may be so only now
                 return None
         return counted(self.root, self.manifest)
+
+    def reopen(self, error: DamagedShardError) -> None:
+        """A shard cannot be done as it is said to be: it is to be done again."""
+        log.warning("warning: %s/%s is damaged: its shard is done again", shard_journals.NAME, work(error.number))
+        self.journals.reopen(error.number)
+
+    def _is_whole(self) -> bool:
+        """Whether all that others did is there, in its full size; shards of which some is gone are given back.
+
+        They may have been killed with their machine, before what they wrote was on the disk.
+        """
+        lacking = list(self.journals.lacking())
+        for number, index in lacking:
+            location = shown(self.manifest.subset.samples[index].location)
+            log.warning(
+                "warning: gradients of %s are gone or cut short: done again, as all such of shard %d", location, number
+            )
+            self.journals.reopen(number)
+        return not lacking
 
     def by_another(self, error: FileNotFoundError) -> Counter[type[Any]]:
         """The outcomes of each kind if another process has finished the run meanwhile; raises the error otherwise."""

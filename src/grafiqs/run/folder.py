@@ -30,7 +30,7 @@ from grafiqs.run.former import Former, of_finished, of_journal
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.resumable import Resumable
-from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_journals import DamagedShardError, ShardJournals
 from grafiqs.run.shard_work import Open
 from grafiqs.run.tables import SUMS
 
@@ -68,6 +68,7 @@ class RunFolder(Resumable[Manifest]):
         super().__init__(output_of(root, argument), manifest, overwrite)
         self.overwritten_by = overwritten_by or self.overwritten_by
         self.part = part
+        self.can_overwrite = part is None
         self.counts: Counter[type[Any]] | None = None
         """How many outcomes of each kind the run has, once it is finished."""
         self._environments: list[dict[str, Any]] = []
@@ -281,6 +282,11 @@ class RunFolder(Resumable[Manifest]):
             self.counts = self._ending().reach(reference, self._state)
         return self.counts
 
+    @property
+    def is_reopened(self) -> bool:
+        """Whether a shard of the share, which was done, is not so after all."""
+        return self.counts is None and any(not self.journals.is_closed(number) for number in self.share)
+
     def done(self) -> Counter[type[Any]]:
         """How many samples of the share have scores, and how many have none, as far as shards are done.
 
@@ -293,6 +299,8 @@ class RunFolder(Resumable[Manifest]):
                 found += Counter({Scored: shard.scored, Failed: shard.failed})
         except FileNotFoundError as error:
             found = self.counts = self._ending().by_another(error)
+        except DamagedShardError as error:
+            self._ending().reopen(error)
         return found
 
     def _ending(self) -> Ending:
@@ -389,7 +397,16 @@ class RunFolder(Resumable[Manifest]):
             for name in former.damaged:
                 log.warning("warning: %s was changed or removed since the run finished, and is written anew", name)
         else:
+            self._refuse_to_mend(former, counts)
             self.counts = counts
+
+    def _refuse_to_mend(self, former: Former, counts: Counter[type[Any]]) -> None:
+        """Say what a part leaves as it is in a finished run. Raises RequestError when that is gradients, or tables."""
+        whole = "the same command without --part"
+        if former.damaged or len(former.pending) > counts[Failed]:
+            raise RequestError(f"the finished run in {shown(self.root)} lacks gradients or tables: {whole} makes them")
+        if counts[Failed]:
+            log.info("%s tries again what failed", whole.capitalize())
 
     def _close(self) -> None:
         for number in self.journals.held():

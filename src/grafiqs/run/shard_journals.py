@@ -34,6 +34,15 @@ LEAVING = f"{NAME}{inside.PART}"
 """What the folder is called while it is being removed."""
 
 
+class DamagedShardError(OSError):
+    """What stands in progress/ of a shard that is done cannot be so."""
+
+    def __init__(self, number: int) -> None:
+        what = f"{NAME}/{work(number)}.done is damaged; the command that began the run does its shard again"
+        super().__init__(errno.EIO, what)
+        self.number = number
+
+
 class ShardJournals:
     """The journals of a run in the folder `root`, whose samples are cut into `shards`.
 
@@ -56,6 +65,8 @@ class ShardJournals:
         self._is_done = np.zeros(shards.count, bool)
         self._closed: set[int] = set()
         """The shards that are known to be done."""
+        self._own: set[int] = set()
+        """Those that this process did."""
         self._open: dict[int, Open] = {}
         self._last = 0.0
         """When the last shard was done."""
@@ -214,7 +225,35 @@ class ShardJournals:
         self._last = time.monotonic()
         self.claims.finish(shard.claim, [first, *(shard.lines[index] for index in sorted(shard.lines))])
         del self._open[shard.number]
+        self._own.add(shard.number)
         self._close(shard.number)
+
+    def reopen(self, number: int) -> None:
+        """A shard is not done after all, as some of it is gone: what is there of it is kept."""
+        environments, known = list[dict[str, Any]](), self._known(number)
+        with suppress(DamagedShardError):
+            environments = self.done(number).environments
+        there = [each for each in known.values() if self._store is None or self._store.is_whole(each.index)]
+        self.claims.reopen(work(number), map(line, there), environments=environments)
+        self._closed.discard(number)
+        self._own.discard(number)
+        every = self.shards.samples(number)
+        self._is_done[every.start : every.stop] = False
+
+    def lacking(self) -> Iterator[tuple[int, int]]:
+        """The shards that others did of which gradients are gone, or cut short: each with the first such sample.
+
+        Raises OSError when a file is damaged, or for a link on the way.
+        """
+        for number in range(len(self.shards)):
+            if self._store is None or number in self._own:
+                continue
+            gone = [index for index in self.shards.samples(number) if not self._store.is_whole(index)]
+            known = self._known(number) if gone else {}
+            for index in gone:
+                if index in known:
+                    yield number, index
+                    break
 
     def close(self) -> None:
         """Let go of everything, so that others may take it at once."""
@@ -242,9 +281,9 @@ class ShardJournals:
             try:
                 found = Done(**json.loads(file.readline()))
             except (ValueError, TypeError, RecursionError) as error:
-                raise self._damaged(number) from error
+                raise DamagedShardError(number) from error
         if not found.is_one() or found.scored + found.failed != len(self.shards.samples(number)):
-            raise self._damaged(number)
+            raise DamagedShardError(number)
         return found
 
     def outcomes(self, indices: Sequence[int] | None = None) -> Iterator[Outcome]:
@@ -262,7 +301,7 @@ class ShardJournals:
                 number = self.shards.of(index)
                 found = self._of(number)
             if index not in found:
-                raise self._damaged(number)
+                raise DamagedShardError(number)
             yield found[index]
 
     def remove(self) -> None:
@@ -304,9 +343,14 @@ class ShardJournals:
             found = {outcome.index: outcome for outcome in self.read(f"{work(number)}.done", number)}
             if len(found) != len(self.shards.samples(number)):
                 self.claims.opened(f"{work(number)}.done").close()  # or it is gone
-                raise self._damaged(number)
+                raise DamagedShardError(number)
             return found
         return dict(sorted(self._lines(number)[0].items()))
+
+    def _known(self, number: int) -> dict[int, Scored]:
+        """The samples with scores of a shard that is done, as far as that can be read."""
+        every = self.read(f"{work(number)}.done", number)
+        return {outcome.index: outcome for outcome in every if isinstance(outcome, Scored)}
 
     def begun(self, number: int) -> list[Outcome]:
         """The outcomes of a shard that is not done, the last of each sample."""
@@ -322,10 +366,6 @@ class ShardJournals:
                     outcome = stated(text, Scored, self._fits)
                     if outcome is not None and outcome.index in every:
                         yield outcome
-
-    def _damaged(self, number: int) -> OSError:
-        name = f"{NAME}/{work(number)}.done"
-        return OSError(errno.EIO, f"{name} was damaged while the run was at work; without it, its shard is done again")
 
 
 def is_there(root: Path) -> bool:

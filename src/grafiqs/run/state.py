@@ -62,6 +62,8 @@ class State:
     shards: int
     shards_done: int
     in_flight: list[InFlight]
+    left: list[tuple[int, int]]
+    """The shards that nobody has begun, as ranges: (first, last)."""
     reasons: list[tuple[int, str]]
     """How often samples failed for which reason, the most frequent first."""
     seconds_left: float | None
@@ -83,7 +85,9 @@ def look(folder: Path) -> State:
     if finished.is_finished(folder):
         reasons.update(reason for _, reason in FAILURES.read(folder))
         failed, every = reasons.total(), len(shards)
-        return State(folder, True, shards.count, shards.count - failed, failed, every, every, [], _most(reasons), 0.0)
+        return State(
+            folder, True, shards.count, shards.count - failed, failed, every, every, [], [], _most(reasons), 0.0
+        )
     if files.exists(folder / journals.NAME):
         raise RequestError(
             f"the run in {shown(folder)} was begun by an earlier version of grafiqs: the command that began it "
@@ -92,10 +96,12 @@ def look(folder: Path) -> State:
     found, kinds = ShardJournals(folder, shards, lambda _scored: True), Counter[type[Outcome]]()
     times: list[float] = []
     in_flight: list[InFlight] = []
+    untouched = set(range(len(shards)))
     for name, newest in sorted(found.claims.newest().items()):
         number = shard_of(name, shards)
         if number is None:
             continue
+        untouched.discard(number)
         if newest.endswith(".done"):
             shard = found.done(number)
             kinds += Counter({Scored: shard.scored, Failed: shard.failed})
@@ -116,6 +122,7 @@ def look(folder: Path) -> State:
         shards=len(shards),
         shards_done=len(times),
         in_flight=in_flight,
+        left=_ranges(untouched),
         reasons=_most(reasons),
         seconds_left=_left(left, times, in_flight),
     )
@@ -134,10 +141,22 @@ def _left(samples: int, times: list[float], in_flight: list[InFlight]) -> float 
 
     `times` are the seconds that a sample took in each shard that is done.
     """
-    workers = {(each.holder.host, each.holder.process) for each in in_flight if each.holder and each.is_alive}
+    alive = (each for each in in_flight if each.is_alive)
+    workers = {(each.holder.host, each.holder.process) if each.holder else each.number for each in alive}
     if not workers or not times:
         return None
     return samples * statistics.median(times[-_RECENT:]) / len(workers)
+
+
+def _ranges(numbers: set[int]) -> list[tuple[int, int]]:
+    """Numbers as ranges, first and last.
+
+    >>> _ranges({1, 2, 3, 7})
+    [(1, 3), (7, 7)]
+    """
+    firsts = sorted(number for number in numbers if number - 1 not in numbers)
+    lasts = sorted(number for number in numbers if number + 1 not in numbers)
+    return list(zip(firsts, lasts, strict=True))
 
 
 def _most(reasons: Counter[str]) -> list[tuple[int, str]]:

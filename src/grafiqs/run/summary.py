@@ -27,8 +27,10 @@ class Summary:
         """What is to be said of it, a line each, with its level in the log."""
         folder = self.output_dir
         if not self.is_finished:
-            status = f"'grafiqs status {shown(folder)}' says which"
-            yield logging.INFO, f"This part is done, and others have work left: {status}"
+            status = f"'grafiqs status {shown(folder)}'"
+            yield logging.INFO, f"This part is done, and others have work left: {status} says which"
+            if self.failed:
+                yield logging.WARNING, f"{self.failed} images of this part have no score; {status} says why"
             return
         total = len(manifest.subset.samples)
         yield logging.INFO, f"{self.scored} of {total} images have scores: {shown(folder / SCORES)}"
