@@ -144,6 +144,74 @@ def test_a_gradient_that_is_not_what_it_was_is_not_copied(
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("damage", ["a shard is gone", "a byte of its header", "it is empty"])
+def test_a_layer_that_is_whole_is_copied_beside_one_that_is_not(
+    damage: str, runs: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    run = Path(shutil.copytree(runs["shards"], tmp_path / "run"))
+    DAMAGES[damage][1](run)
+    assert main(["export", str(run), str(tmp_path / "copy"), "--layers", "block4", "--quiet"]) == 0
+    for path in (runs["shards"] / "block4").iterdir():
+        assert (tmp_path / "copy" / "block4" / path.name).read_bytes() == path.read_bytes()
+    assert main(["verify", str(run), "--quiet"]) == 1
+    assert "block4" not in capsys.readouterr().err
+
+
+def test_names_that_are_too_long_for_files_are_failures_of_the_copy(
+    faces: Path, weights: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    root = Path(shutil.copytree(faces, tmp_path / "faces"))
+    (root / "ann" / "0.png").rename(root / "ann" / f"{'x' * 251}.png")
+    (root / "ann" / "1.png").write_bytes(b"no image")
+    assert main(command(root, weights, tmp_path / "run", "--store", "shards")) == 1
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "copy"), "--store", "tree", "--quiet"]) == 1
+    assert "1 images lost their scores; " in capsys.readouterr().err
+    reasons = [line.rpartition(",")[2] for line in (tmp_path / "copy" / "failures.csv").read_text().splitlines()[1:]]
+    assert {"not an image in a known format", "its gradient cannot be written: File name too long"} == set(reasons)
+    assert verify_run(tmp_path / "copy", quiet=True) == []
+
+
+def test_messages_name_the_argument_of_the_copy(runs: dict[str, Path], tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "mine").touch()
+    assert "give another OUT" in refused(capsys, "export", str(runs["tree"]), str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "GraFIQs_block4.txt"])
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"x")])
+def test_a_table_that_others_say_is_written_anew(
+    name: str,
+    harm: Callable[[Path], object],
+    runs: dict[str, Path],
+    odd_faces: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    """The gradients stay; verify looks at them though a table is gone."""
+    run = Path(shutil.copytree(runs["shards"], tmp_path / "run"))
+    harm(run / name)
+    changed(run / "block3/00001.safetensors", 5000)
+    assert verify_run(run, quiet=True)[0].startswith(f"{name} was ")
+    assert len(verify_run(run, quiet=True)) == 3
+    changed(run / "block3/00001.safetensors", 5000)
+    assert "was " in refused(capsys, "export", str(run), str(tmp_path / "copy"))
+    kept = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors") if path.stem != "00000"}
+    assert main(command(odd_faces, weights, run, "--store", "shards")) == 1
+    assert f"{name} was changed or removed since the run finished, and is written anew" in capsys.readouterr().err
+    assert tree(run) == tree(runs["shards"])
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # in shard 0 an image failed, and is tried again
+
+
+def test_shards_that_are_too_large_for_files_are_refused(
+    faces: Path, weights: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    more = ["--store", "shards", "--shard-size", "20000"]
+    said = refused(capsys, *command(faces, weights, tmp_path / "run", *more))
+    assert "--shard-size 16384 at most, or --store tree" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_cannot_be_copied_is_refused(runs: dict[str, Path], tmp_path: Path, capsys: Capture) -> None:
     run, copy, names = str(runs["tree"]), str(tmp_path / "copy"), tmp_path / "names"
     names.write_text("ann\nnobody\n")

@@ -73,8 +73,10 @@ def test_a_part_that_is_done(half: Path, capsys: Capture) -> None:
     lines = said(capsys, half, 1).splitlines()
     assert lines[0] == "At work: 11 of 19 images are done (57.9%), 10 with scores, 1 failed"
     assert lines[1] == "Shards: 3 of 5 are done"
-    assert lines[2] == "Nobody is at work: the command that began the run resumes it"
-    assert lines[3].startswith("Failed: 1 x ")
+    assert lines[2] == "Not begun: shards 1, 3"
+    assert lines[3] == "Nobody is at work: the command that began the run does all that is left, without --part"
+    assert lines[4].startswith("Failed: 1 x ")
+    assert stated(capsys, half)["left"] == [[1, 1], [3, 3]]
 
 
 def test_a_shard_in_flight_elsewhere(half: Path, capsys: Capture) -> None:
@@ -91,8 +93,23 @@ def test_who_has_not_been_heard_of_for_long_is_not_at_work(half: Path, capsys: C
     text = said(capsys, half, 1)
     assert "No sign of process" in text
     assert "for 10 min 0 s: the next command takes it over" in text
-    assert "Nobody is at work" in text
+    assert "Nobody is known to be at work" in text
     assert stated(capsys, half)["seconds_left"] is None
+
+
+def test_who_stands_still_and_holds_the_folder_is_to_be_ended(half: Path, capsys: Capture) -> None:
+    """No command takes over from a process that is there and holds the lock."""
+    path = held(half, "node7", 2 * claims.STALE)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "alone": True}) + "\n")
+    os.utime(path, (time.time() - 2 * claims.STALE,) * 2)
+    assert "if it stands still, end it: it holds the folder" in said(capsys, half, 1)
+
+
+def test_a_holder_that_is_not_known_counts_as_one(half: Path, capsys: Capture) -> None:
+    (half / "progress" / "00001.0").write_bytes(b"torn")
+    text = said(capsys, half, 1)
+    assert "In flight: 1 shards" in text
+    assert "Time left: about " in text
 
 
 def test_a_finished_run(half: Path, flawed: Path, weights: Path, capsys: Capture) -> None:
@@ -121,7 +138,7 @@ def test_a_forged_count_is_refused(forged: str, half: Path, capsys: Capture) -> 
     assert f"{name}: {value}" in second
     path.write_text("\n".join([first, second.replace(f"{name}: {value}", forged), rest]))
     for more in ((), ("--json",)):
-        assert "00002.done was damaged" in said(capsys, half, 2, *more)
+        assert "00002.done is damaged" in said(capsys, half, 2, *more)
 
 
 def test_what_is_no_run(tmp_path: Path, capsys: Capture) -> None:

@@ -442,6 +442,20 @@ def test_overwrite_removes_all_runs(work: Work, finished: Path, tmp_path: Path) 
     assert {path.name for path in folder.iterdir()} == {"samples-5", "sweep.json", "sweep.csv", ".lock"}
 
 
+@pytest.mark.parametrize("option", [("--store", "shards"), ("--part", "1/2"), ("--engine", "ray")])
+def test_what_is_for_a_single_run_is_refused_and_not_offered(
+    option: tuple[str, str], work: Work, tmp_path: Path, capsys: Capture
+) -> None:
+    said = refused(capsys, *work.sweep(tmp_path / "sweep", *SIZES, *SEEDS, *option))
+    assert "a sweep is made by one process" in said
+    assert option[0] in said
+    with pytest.raises(SystemExit):
+        main(["sweep", "--help"])
+    shown = capsys.readouterr().out
+    assert "--shard-size" in shown
+    assert f"{option[0]} " not in shown
+
+
 def test_replicates_that_share_no_identity(work: Work, images: Path, tmp_path: Path, capsys: Capture) -> None:
     disjoint = ["--num-identities", "1", "--samples-per-identity", "3", "--strict", "--disjoint"]
     assert main(work.sweep(tmp_path / "sweep", *disjoint, "--replicates", "3")) == 0

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grafiqs.datasets.samples import columns_of
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import key, shown
 from grafiqs.disk.utf8 import need_utf8
@@ -30,6 +31,7 @@ from grafiqs.run.manifest import Manifest
 from grafiqs.run.parquet import need_pyarrow
 from grafiqs.run.store import Store
 from grafiqs.run.summary import Summary
+from grafiqs.run.tables import FAILURES
 from grafiqs.select import of_identities
 from grafiqs.workers.ahead import mapped
 
@@ -72,7 +74,17 @@ def export_run(options: ExportOptions) -> Summary:
     if counts is None:
         raise StoppedError(f"{shown(options.output)} is not whole yet: the same command does the rest")
     log.info("%d images have scores, %d have none: %s", counts[Scored], counts[Failed], shown(options.output / SCORES))
-    return Summary(options.output, counts[Scored], counts[Failed])
+    lost = counts[Failed] and counts[Failed] - _failed(folder, copy)
+    if lost:
+        log.warning("%d images lost their scores; %s says why", lost, shown(options.output / FAILURES.name))
+    return Summary(options.output, counts[Scored], counts[Failed], lost=lost)
+
+
+def _failed(folder: Path, copy: Manifest) -> int:
+    """How many samples of the copy have no score in the run."""
+    own = set(map(columns_of, copy.subset.samples))
+    with closing(FAILURES.read(folder)) as failures:
+        return sum(columns in own for columns, _ in failures)
 
 
 def _copied(manifest: Manifest, options: ExportOptions) -> Manifest:

@@ -188,6 +188,25 @@ def test_without_ray_it_is_said_what_to_install(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("ray://localhost:10001", "the ray:// addresses of Ray's client are not taken"),
+        ("localhost", "it takes auto, or host:port"),
+        ("127.0.0.1:1", "nothing answers there"),
+    ],
+)
+def test_an_address_where_no_cluster_is(
+    address: str, why: str, tmp_path: Path, weights: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    need_ray()
+    faces = make_faces(tmp_path / "faces", {"ann": 1})
+    command = ["extract", "--image-path", str(faces), "--weights", str(weights), "--output-dir", str(tmp_path / "run")]
+    assert main([*command, "--engine", "ray", "--ray-address", address]) == 2
+    assert why in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("more", [("--part", "1/2"), ("--dry-run",)])
 def test_what_a_cluster_does_not_do_is_refused(
     more: tuple[str, ...], tmp_path: Path, weights: Path, capfd: pytest.CaptureFixture[str]

@@ -53,6 +53,17 @@ def test_a_row_for_each_sample_with_scores_and_a_group_for_each_shard(tmp_path: 
         ]
 
 
+def test_without_gradients_there_are_no_places_of_them(tmp_path: Path) -> None:
+    from pyarrow.parquet import ParquetFile
+
+    with parquet.written(tmp_path, COLUMNS, Shards(10, 4), has_gradients=False) as add:
+        for index in (0, 3, 4):
+            add(index, SAMPLES[index], [0.5, 1])
+    with ParquetFile(tmp_path / parquet.NAME) as file:
+        assert file.schema_arrow.names == ["identity", "sample", "path", *COLUMNS]
+        assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [2, 1]
+
+
 def test_no_rows_are_a_table_all_the_same(tmp_path: Path) -> None:
     from pyarrow.parquet import read_table
 

@@ -124,7 +124,7 @@ def test_more_parts_than_shards(run: Part, whole: Path, tmp_path: Path, capsys: 
         assert main(run(folder, f"{number}/7")) == (number in (3, 1))
         said = capsys.readouterr().out
         shards, images = (0, 0) if number > 5 else (1, 4)
-        more = "; there are no more shards: --shard-size below 4 gives more" * (not shards)
+        more = "; 5 parts are enough" * (not shards)
         assert f"Part {number} of 7: {shards} of 5 shards, {images} images{more}\n" in said
     assert tree(folder) == tree(whole)
 
@@ -150,15 +150,69 @@ def test_a_run_that_was_stopped_is_gone_on_with_by_parts(run: Part, whole: Path,
 
 
 def test_a_part_of_a_finished_run_changes_nothing(run: Part, whole: Path, tmp_path: Path, capsys: Capture) -> None:
+    """It says that it leaves failures as they are, and refuses to pass over what is gone."""
     folder = Path(shutil.copytree(whole, tmp_path / "run"))
-    (folder / "block4" / "ann" / "0_grad.npy").unlink()  # that is for a run of one process to mend
-    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
     assert main(run(folder, "1/4")) == 1
-    assert "19 of 20 images have scores" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "19 of 20 images have scores" in said
+    assert "The same command without --part tries again what failed" in said
+    (folder / "block4" / "ann" / "0_grad.npy").unlink()
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    said = refused(capsys, *run(folder, "1/4"))
+    assert "lacks gradients or tables: the same command without --part makes them" in said
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in before} == before
     assert len(tree(folder)) == len(before)
     assert main(run(folder, None, "--quiet")) == 1
     assert tree(folder) == tree(whole)
+
+
+def test_a_part_says_what_failed(run: Part, tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "run"
+    assert main(run(folder, "3/5", "--quiet")) == 1
+    status = f"'grafiqs status {folder}'"
+    assert f"1 images of this part have no score; {status} says why" in capsys.readouterr().err
+
+
+GONE: dict[str, Callable[[Path], object]] = {
+    "gone": lambda folder: (folder / "block4/ann/0_grad.npy").unlink(),
+    "cut short": lambda folder: os.truncate(folder / "block4/ann/0_grad.npy", 100),
+    "all of an identity": lambda folder: shutil.rmtree(folder / "block4/ann"),
+    "a torn journal": lambda folder: os.truncate(folder / "progress/00000.done", 700),
+    "an empty journal": lambda folder: os.truncate(folder / "progress/00000.done", 0),
+    "no journal": lambda folder: (folder / "progress/00000.done").write_bytes(b"no journal"),
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+@pytest.mark.parametrize("part", [None, "1/2"])
+def test_what_is_gone_of_a_shard_that_was_done_is_done_again(
+    gone: str, part: str | None, run: Part, whole: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """As after a power failure: before the tables are written, what others did is looked at."""
+    folder = tmp_path / "run"
+    for each in ("1/2", "2/2") if part is None else ("1/2",):
+        wanted = "1/3" if part is None and each == "2/2" else each
+        main(run(folder, wanted, "--quiet"))
+    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("block4/*/*_grad.npy")}
+    GONE[gone](folder)
+    capsys.readouterr()
+    if part is not None:
+        assert main(run(folder, "2/2", "--quiet")) == 0  # that is not of its share: it is given back
+        assert "done again" in capsys.readouterr().err
+        assert not (folder / "SHA256SUMS").exists()
+    assert main(run(folder, part, "--quiet")) == 1
+    assert part is not None or "done again" in capsys.readouterr().err
+    assert tree(folder) == tree(whole)
+    again = [path for path, stamp in kept.items() if path.stat().st_mtime_ns != stamp]
+    assert len(again) <= 4  # of one shard
+
+
+def test_a_part_that_is_too_large_a_number_is_refused_like_any_other(
+    run: Part, tmp_path: Path, capsys: Capture
+) -> None:
+    said = refused(capsys, *run(tmp_path / "run", f"1/{'9' * 5000}"))
+    assert "it takes K/N" in said
+    assert len(said) < 300
 
 
 def test_a_file_system_without_links(run: Part, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "the reference": (edit("reference.json", lambda text: text + "\n"), "reference.json was changed"),
     "a forged reference": (forged("reference.json", lambda text: text + "\n"), "not the reference that manifest.json"),
     "a damaged reference": (forged("reference.json", lambda text: text[:500]), "reference.json is damaged"),
-    "a reference that is gone": (lambda run: (run / "reference.json").unlink(), "reference.json: No such file"),
+    "a reference that is gone": (
+        lambda run: (run / "reference.json").unlink(),
+        "reference.json was removed since the run finished",
+    ),
 }
 
 

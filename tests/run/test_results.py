@@ -403,3 +403,14 @@ def test_a_run_of_the_version_before_is_read_verified_and_resumed(faces: Path, w
     assert gradient.read_bytes() == before
     assert open_run(run).scores.dtype.names == ("identity", "sample", "path", *LAYERS)
     assert main(["verify", str(run), "--quiet"]) == 0
+
+
+def test_the_pairs_of_a_verification_set_are_those_of_its_dataset(faces: Path, weights: Path, tmp_path: Path) -> None:
+    """But for those of which an image has no gradient."""
+    images = [path.read_bytes() for path in sorted(faces.rglob("*.png"))[:6]]
+    images[3] = b"no image"
+    (tmp_path / "pairs.bin").write_bytes(pickle.dumps((images, [True, False, True])))
+    assert extracted(tmp_path / "pairs.bin", weights, tmp_path / "run") == 1
+    run = open_run(tmp_path / "run")
+    assert len(run.manifest.pairs) == 3
+    assert run.dataset("block4").pairs == [(0, 1, True), (3, 4, True)]  # rows: the fourth image has none

@@ -570,6 +570,17 @@ def test_names_that_are_not_utf8_are_in_the_header_and_safetensors_reads_it(tmp_
         assert json.loads(file.metadata()["samples"]) == [[sample.identity, sample.name] for sample in samples]
 
 
+def test_a_header_that_no_reader_of_safetensors_takes_is_not_written(tmp_path: Path) -> None:
+    """Names that take 100 MB together."""
+    samples = [Sample("a", "x" * 10**6, str(number)) for number in range(101)]
+    store = ShardStore(tmp_path, {"block4": (1, 1, 1)}, "float32", samples, Shards(101, 101))
+    with pytest.raises(
+        OSError, match=r"block4/00000\.safetensors: the names of its samples fill 10\d{7} bytes: a smal"
+    ):
+        store.begin_shard(0, 0, {})
+    assert names(tmp_path) == []
+
+
 def test_many_shards_take_few_open_files(tmp_path: Path) -> None:
     samples = [Sample("a", str(number), f"a/{number}.png") for number in range(200)]
     store = ShardStore(tmp_path, {"block4": (1, 1, 1)}, "float32", samples, Shards(200, 1))

@@ -38,6 +38,6 @@ def prepare(command: Namespace) -> Work:
     from grafiqs.export import export_run
 
     def work() -> int:
-        return 1 if export_run(options).failed else 0
+        return 1 if export_run(options).lost else 0
 
     return work

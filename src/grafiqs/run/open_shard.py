@@ -35,6 +35,8 @@ class OpenShard:
         self._turn = turn
         self.there: dict[int, list[str]] = {}
         """The checksums of the samples whose rows are in all of the files."""
+        for form in forms:
+            form.need_room()
         with ExitStack() as own, ExitStack() as others:
             before = [list(self._before(form, others)) for form in forms]
             self._files = [own.enter_context(inside.made(root, form.part(turn))) for form in forms]

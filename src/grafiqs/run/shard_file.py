@@ -80,15 +80,15 @@ class ShardFile:
 
     @cached_property
     def start(self) -> int:
-        """Where the data begin: behind a header in which every sample has a row, whether all have one or not.
-
-        Raises OSError when that is longer than readers of safetensors take.
-        """
+        """Where the data begin: behind a header in which every sample has a row, whether all have one or not."""
         longest = len(self._text(dict.fromkeys(range(len(self.samples)), "0" * 64)))
-        if longest > _HEADER:
-            why = f"the names of its samples fill {longest} bytes: a smaller --shard-size, or --store tree"
-            raise OSError(errno.EFBIG, f"{self.path}: {why}", self.path)
         return -(-(8 + longest) // _BLOCK) * _BLOCK
+
+    def need_room(self) -> None:
+        """Raise OSError when the header would be longer than readers of safetensors take."""
+        if self.start > _HEADER:
+            why = f"the names of its samples fill {self.start} bytes: a smaller --shard-size, or --store tree"
+            raise OSError(errno.EFBIG, f"{self.path}: {why}", self.path)
 
     def place(self, row: int) -> int:
         """Where a row begins, or would."""

@@ -22,6 +22,8 @@ class Summary:
     failed: int
     is_finished: bool = field(default=True, repr=False)
     """False if others still have to do their parts of the run: then these are the samples of this part."""
+    lost: int = field(default=0, repr=False)
+    """How many samples of a copy have no score, and had one in the run that was copied."""
 
     def said(self, manifest: Manifest) -> Iterator[tuple[int, str]]:
         """What is to be said of it, a line each, with its level in the log."""
