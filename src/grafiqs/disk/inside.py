@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -98,9 +98,24 @@ def size(root: Path, path: str) -> int | None:
 
     Raises OSError for a link on the way.
     """
+    folder, _, name = path.rpartition("/")
+    return sizes(root, folder, [name])[0]
+
+
+def sizes(root: Path, folder: str, names: Sequence[str]) -> list[int | None]:
+    """The same of several files of one folder, or of `root` itself if it is ""; the folder is looked for once."""
     try:
-        with _folder(root, path) as (folder, name):
-            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        with _folder(root, f"{folder}/." if folder else ".") as (here, _):
+            return [_size(here, name) for name in names]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, *NAME_ERRORS):
+            return [None] * len(names)
+        raise
+
+
+def _size(folder: int, name: str) -> int | None:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError as error:
         if error.errno in (errno.ENOENT, *NAME_ERRORS):
             return None

@@ -233,7 +233,8 @@ class ShardJournals:
         environments, known = list[dict[str, Any]](), self._known(number)
         with suppress(DamagedShardError):
             environments = self.done(number).environments
-        there = [each for each in known.values() if self._store is None or self._store.is_whole(each.index)]
+        whole = {*known} if self._store is None else self._store.whole(known)
+        there = [each for each in known.values() if each.index in whole]
         self.claims.reopen(work(number), map(line, there), environments=environments)
         self._closed.discard(number)
         self._own.discard(number)
@@ -248,12 +249,10 @@ class ShardJournals:
         for number in range(len(self.shards)):
             if self._store is None or number in self._own:
                 continue
-            gone = [index for index in self.shards.samples(number) if not self._store.is_whole(index)]
-            known = self._known(number) if gone else {}
-            for index in gone:
-                if index in known:
-                    yield number, index
-                    break
+            every = self.shards.samples(number)
+            gone = set(every) - self._store.whole(every)
+            if gone and (lost := sorted(gone & self._known(number).keys())):
+                yield number, lost[0]
 
     def close(self) -> None:
         """Let go of everything, so that others may take it at once."""

@@ -168,6 +168,10 @@ class ShardStore:
         except UnreadableSampleError:
             return False
 
+    def whole(self, indices: Iterable[int]) -> set[int]:
+        """The same of several samples."""
+        return set(filter(self.is_whole, indices))
+
     def checksums(self, index: int) -> list[str]:
         """The SHA-256 of each gradient of a sample, as the files of its shard state them, in the order of the layers.
 

@@ -63,6 +63,9 @@ class Store(Protocol):
         Raises OSError for a link on the way.
         """
 
+    def whole(self, indices: Iterable[int]) -> set[int]:
+        """Those of these samples, of shards that are done, of which all gradients are there; as `is_whole` tells."""
+
     def gradient(self, layer: str, index: int) -> NDArray[Any]:
         """The gradient of a sample (C, H, W), memory-mapped and read-only.
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,11 +46,11 @@ class GradientTree:
 
     def seen(self, known: Iterable[int]) -> set[int]:
         """Those of these samples whose files are there, in their full size. Raises OSError for a link on the way."""
-        return set(filter(self.is_whole, known))
+        return self.whole(known)
 
     def begin_shard(self, _number: int, _turn: int, known: Mapping[int, list[str]]) -> set[int]:
         """Those of the `known` samples whose files are there."""
-        return self.seen(known)
+        return self.whole(known)
 
     def write(self, index: int, gradients: Mapping[str, NDArray[Any]]) -> list[str]:
         """Write the gradients of one sample, each file whole or not at all; may run on any thread.
@@ -91,6 +92,17 @@ class GradientTree:
     def is_whole(self, index: int) -> bool:
         """Whether all gradients of a sample are there, in their full size. Raises OSError for a link on the way."""
         return all(inside.size(self.root, self.path(layer, index)) == size for layer, size in self.sizes.items())
+
+    def whole(self, indices: Iterable[int]) -> set[int]:
+        """The same of several samples; each folder is looked for once if they are in their order."""
+        found = set(indices)
+        for layer, size in self.sizes.items():
+            places = ((index, *self.path(layer, index).rpartition("/")) for index in sorted(found))
+            for folder, group in groupby(places, lambda place: place[1]):
+                own, _, _, names = zip(*group, strict=True)
+                there = zip(own, inside.sizes(self.root, folder, names), strict=True)
+                found.difference_update([index for index, each in there if each != size])
+        return found
 
     def bytes_there(self) -> int:
         """How many bytes the gradients take, as far as they are there."""
