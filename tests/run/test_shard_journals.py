@@ -78,7 +78,7 @@ def test_what_is_done_is_found_again_in_the_order_of_the_samples(journals: Shard
     assert found.count() == 8
     assert list(found.outcomes()) == [outcome(index) for index in (0, 1, 2, 3, 4, 6, 8, 9)]
     assert list(found.outcomes([1, 8])) == [outcome(1), outcome(8)]
-    assert (found.done(0).scored, found.done(0).failed) == (3, 1)
+    assert (found.lines.done(0).scored, found.lines.done(0).failed) == (3, 1)
     assert [found.is_closed(number) for number in range(3)] == [True, False, True]
     fill(found, 1)
     assert list(found.outcomes()) == list(map(outcome, range(10)))
@@ -127,9 +127,9 @@ def test_another_holder_goes_on_with_all_that_was_done_before(journals: ShardJou
     last.append(Failed(2, "no image"))
     last.close_shard(shard, [("a" * 64, "block4/00000.safetensors")])
     assert [each.scores[0] for each in last.outcomes() if isinstance(each, Scored)] == [0.0, 11.0, 13.0]
-    assert [each["device"] for each in last.done(0).environments] == ["cpu", "cuda", "tpu"]
-    assert last.done(0).files == [["a" * 64, "block4/00000.safetensors"]]
-    assert (last.done(0).scored, last.done(0).failed) == (3, 1)
+    assert [each["device"] for each in last.lines.done(0).environments] == ["cpu", "cuda", "tpu"]
+    assert last.lines.done(0).files == [["a" * 64, "block4/00000.safetensors"]]
+    assert (last.lines.done(0).scored, last.lines.done(0).failed) == (3, 1)
     for name in ("00000.0", "00000.1", "00000.2"):
         assert (tmp_path / "progress" / name).read_bytes()  # what others may still append to is left alone
 
@@ -236,7 +236,7 @@ def test_what_no_shard_came_to_is_said_to_be_damaged(journals: ShardJournals, tm
         text = wrong if isinstance(wrong, str) else json.dumps(wrong)
         path.write_bytes(b"\n".join([holder, text.encode(), lines]))
         with pytest.raises(OSError, match="is damaged"):
-            journals.done(0)
+            journals.lines.done(0)
 
 
 @pytest.mark.parametrize("name", ["000000.done", "0.done", "00003.done", "99999999999999999999.done", "00001.0"])
@@ -271,7 +271,7 @@ def test_the_folder_is_made_anew_of_outcomes(tmp_path: Path) -> None:
     found = opened(tmp_path)
     assert found.is_free(1)
     assert found.pending().tolist() == [5, 8, 9]
-    assert found.done(0).files == [["0" * 64, "block4/0"]]
+    assert found.lines.done(0).files == [["0" * 64, "block4/0"]]
     for number in (1, 2):
         fill(found, number)
     assert list(found.outcomes()) == list(map(outcome, range(10)))

@@ -15,7 +15,8 @@ from grafiqs.disk.names import shown
 from grafiqs.run import finished, shard_journals, subset_table
 from grafiqs.run.claims import LATE, rest
 from grafiqs.run.manifest import Manifest
-from grafiqs.run.shard_journals import DamagedShardError, ShardJournals
+from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_lines import DamagedShardError
 from grafiqs.run.shard_work import work
 from grafiqs.run.store import Store
 

@@ -30,7 +30,8 @@ from grafiqs.run.former import Former, of_finished, of_journal
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest
 from grafiqs.run.resumable import Resumable
-from grafiqs.run.shard_journals import DamagedShardError, ShardJournals
+from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_lines import DamagedShardError
 from grafiqs.run.shard_work import Open
 from grafiqs.run.tables import SUMS
 
@@ -295,7 +296,7 @@ class RunFolder(Resumable[Manifest]):
         found: Counter[type[Any]] = Counter()
         try:
             for number in filter(self.journals.is_closed, self.share):
-                shard = self.journals.done(number)
+                shard = self.journals.lines.done(number)
                 found += Counter({Scored: shard.scored, Failed: shard.failed})
         except FileNotFoundError as error:
             found = self.counts = self._ending().by_another(error)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grafiqs.run import finished
-from grafiqs.run.claims import Claims
 from grafiqs.run.contents import journal_of
 from grafiqs.run.journal import Outcome, Scored
 from grafiqs.run.manifest import Manifest
@@ -41,9 +40,8 @@ class Former:
         Raises OSError when that cannot be.
         """
         shards, leaving = journals.shards, journals.folder.with_name(LEAVING)
-        new = ShardJournals(journals.folder.parent, shards, lambda _scored: True)
-        new.folder = leaving
-        new.claims = Claims(leaving, is_alone=True)
+        new = ShardJournals(journals.folder.parent, shards, lambda _scored: True, name=LEAVING)
+        new.claims.is_alone = True
         each, unfinished = len(self.whole_files) // max(1, len(shards)), set(self.pending.tolist())
         journals.tidy()
         new.make()

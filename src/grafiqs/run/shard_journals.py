@@ -23,8 +23,9 @@ from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.run import claims
 from grafiqs.run.claims import Claims
-from grafiqs.run.journal import Outcome, Scored, line, stated
-from grafiqs.run.shard_work import Done, Open, environments_of, has_environment, shard_of, work
+from grafiqs.run.journal import Outcome, Scored, line
+from grafiqs.run.shard_lines import DamagedShardError, ShardLines
+from grafiqs.run.shard_work import Done, Open, has_environment, shard_of, work
 from grafiqs.run.store import Store
 from grafiqs.shards import Shards
 
@@ -34,20 +35,11 @@ LEAVING = f"{NAME}{inside.PART}"
 """What the folder is called while it is being removed."""
 
 
-class DamagedShardError(OSError):
-    """What stands in progress/ of a shard that is done cannot be so."""
-
-    def __init__(self, number: int) -> None:
-        what = f"{NAME}/{work(number)}.done is damaged; the command that began the run does its shard again"
-        super().__init__(errno.EIO, what)
-        self.number = number
-
-
 class ShardJournals:
     """The journals of a run in the folder `root`, whose samples are cut into `shards`.
 
     `fits` says whether what a line states can be of this run, and the `store` what is there of that which lines say is
-    done: all of it, if none is given.
+    done: all of it, if none is given. They lie in the folder `name` there.
     """
 
     def __init__(
@@ -56,11 +48,12 @@ class ShardJournals:
         shards: Shards,
         fits: Callable[[Scored], bool],
         store: Store | None = None,
+        name: str = NAME,
     ) -> None:
-        self.folder = root / NAME
+        self.folder = root / name
         self.shards = shards
         self.claims = Claims(self.folder)
-        self._fits = fits
+        self.lines = ShardLines(self.claims, shards, fits)
         self._store = store
         self._is_done = np.zeros(shards.count, bool)
         self._closed: set[int] = set()
@@ -87,7 +80,7 @@ class ShardJournals:
             if newest.endswith(".done"):
                 self._close(number)
             else:
-                known = self._lines(number)[0]
+                known = self.lines.begun(number)[0]
                 self._is_done[[*(known if self._store is None else self._store.seen(known))]] = True
 
     def look_for_done(self) -> None:
@@ -165,7 +158,7 @@ class ShardJournals:
         claim = self.claims.take(work(number), environments=environments, **words)
         if claim is None:
             return None
-        known, before = self._lines(number, claim.turn)
+        known, before = self.lines.begun(number, claim.turn)
         checksums = {index: scored.files_sha256 for index, scored in known.items()}
         held = {*known} if self._store is None else self._store.begin_shard(number, claim.turn, checksums)
         there = {index: scored for index, scored in known.items() if index in held}
@@ -230,9 +223,9 @@ class ShardJournals:
 
     def reopen(self, number: int) -> None:
         """A shard is not done after all, as some of it is gone: what is there of it is kept."""
-        environments, known = list[dict[str, Any]](), self._known(number)
+        environments, known = list[dict[str, Any]](), self.lines.scored(number)
         with suppress(DamagedShardError):
-            environments = self.done(number).environments
+            environments = self.lines.done(number).environments
         whole = {*known} if self._store is None else self._store.whole(known)
         there = [each for each in known.values() if each.index in whole]
         self.claims.reopen(work(number), map(line, there), environments=environments)
@@ -251,7 +244,7 @@ class ShardJournals:
                 continue
             every = self.shards.samples(number)
             gone = set(every) - self._store.whole(every)
-            if gone and (lost := sorted(gone & self._known(number).keys())):
+            if gone and (lost := sorted(gone & self.lines.scored(number).keys())):
                 yield number, lost[0]
 
     def close(self) -> None:
@@ -263,27 +256,15 @@ class ShardJournals:
         """The environments in which shards were done, in their order."""
         found: list[dict[str, Any]] = []
         for number in range(len(self.shards)):
-            found += [each for each in self.done(number).environments if not has_environment(found, each)]
+            found += [each for each in self.lines.done(number).environments if not has_environment(found, each)]
         return found
 
     def whole_files(self) -> list[tuple[str, str]]:
         """The (SHA-256, path) of the files that hold the gradients of several samples: a shard after the other."""
-        every = (self.done(number).files for number in range(len(self.shards)))
+        every = (self.lines.done(number).files for number in range(len(self.shards)))
         return [(checksum, path) for files in every for checksum, path in files]
 
     # -- reading -----------------------------------------------------------------------------------------------
-
-    def done(self, number: int) -> Done:
-        """What a shard came to that is done. Raises OSError when its file is damaged."""
-        with self.claims.opened(f"{work(number)}.done") as file:
-            file.readline()
-            try:
-                found = Done(**json.loads(file.readline()))
-            except (ValueError, TypeError, RecursionError) as error:
-                raise DamagedShardError(number) from error
-        if not found.is_one() or found.scored + found.failed != len(self.shards.samples(number)):
-            raise DamagedShardError(number)
-        return found
 
     def outcomes(self, indices: Sequence[int] | None = None) -> Iterator[Outcome]:
         """The outcomes of all samples that are done, in their order, or of these, in ascending order.
@@ -324,47 +305,15 @@ class ShardJournals:
         self._is_done[every.start : every.stop] = True
         self._closed.add(number)
 
-    def _lines(self, number: int, turns: int | None = None) -> tuple[dict[int, Scored], list[dict[str, Any]]]:
-        """The samples of a shard that were done by its holders so far, and the environments in which that was."""
-        found: dict[int, Scored] = {}
-        environments: list[dict[str, Any]] = []
-        for name in self.claims.turns(work(number))[:turns]:
-            own = environments_of(self.claims.holder(name))
-            scored = {each.index: each for each in self.read(name, number) if isinstance(each, Scored)}
-            if scored:
-                environments += [each for each in own if not has_environment(environments, each)]
-            found |= scored
-        return found, environments
-
     def _of(self, number: int) -> dict[int, Outcome]:
         """The outcomes of a shard that are known, in the order of its samples."""
         if number in self._closed:
-            found = {outcome.index: outcome for outcome in self.read(f"{work(number)}.done", number)}
+            found = {outcome.index: outcome for outcome in self.lines.read(f"{work(number)}.done", number)}
             if len(found) != len(self.shards.samples(number)):
                 self.claims.opened(f"{work(number)}.done").close()  # or it is gone
                 raise DamagedShardError(number)
             return found
-        return dict(sorted(self._lines(number)[0].items()))
-
-    def _known(self, number: int) -> dict[int, Scored]:
-        """The samples with scores of a shard that is done, as far as that can be read."""
-        every = self.read(f"{work(number)}.done", number)
-        return {outcome.index: outcome for outcome in every if isinstance(outcome, Scored)}
-
-    def begun(self, number: int) -> list[Outcome]:
-        """The outcomes of a shard that is not done, the last of each sample."""
-        turns = self.claims.turns(work(number))
-        return list({each.index: each for name in turns for each in self.read(name, number)}.values())
-
-    def read(self, name: str, number: int) -> Iterator[Outcome]:
-        """The outcomes in a file, but for lines that are damaged or say nothing."""
-        every = self.shards.samples(number)
-        with suppress(FileNotFoundError), self.claims.opened(name) as file:
-            for text in file:
-                if text.endswith(b"\n") and text[:1] not in b"\n{":
-                    outcome = stated(text, Scored, self._fits)
-                    if outcome is not None and outcome.index in every:
-                        yield outcome
+        return dict(sorted(self.lines.begun(number)[0].items()))
 
 
 def is_there(root: Path) -> bool:

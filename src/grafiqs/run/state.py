@@ -103,12 +103,12 @@ def look(folder: Path) -> State:
             continue
         untouched.discard(number)
         if newest.endswith(".done"):
-            shard = found.done(number)
+            shard = found.lines.done(number)
             kinds += Counter({Scored: shard.scored, Failed: shard.failed})
             times.append(shard.seconds / max(1, shard.scored + shard.failed))
-            outcomes = list(found.read(newest, number)) if shard.failed else []
+            outcomes = list(found.lines.read(newest, number)) if shard.failed else []
         else:
-            outcomes = found.begun(number)
+            outcomes = found.lines.last(number)
             kinds.update(map(type, outcomes))
             in_flight.append(_in_flight(found, number, newest, len(outcomes)))
         reasons.update(each.reason for each in outcomes if isinstance(each, Failed))
