@@ -39,7 +39,19 @@ def command(faces: Path, weights: Path, output: Path, *more: str) -> list[str]:
         "--layers",
         "block3,block4",
     ]
-    return [*map(str, given), "--batch-size", "2", "--shard-size", "4", "--device", "cpu", "--quiet", *more]
+    return [
+        *map(str, given),
+        "--batch-size",
+        "2",
+        "--shard-size",
+        "4",
+        "--compile",
+        "off",
+        "--device",
+        "cpu",
+        "--quiet",
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")

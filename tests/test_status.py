@@ -22,7 +22,19 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def command(faces: Path, weights: Path, output: Path, *more: str) -> list[str]:
     given = ["extract", "--image-path", faces, "--weights", weights, "--output-dir", output, "--layers", "block4"]
-    return [*map(str, given), "--batch-size", "2", "--shard-size", "4", "--device", "cpu", "--quiet", *more]
+    return [
+        *map(str, given),
+        "--batch-size",
+        "2",
+        "--shard-size",
+        "4",
+        "--compile",
+        "off",
+        "--device",
+        "cpu",
+        "--quiet",
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")

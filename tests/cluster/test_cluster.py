@@ -58,7 +58,20 @@ class Runs:
 
     def command(self, output: str, *more: str) -> list[str]:
         given = ["--image-path", self.faces, "--weights", self.weights, "--output-dir", self.folder / output]
-        given += ["--layers", "block4", "--batch-size", 2, "--shard-size", 4, "--device", "cpu", "--quiet", *more]
+        given += [
+            "--layers",
+            "block4",
+            "--batch-size",
+            2,
+            "--shard-size",
+            4,
+            "--device",
+            "cpu",
+            "--compile",
+            "off",
+            "--quiet",
+            *more,
+        ]
         return ["extract", *map(str, given)]
 
     def on_cluster(self, output: str, *more: str) -> list[str]:

@@ -42,8 +42,8 @@ def mounts(tmp_path: Path) -> Iterator[list[Path]]:
 def test_parts_on_two_mounts_make_one_run(
     parts: tuple[str, str], mounts: list[Path], faces: Path, weights: Path, tmp_path: Path
 ) -> None:
-    given = ["extract", "--image-path", str(faces), "--weights", str(weights), "--layers", "block4", "--device", "cpu"]
-    given += ["--batch-size", "2", "--shard-size", "2", "--quiet", "--output-dir"]
+    given = ["extract", "--image-path", str(faces), "--weights", str(weights), "--layers", "block4", "--compile", "off"]
+    given += ["--device", "cpu", "--batch-size", "2", "--shard-size", "2", "--quiet", "--output-dir"]
     assert main([*given, str(tmp_path / "alone")]) == 0
     commands = [[*given, str(place / "run"), "--part", part] for place, part in zip(mounts, parts, strict=True)]
     processes = [

@@ -44,6 +44,7 @@ def run(faces: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     def command(folder: Path, part: str | None = None, *more: object) -> list[str]:
         options: list[object] = ["--image-path", root, "--weights", weights, "--output-dir", folder, "--device", "cpu"]
+        options += ["--compile", "off"]  # whatever other tests have compiled
         options += ["--layers", "block4", "--batch-size", 2, "--shard-size", 4, *more]
         return ["extract", *map(str, options), *(["--part", part] if part else [])]
 
