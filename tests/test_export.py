@@ -13,7 +13,7 @@ import pytest
 
 from grafiqs import open_run, verify_run
 from grafiqs.cli import main
-from support.commands import Capture, refused
+from support.commands import Capture, extracting, refused
 from support.making import tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,30 +28,8 @@ LAYERS = ("block3", "block4")
 
 
 def command(faces: Path, weights: Path, output: Path, *more: str) -> list[str]:
-    given = [
-        "extract",
-        "--image-path",
-        faces,
-        "--weights",
-        weights,
-        "--output-dir",
-        output,
-        "--layers",
-        "block3,block4",
-    ]
-    return [
-        *map(str, given),
-        "--batch-size",
-        "2",
-        "--shard-size",
-        "4",
-        "--compile",
-        "off",
-        "--device",
-        "cpu",
-        "--quiet",
-        *more,
-    ]
+    sizes = ("--layers", "block3,block4", "--batch-size", 2, "--shard-size", 4)
+    return extracting(faces, weights, output, *sizes, "--quiet", *more)
 
 
 @pytest.fixture(scope="module")

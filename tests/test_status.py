@@ -15,26 +15,14 @@ import pytest
 from grafiqs.cli import main
 from grafiqs.run import claims
 from grafiqs.run.holder import Holder
-from support.commands import Capture
+from support.commands import Capture, extracting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def command(faces: Path, weights: Path, output: Path, *more: str) -> list[str]:
-    given = ["extract", "--image-path", faces, "--weights", weights, "--output-dir", output, "--layers", "block4"]
-    return [
-        *map(str, given),
-        "--batch-size",
-        "2",
-        "--shard-size",
-        "4",
-        "--compile",
-        "off",
-        "--device",
-        "cpu",
-        "--quiet",
-        *more,
-    ]
+    sizes = ("--layers", "block4", "--batch-size", 2, "--shard-size", 4)
+    return extracting(faces, weights, output, *sizes, "--quiet", *more)
 
 
 @pytest.fixture(scope="module")

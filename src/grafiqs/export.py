@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grafiqs.datasets.samples import columns_of
 from grafiqs.disk import files, inside
 from grafiqs.disk.names import key, shown
 from grafiqs.disk.utf8 import need_utf8
@@ -74,7 +73,7 @@ def export_run(options: ExportOptions) -> Summary:
     if counts is None:
         raise StoppedError(f"{shown(options.output)} is not whole yet: the same command does the rest")
     log.info("%d images have scores, %d have none: %s", counts[Scored], counts[Failed], shown(options.output / SCORES))
-    lost = counts[Failed] and counts[Failed] - _failed(folder, copy)
+    lost = counts[Failed] - _failed(folder, copy)
     if lost:
         log.warning("%d images lost their scores; %s says why", lost, shown(options.output / FAILURES.name))
     return Summary(options.output, counts[Scored], counts[Failed], lost=lost)
@@ -82,9 +81,9 @@ def export_run(options: ExportOptions) -> Summary:
 
 def _failed(folder: Path, copy: Manifest) -> int:
     """How many samples of the copy have no score in the run."""
-    own = set(map(columns_of, copy.subset.samples))
+    own = {sample.identity for sample in copy.subset.samples}  # all samples of an identity are copied, or none
     with closing(FAILURES.read(folder)) as failures:
-        return sum(columns in own for columns, _ in failures)
+        return sum(identity in own for (identity, *_), _ in failures)
 
 
 def _copied(manifest: Manifest, options: ExportOptions) -> Manifest:

@@ -17,6 +17,7 @@ import pytest
 
 from grafiqs.cli import main
 from support.browser import absent
+from support.commands import extracting
 from support.making import make_faces, tree
 
 pytestmark = [
@@ -57,22 +58,8 @@ class Runs:
         self.alone = tree(folder / "alone")
 
     def command(self, output: str, *more: str) -> list[str]:
-        given = ["--image-path", self.faces, "--weights", self.weights, "--output-dir", self.folder / output]
-        given += [
-            "--layers",
-            "block4",
-            "--batch-size",
-            2,
-            "--shard-size",
-            4,
-            "--device",
-            "cpu",
-            "--compile",
-            "off",
-            "--quiet",
-            *more,
-        ]
-        return ["extract", *map(str, given)]
+        sizes = ("--layers", "block4", "--batch-size", 2, "--shard-size", 4)
+        return extracting(self.faces, self.weights, self.folder / output, *sizes, "--quiet", *more)
 
     def on_cluster(self, output: str, *more: str) -> list[str]:
         return self.command(output, "--engine", "ray", "--ray-address", self.address, "--ray-cpus", "1", *more)

@@ -15,7 +15,7 @@ import pytest
 
 from grafiqs import RequestError, open_run, verify_run
 from grafiqs.cli import main
-from support.commands import Capture, refused
+from support.commands import Capture, extracting, refused
 from support.killing import ended, events_of
 from support.making import tree, without_progress
 from support.older import as_earlier, stopped_earlier, with_bytes
@@ -37,9 +37,7 @@ def run(faces: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (root / FAILED).write_bytes(b"no image")
 
     def command(folder: Path, *more: object) -> list[str]:
-        options: list[object] = ["--image-path", root, "--weights", weights, "--output-dir", folder, "--device", "cpu"]
-        options += ["--compile", "off"]  # whatever other tests have compiled
-        return ["extract", *map(str, [*options, "--layers", "block4", "--batch-size", 4, "--quiet", *more])]
+        return extracting(root, weights, folder, "--layers", "block4", "--batch-size", 4, "--quiet", *more)
 
     return command
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from grafiqs.cli import main
+from support.commands import extracting
 from support.making import tree
 
 
@@ -42,10 +43,12 @@ def mounts(tmp_path: Path) -> Iterator[list[Path]]:
 def test_parts_on_two_mounts_make_one_run(
     parts: tuple[str, str], mounts: list[Path], faces: Path, weights: Path, tmp_path: Path
 ) -> None:
-    given = ["extract", "--image-path", str(faces), "--weights", str(weights), "--layers", "block4", "--compile", "off"]
-    given += ["--device", "cpu", "--batch-size", "2", "--shard-size", "2", "--quiet", "--output-dir"]
-    assert main([*given, str(tmp_path / "alone")]) == 0
-    commands = [[*given, str(place / "run"), "--part", part] for place, part in zip(mounts, parts, strict=True)]
+    sizes = ("--layers", "block4", "--batch-size", 2, "--shard-size", 2, "--quiet")
+    assert main(extracting(faces, weights, tmp_path / "alone", *sizes)) == 0
+    commands = [
+        extracting(faces, weights, place / "run", *sizes, "--part", part)
+        for place, part in zip(mounts, parts, strict=True)
+    ]
     processes = [
         subprocess.Popen([sys.executable, "-m", "grafiqs", *each], env={**os.environ, "OMP_NUM_THREADS": "1"})
         for each in commands

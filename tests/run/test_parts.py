@@ -23,7 +23,7 @@ from grafiqs.run import claims
 from grafiqs.run import folder as run_folder
 from grafiqs.run.folder import RunFolder
 from grafiqs.run.shard_journals import ShardJournals
-from support.commands import Capture, refused
+from support.commands import Capture, extracting, refused
 from support.killing import begun, ended, events_of, exit_code, said_by, started, wait_for_lines, wait_until_stopped
 from support.making import fill_disk_at, tree, without_progress
 
@@ -43,10 +43,8 @@ def run(faces: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (root / FAILED).write_bytes(b"no image")
 
     def command(folder: Path, part: str | None = None, *more: object) -> list[str]:
-        options: list[object] = ["--image-path", root, "--weights", weights, "--output-dir", folder, "--device", "cpu"]
-        options += ["--compile", "off"]  # whatever other tests have compiled
-        options += ["--layers", "block4", "--batch-size", 2, "--shard-size", 4, *more]
-        return ["extract", *map(str, options), *(["--part", part] if part else [])]
+        sizes = ("--layers", "block4", "--batch-size", 2, "--shard-size", 4)
+        return extracting(root, weights, folder, *sizes, *more, *(["--part", part] if part else []))
 
     return command
 

@@ -28,6 +28,12 @@ def run(*arguments: object) -> int:
         return int(stop.code or 0)
 
 
+def extracting(faces: Path, weights: Path, output: Path, *options: object) -> list[str]:
+    """The command of a run in this process, computed as it is whatever other tests have compiled."""
+    places = ("--image-path", faces, "--weights", weights, "--output-dir", output)
+    return [*map(str, ("extract", *places, "--device", "cpu", "--compile", "off", *options))]
+
+
 def refused(capsys: Capture, *arguments: object) -> str:
     """Run a command that is to be refused, exit code 2; returns the one line that says why."""
     capsys.readouterr()

@@ -303,8 +303,8 @@ def changed(folder: Path, manifest: Manifest) -> dict[str, str]:
 def need_unchanged(folder: Path, manifest: Manifest) -> None:
     """Raise RequestError when a table of a finished run was changed since, or is gone."""
     try:
-        for name, how in changed(folder, manifest).items():
-            raise ValueError(f"{name} {how} since it finished")
+        if found := changed(folder, manifest):
+            raise ValueError(", ".join(f"{name} {how} since it finished" for name, how in found.items()))
     except (OSError, ValueError) as error:
         raise damaged(folder, error) from error
 

@@ -71,9 +71,8 @@ def of_finished(root: Path, manifest: Manifest, store: Store) -> tuple[Former, C
     OSError when one cannot be read.
     """
     changed, derived = finished.changed(root, manifest), finished.derived(manifest)
-    for name in changed:
-        if name not in derived:
-            raise ValueError(f"{name} {changed[name]} since")
+    if lost := [f"{name} {how} since" for name, how in changed.items() if name not in derived]:
+        raise ValueError(", ".join(lost))
     store.need_folders()
     counts: Counter[type[Any]] = Counter()
     lacking: list[int] = []

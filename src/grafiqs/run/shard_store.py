@@ -206,7 +206,7 @@ class ShardStore:
 
     def checksums_by(self, _sums: IO[bytes]) -> Callable[[int], list[str]]:
         """The checksums of the gradients of a sample stand in the files themselves: "" if one is gone, or damaged."""
-        return lambda index: [self._checksum_or_none(layer, index) for layer in self.shapes]
+        return lambda index: [self._checksum_if_there(layer, index) for layer in self.shapes]
 
     def sums_of(self, _index: int, _checksums: list[str]) -> list[tuple[str, str]]:
         """No file holds one sample alone."""
@@ -237,7 +237,7 @@ class ShardStore:
     def _checksum(self, layer: str, index: int) -> str:
         return self._rows(layer, self.shards.of(index)).checksum(self._row(layer, index))
 
-    def _checksum_or_none(self, layer: str, index: int) -> str:
+    def _checksum_if_there(self, layer: str, index: int) -> str:
         try:
             return self._checksum(layer, index)
         except UnreadableSampleError:

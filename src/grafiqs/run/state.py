@@ -86,7 +86,17 @@ def look(folder: Path) -> State:
         reasons.update(reason for _, reason in FAILURES.read(folder))
         failed, every = reasons.total(), len(shards)
         return State(
-            folder, True, shards.count, shards.count - failed, failed, every, every, [], [], _most(reasons), 0.0
+            folder=folder,
+            is_finished=True,
+            total=shards.count,
+            scored=shards.count - failed,
+            failed=failed,
+            shards=every,
+            shards_done=every,
+            in_flight=[],
+            left=[],
+            reasons=_most(reasons),
+            seconds_left=0.0,
         )
     if files.exists(folder / journals.NAME):
         raise RequestError(

@@ -91,7 +91,7 @@ class GradientTree:
 
     def is_whole(self, index: int) -> bool:
         """Whether all gradients of a sample are there, in their full size. Raises OSError for a link on the way."""
-        return all(inside.size(self.root, self.path(layer, index)) == size for layer, size in self.sizes.items())
+        return bool(self.whole((index,)))
 
     def whole(self, indices: Iterable[int]) -> set[int]:
         """The same of several samples; each folder is looked for once if they are in their order."""
