@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 
 from grafiqs.cli import main
 from grafiqs.run import claims
+from grafiqs.run.folder import RunFolder
 from grafiqs.run.holder import Holder
+from grafiqs.run.shard_work import Done
 from support.commands import Capture, extracting
+from support.making import checked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,7 +95,7 @@ def test_a_shard_in_flight_elsewhere(half: Path, capsys: Capture) -> None:
 def test_who_has_not_been_heard_of_for_long_is_not_at_work(half: Path, capsys: Capture) -> None:
     held(half, "node7", 2 * claims.STALE)
     text = said(capsys, half, 1)
-    assert "No sign of process" in text
+    assert "No sign of the one at shard " in text
     assert "for 10 min 0 s: the next command takes it over" in text
     assert "Nobody is known to be at work" in text
     assert stated(capsys, half)["seconds_left"] is None
@@ -128,17 +132,47 @@ def test_a_forged_holder_is_nobody_that_is_known(since: str, half: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    "forged", ['"scored": 1000000', f'"scored": {10**400}', '"seconds": -1.0', '"seconds": NaN', '"seconds": Infinity']
+    ("name", "forged"),
+    [("scored", 1000000), ("scored", 10**400), ("seconds", -1.0), ("seconds", math.nan), ("seconds", math.inf)],
 )
-def test_a_forged_count_is_refused(forged: str, half: Path, capsys: Capture) -> None:
-    path = half / "progress" / "00002.done"
-    first, second, rest = path.read_text().split("\n", 2)
-    name = forged.partition(":")[0]
-    value = json.dumps(json.loads(second)[name.strip('"')])
-    assert f"{name}: {value}" in second
-    path.write_text("\n".join([first, second.replace(f"{name}: {value}", forged), rest]))
-    for more in ((), ("--json",)):
-        assert "00002.done is damaged" in said(capsys, half, 2, *more)
+def test_a_forged_count_is_told(name: str, forged: float, half: Path, capsys: Capture) -> None:
+    """The other shards are still counted, and the next command does this one again."""
+    path, place = half / "progress" / "00002.done", [field.name for field in fields(Done)].index(name)
+    first, second, rest = path.read_bytes().split(b"\n", 2)
+    values = json.loads(second.partition(b" ")[2])
+    values[place] = forged
+    before = stated(capsys, half)
+    path.write_bytes(first + b"\n" + checked(json.dumps(values).encode()) + rest)
+    assert "Damaged: what says that shards are done (2): " in said(capsys, half, 1)
+    after = stated(capsys, half)
+    assert after["damaged"] == [2]
+    assert after["shards_done"] == before["shards_done"] - 1
+
+
+def test_who_writes_the_tables(half: Path, flawed: Path, weights: Path, capsys: Capture) -> None:
+    """Or that nobody does, and that whoever did gives no sign."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "finish", lambda _run, _reference: None)
+        main(command(flawed, weights, half, "--part", "2/2"))
+    assert "the tables are still to be written: the same command does that" in said(capsys, half, 1)
+    assert stated(capsys, half)["tables"] is None
+    holder = replace(Holder.here(False, {}), host="node7", boot="of it")
+    (half / "progress" / "tables.0").write_text(json.dumps(vars(holder)) + "\n")
+    text = said(capsys, half, 1)
+    assert f"the tables are being written by process {os.getpid()} of node7, since 2" in text
+    assert stated(capsys, half)["tables"]["holder"]["host"] == "node7"
+    os.utime(half / "progress" / "tables.0", (1.8e9 - 1e9,) * 2)
+    assert "of whom there was no sign for" in said(capsys, half, 1)
+    (half / "progress" / "tables.0").write_text("")
+    assert "the tables are being written by somebody who is not known" in said(capsys, half, 1)
+
+
+def test_a_manifest_of_two_billion_shards_takes_no_memory(half: Path, capsys: Capture) -> None:
+    document = json.loads((half / "manifest.json").read_text())
+    document["shard_size"] = 1
+    document["subset"]["count"] = 2**31 - 1
+    (half / "manifest.json").write_text(json.dumps(document))
+    assert "Not begun: shards " in said(capsys, half, 1)
 
 
 def test_what_is_no_run(tmp_path: Path, capsys: Capture) -> None:

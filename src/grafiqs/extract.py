@@ -72,15 +72,15 @@ def extract_gradients(options: Options) -> Summary | None:
         if options.dry_run:
             log_estimate(planned.manifest, planned.task, planned.ready, options.output_dir)
             return None
-        summary = _extracted(options, planned, reference)
-        if summary is not None:
-            return summary
-        options = replace(options, overwrite=False)  # what was there is gone
+        found = _extracted(options, planned, reference)
+        if isinstance(found, Summary):
+            return found
+        options = found
 
 
-def _extracted(options: Options, planned: Planned, reference: Reference | None) -> Summary | None:
-    """Write gradients, scores, and what proves them; None if it is to be planned anew: see `RunFolder.begin`."""
-    ready = planned.ready
+def _extracted(options: Options, planned: Planned, reference: Reference | None) -> Summary | Options:
+    """Write gradients, scores, and what proves them; if it is to be planned anew, the options by which it is."""
+    ready, again = planned.ready, replace(options, overwrite=False)  # what was there is gone
     with RunFolder(options.output_dir, planned.manifest, options.overwrite, part=options.share).opened() as run:
         _say_which(run, options, ready.computer.batch_size)
         run.need_room()
@@ -92,12 +92,12 @@ def _extracted(options: Options, planned: Planned, reference: Reference | None) 
             look = to_be_looked_at(task, ready, pending[:MAX_BATCH].tolist())
             ready, environment = prove(task, build(task, ready, look), look)
             if not run.begin(environment):
-                return None
+                return again
         work_off(run, task, ready, options.quiet)
         with run.working():
             done = run.finish(reference) or run.done()
-            if run.is_reopened:
-                return None
+            if run.is_reopened:  # by a part when all others have ended: nobody else may come
+                return replace(again, part="1/1") if run.has_reopened_others else again
     summary = Summary(run.root, done[Scored], done[Failed], run.counts is not None)
     if run.share:
         for level, line in summary.said(run.manifest):

@@ -47,7 +47,8 @@ def _in_flight(state: State) -> Iterator[str]:
         then = "the next command takes it over"
         if each.holder is not None and each.holder.alone:
             then = "if it stands still, end it: it holds the folder, and the next command goes on"
-        yield f"No sign of {who}, at shard {each.number} since {since}, for {quiet}: {then}"
+        whom = "who it is, not known" if each.holder is None else f"{who}, since {since}"
+        yield f"No sign of the one at shard {each.number} ({whom}) for {quiet}: {then}"
     if given_back:
         yield f"Stopped in the middle: {given_back:,} shards, which the next command takes up"
 
@@ -59,6 +60,17 @@ def _not_begun(state: State) -> Iterator[str]:
         yield f"Not begun: shards {', '.join(named)}{more}"
 
 
+def _tables(each: InFlight | None) -> str:
+    """How far the tables are."""
+    if each is None or each.is_abandoned:
+        return "the tables are still to be written: the same command does that"
+    _, _, who, _, since, quiet = _row(each)
+    whom = "somebody who is not known" if each.holder is None else f"{who}, since {since}"
+    if each.is_alive:
+        return f"the tables are being written by {whom} (last sign {quiet} ago)"
+    return f"the tables were to be written by {whom}, of whom there was no sign for {quiet}: the same command does that"
+
+
 def _row(each: InFlight) -> tuple[str, ...]:
     holder = each.holder
     who = "not known" if holder is None else f"process {holder.process} of {shown(holder.host)}"
@@ -68,8 +80,11 @@ def _row(each: InFlight) -> tuple[str, ...]:
 
 
 def _left(state: State) -> Iterator[str]:
+    if state.damaged:
+        named = ", ".join(map(str, state.damaged[:_RANGES])) + ", ..." * (len(state.damaged) > _RANGES)
+        yield f"Damaged: what says that shards are done ({named}): whoever is to write the tables does them again"
     if state.shards_done == state.shards:
-        yield "All shards are done; the tables are still to be written: by who is at work, or the same command"
+        yield f"All shards are done; {_tables(state.tables)}"
     elif state.seconds_left is not None:
         yield f"Time left: about {duration(state.seconds_left)}, with those who are at work now"
     elif all(each.is_abandoned for each in state.in_flight):

@@ -13,15 +13,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from grafiqs.cli import main
-from grafiqs.run import claims
+from grafiqs.run import claims, ending
 from grafiqs.run import folder as run_folder
 from grafiqs.run.folder import RunFolder
+from grafiqs.run.holder import Holder
 from grafiqs.run.shard_journals import ShardJournals
 from support.commands import Capture, extracting, refused
 from support.killing import begun, ended, events_of, exit_code, said_by, started, wait_for_lines, wait_until_stopped
@@ -195,12 +197,9 @@ def test_what_is_gone_of_a_shard_that_was_done_is_done_again(
     kept = {path: path.stat().st_mtime_ns for path in folder.rglob("block4/*/*_grad.npy")}
     GONE[gone](folder)
     capsys.readouterr()
-    if part is not None:
-        assert main(run(folder, "2/2", "--quiet")) == 0  # that is not of its share: it is given back
-        assert "done again" in capsys.readouterr().err
-        assert not (folder / "SHA256SUMS").exists()
-    assert main(run(folder, part, "--quiet")) == 1
-    assert part is not None or "done again" in capsys.readouterr().err
+    # A part does so with what is of others, too: they may have ended.
+    assert main(run(folder, part and "2/2", "--quiet")) == 1
+    assert "done again" in capsys.readouterr().err
     assert tree(folder) == tree(whole)
     again = [path for path, stamp in kept.items() if path.stat().st_mtime_ns != stamp]
     assert len(again) <= 4  # of one shard
@@ -381,7 +380,7 @@ def test_parts_that_are_killed_again_and_again(run: Part, whole: Path, tmp_path:
 def test_parts_at_once_that_are_killed_at_random(run: Part, whole: Path, tmp_path: Path) -> None:
     """Two that do all of it, ten kills; nothing half-written has its final name at any time."""
     folder, reference, dice, under_way = tmp_path / "run", tree(whole), random.Random(3), 0
-    running = [started(run(folder, "1/1"), tmp_path / "0.said", pause=0.05) for _ in range(2)]
+    running = [started(run(folder, "1/1"), tmp_path / "0.said", pause=0.12) for _ in range(2)]
     for _ in range(10):
         time.sleep(dice.uniform(0.1, 0.4))
         process = running.pop(0)
@@ -390,7 +389,7 @@ def test_parts_at_once_that_are_killed_at_random(run: Part, whole: Path, tmp_pat
         under_way += not (folder / "SHA256SUMS").exists()
         for path, data in without_progress(folder).items() if folder.exists() else ():
             assert path.endswith(".part") or data == reference[path], path
-        running.append(started(run(folder, "1/1"), tmp_path / "0.said", pause=0.05))
+        running.append(started(run(folder, "1/1"), tmp_path / "0.said", pause=0.12))
     assert under_way >= 8
     assert {exit_code(process) for process in running} == {1}
     assert tree(folder) == reference
@@ -495,6 +494,65 @@ def test_what_another_machine_holds_is_waited_for_and_taken_over(
     assert all(path.stat().st_mtime_ns == kept[path] for path in done)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_tables_that_another_machine_no_longer_writes_are_written_by_a_part(
+    known: bool, run: Part, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """It waits for a sign of who claimed them: or no part would ever write them."""
+    monkeypatch.setattr(claims, "STALE", 1.0)
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "finish", lambda _run, _reference: None)
+        main(run(folder, "1/1", "--quiet"))
+    holder = replace(Holder.here(False, {}), host="elsewhere", boot="of it")
+    (folder / "progress" / "tables.0").write_text(json.dumps(vars(holder)) + "\n" if known else "")
+    started_at = time.monotonic()
+    assert main(run(folder, "1/1")) == 1
+    assert time.monotonic() - started_at >= 1.0
+    who = "process .* of elsewhere" if known else "their holder is not known"
+    assert re.search(f"Waiting for the tables: {who}\n", capsys.readouterr().out)
+    assert tree(folder) == tree(whole)
+
+
+def test_a_part_leaves_tables_to_who_is_seen_to_write_them(
+    run: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "finish", lambda _run, _reference: None)
+        main(run(folder, "1/1", "--quiet"))
+    held = folder / "progress" / "tables.0"
+    held.write_text(json.dumps(vars(Holder.here(False, {}))) + "\n")
+    assert main(run(folder, "2/2", "--quiet")) == 0
+    elsewhere = replace(Holder.here(False, {}), host="elsewhere", boot="of it")
+    held.write_text(json.dumps(vars(elsewhere)) + "\n")
+
+    def beat(_most: float) -> None:
+        held.write_bytes(held.read_bytes() + b"\n")
+
+    monkeypatch.setattr(ending, "rest", beat)
+    assert main(run(folder, "2/2", "--quiet")) == 0
+    assert not (folder / "SHA256SUMS").exists()
+
+
+def test_a_part_that_begins_as_the_folder_of_the_journals_goes_leaves_a_finished_run(
+    run: Part, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    assert main(run(folder, "1/2", "--quiet")) == 1
+    make = ShardJournals.make
+
+    def late(journals: ShardJournals) -> None:
+        monkeypatch.undo()
+        assert codes_of(folder, run(folder)) == [1]
+        make(journals)
+
+    monkeypatch.setattr(ShardJournals, "make", late)
+    assert main(run(folder, "2/2", "--quiet")) == 1
+    assert tree(folder) == tree(whole)
+    assert not (folder / "progress").exists()
+
+
 def test_a_shard_that_another_machine_ends_is_not_done_again(
     run: Part, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,10 +570,10 @@ def test_a_shard_that_another_machine_ends_is_not_done_again(
             path.unlink()
         shutil.copy(done / "progress" / "00001.done", folder / "progress" / "00001.done")
 
-    ending = threading.Thread(target=ends)
-    ending.start()
+    ends_it = threading.Thread(target=ends)
+    ends_it.start()
     code = main(run(folder, None, "--quiet"))
-    ending.join()
+    ends_it.join()
     assert code == 1
     assert tree(folder) == tree(whole)
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,8 +18,10 @@ from grafiqs.run.claims import Claim
 from grafiqs.run.former import Former
 from grafiqs.run.journal import Failed, Outcome, Scored, line
 from grafiqs.run.shard_journals import ShardJournals, paths
+from grafiqs.run.shard_work import Done
 from grafiqs.shards import Shards
 from support.claiming import dying
+from support.making import checked
 
 SHARDS = Shards(10, 4)
 HERE: list[dict[str, Any]] = [{"torch": "2.7", "device": "cpu", "self_check": {"loss": 0.1}}]
@@ -141,8 +144,8 @@ def test_a_shard_is_held_by_one(journals: ShardJournals, tmp_path: Path) -> None
     assert not other.is_held(0)
     assert not other.is_free(0)
     assert other.take(0, HERE) is None
-    assert f"process {os.getpid()} of " in other.whose(0)
-    assert other.anybody() == other.whose(0)
+    assert f"process {os.getpid()} of " in other.whose("00000")
+    assert other.anybody() == other.whose("00000")
     assert other.is_free(1)
     journals.release(0)
     assert other.is_free(0)
@@ -217,7 +220,7 @@ def test_a_shard_whose_file_is_damaged_is_never_taken_for_whole(
             list(found.outcomes())
 
 
-WRONG: list[Any] = [None, 5, [], {}, {"environments": 5}, "[" * 50_000]
+WRONG: list[Any] = [None, 5, [], {}, {"environments": 5}, [5], "[" * 50_000]
 VALUES: dict[str, list[Any]] = {
     "environments": [5, {}, [5], None],
     "scored": ["one", None, -1, 1.5],
@@ -231,12 +234,18 @@ def test_what_no_shard_came_to_is_said_to_be_damaged(journals: ShardJournals, tm
     fill(journals, 0)
     path = tmp_path / "progress" / "00000.done"
     holder, stated, lines = path.read_bytes().split(b"\n", 2)
-    good = json.loads(stated)
-    for wrong in [*WRONG, *({**good, name: value} for name, values in VALUES.items() for value in values)]:
+    good = dict(zip([field.name for field in fields(Done)], json.loads(stated.partition(b" ")[2]), strict=True))
+    forged = [[*{**good, name: value}.values()] for name, values in VALUES.items() for value in values]
+    for wrong in [*WRONG, *forged]:
         text = wrong if isinstance(wrong, str) else json.dumps(wrong)
-        path.write_bytes(b"\n".join([holder, text.encode(), lines]))
+        path.write_bytes(holder + b"\n" + checked(text.encode()) + lines)
         with pytest.raises(OSError, match="is damaged"):
             journals.lines.done(0)
+    path.write_bytes(b"\n".join([holder, stated[:-2] + bytes([stated[-2] ^ 1]) + stated[-1:], lines]))
+    with pytest.raises(OSError, match="is damaged"):
+        journals.lines.done(0)
+    path.write_bytes(b"\n".join([holder, stated, lines]))
+    assert vars(journals.lines.done(0)) == good
 
 
 @pytest.mark.parametrize("name", ["000000.done", "0.done", "00003.done", "99999999999999999999.done", "00001.0"])

@@ -89,6 +89,8 @@ class Claims:
         self.is_alone = is_alone
         self.stale = STALE if stale is None else stale
         self.beat = BEAT if beat is None else beat
+        self._grown: set[str] = set()
+        """The claims that grew while this process looked."""
         self._seen: dict[str, tuple[int, float]] = {}
         """The size of each claim when it was last seen to grow, and when that was, by this process's clock."""
         self._held: dict[str, Claim] = {}
@@ -168,8 +170,18 @@ class Claims:
         known, since = self._seen.setdefault(name, (size, now))
         if known != size:
             self._seen[name] = (size, now)
+            self._grown.add(name)
             return False
         return now - since >= self.stale
+
+    def is_at_work(self, work: str) -> bool:
+        """Whether a work that was not to be had is being done, as far as this process has seen.
+
+        Its holder is a process of this machine, or was seen to beat.
+        """
+        turns = self.turns(work)
+        holder = self.holder(turns[-1]) if turns else None
+        return bool(turns) and (turns[-1] in self._grown or (holder is not None and holder.is_here()))
 
     # -- taking ----------------------------------------------------------------------------------------------
 

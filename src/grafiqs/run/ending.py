@@ -22,7 +22,7 @@ from grafiqs.run.store import Store
 
 log = logging.getLogger(__name__)
 
-_TABLES = "tables"
+TABLES = "tables"
 """What is claimed by who writes them."""
 
 
@@ -41,14 +41,15 @@ class Ending:
     ) -> Counter[type[Any]] | None:
         """Write the tables if all shards are done; returns the outcomes of each kind once the run is finished.
 
-        None if others still have to do some, or write the tables, or a shard is not done after all: it is given back.
+        None if others still have to do some, or are seen to write the tables, or a shard is not done after all: it is
+        given back.
         `state` takes the environments in which shards were done, and returns the manifest that states them.
         """
-        claims, shards = self.journals.claims, range(len(self.manifest.shards))
+        claims, shards, said = self.journals.claims, range(len(self.manifest.shards)), False
         while not finished.is_finished(self.root):
             self.journals.look_for_done()
             is_all = all(map(self.journals.is_closed, shards))
-            claim = claims.take(_TABLES) if is_all else None
+            claim = claims.take(TABLES) if is_all else None
             if claim is not None:
                 try:
                     if self._is_whole():
@@ -59,9 +60,14 @@ class Ending:
                     self.reopen(error)
                 claims.release(claim)
                 return None
-            if is_all and self.is_alone:
+            if finished.is_finished(self.root):
+                break
+            if is_all and (self.is_alone or not claims.is_at_work(TABLES)):  # or nobody might write them
+                if not said:
+                    log.info("Waiting for the tables: %s", self.journals.whose(TABLES))
+                    said = True
                 rest(claims.stale)
-            elif not finished.is_finished(self.root):  # it may be so only now
+            else:
                 return None
         return counted(self.root, self.manifest)
 

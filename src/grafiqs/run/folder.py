@@ -32,7 +32,7 @@ from grafiqs.run.manifest import Manifest
 from grafiqs.run.resumable import Resumable
 from grafiqs.run.shard_journals import ShardJournals
 from grafiqs.run.shard_lines import DamagedShardError
-from grafiqs.run.shard_work import Open
+from grafiqs.run.shard_work import Open, work
 from grafiqs.run.tables import SUMS
 
 log = logging.getLogger(__name__)
@@ -113,9 +113,15 @@ class RunFolder(Resumable[Manifest]):
         if needed > free:
             raise RequestError(
                 f"the disk of {shown(self.root)} has {free / 1e6:,.0f} MB free, and this run needs "
-                f"{needed / 1e6:,.0f} MB: make room, give another {self.output.argument}, halve it with "
-                "--gradient-dtype float16, or name fewer --layers"
+                f"{needed / 1e6:,.0f} MB: make room, give another {self.output.argument}{self._less()}"
             )
+
+    def _less(self) -> str:
+        """How gradients take less room, if there are any."""
+        if not self.store.sizes:
+            return ""
+        halved = ", halve it with --gradient-dtype float16" if self.manifest.dtype != "float16" else ""
+        return f"{halved}, or name fewer --layers"
 
     def room(self, samples: int, gradients: bool = True) -> int:
         """The bytes that so many samples take in tables and journal, generously, and if `gradients` as gradients."""
@@ -149,6 +155,10 @@ class RunFolder(Resumable[Manifest]):
                 self.counts = counted(self.root, self.manifest)  # another part has finished it meanwhile
             else:
                 self.journals.make()
+                if (self.root / SUMS).exists():
+                    shard_journals.remove_empty(self.root)  # another part has removed it a moment ago
+                if finished.is_finished(self.root):
+                    self.counts = counted(self.root, self.manifest)
         if there and manifests.environment_differences(there[-1], environment):
             log.warning(
                 "this run began in another environment (%s); its numbers may differ from those in the last digits",
@@ -240,7 +250,7 @@ class RunFolder(Resumable[Manifest]):
                 self._had = False
                 return True
             if not said:
-                log.info("Waiting for %d shards: %s", len(left), self.journals.whose(left[0]))
+                log.info("Waiting for %d shards: %s", len(left), self.journals.whose(work(left[0])))
                 said = True
             rest(self.journals.claims.stale)
 
@@ -285,8 +295,15 @@ class RunFolder(Resumable[Manifest]):
 
     @property
     def is_reopened(self) -> bool:
-        """Whether a shard of the share, which was done, is not so after all."""
-        return self.counts is None and any(not self.journals.is_closed(number) for number in self.share)
+        """Whether a shard that was done is not so after all."""
+        return self.counts is None and (
+            self.has_reopened_others or any(not self.journals.is_closed(number) for number in self.share)
+        )
+
+    @property
+    def has_reopened_others(self) -> bool:
+        """Whether this process, when all was said to be done, found that shards of other parts are not."""
+        return not self.journals.reopened.issubset(self.share)
 
     def done(self) -> Counter[type[Any]]:
         """How many samples of the share have scores, and how many have none, as far as shards are done.

@@ -42,16 +42,24 @@ class Holder:
 
     def is_gone(self) -> bool:
         """Whether it was a process of this machine, and is no more; of others that cannot be seen."""
-        if not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
-            return False
+        return self._is_of_this_machine() and not self._is_running()
+
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine, and still there."""
+        return self._is_of_this_machine() and self._is_running()
+
+    def _is_of_this_machine(self) -> bool:
+        return self.boot != "" and (self.host, self.boot) == (socket.gethostname(), _boot())
+
+    def _is_running(self) -> bool:
         try:
             os.kill(self.process, 0)
         except ProcessLookupError:
-            return True
+            return False
         except PermissionError:
             pass
         started = _started(self.process)
-        return started is not None and started != self.started
+        return started in (None, self.started)
 
 
 def _boot() -> str:

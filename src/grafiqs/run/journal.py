@@ -14,6 +14,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Generic, NamedTuple, TypeVar
@@ -182,7 +183,7 @@ def stated(text: bytes, kind: type[Done], fits: Callable[[Done], bool]) -> Done 
 
     `kind` is what a sample that is done comes to; `fits` says whether that can be of this run.
     """
-    values: list[Any] = _values(text)
+    values: list[Any] = values_of(text)
     if kind is Aligned and len(values) == _BEFORE:
         values = [*values[:2], [values[2:]]]
     if _are_of(kind, values):
@@ -198,18 +199,22 @@ def write(folder: Path, outcomes: Iterable[Scored | Aligned | Failed]) -> None:
 
 
 def line(outcome: Scored | Aligned | Failed) -> bytes:
-    """An outcome as a line of the journal: the CRC-32 of its JSON, then the JSON."""
-    text = json.dumps(list(vars(outcome).values())).encode()
+    """An outcome as a line of the journal."""
+    return line_of(list(vars(outcome).values()))
+
+
+def line_of(values: list[Any]) -> bytes:
+    """Values as a line: the CRC-32 of their JSON, then the JSON."""
+    text = json.dumps(values).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _values(text: bytes) -> list[Any]:
+def values_of(text: bytes) -> list[Any]:
     """The values in a line; none when it is damaged."""
     checksum, _, content = text.rstrip(b"\n").partition(b" ")
-    try:
+    values: object = None
+    with suppress(ValueError, RecursionError):
         values = json.loads(content) if checksum == b"%08x" % zlib.crc32(content) else None
-    except (ValueError, RecursionError):
-        values = None
     return values if isinstance(values, list) else []
 
 

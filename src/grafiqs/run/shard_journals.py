@@ -8,7 +8,6 @@ are written, so that a start takes no longer for a large run than for a small on
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from grafiqs.disk import files, inside
 from grafiqs.disk.names import shown
 from grafiqs.run import claims
 from grafiqs.run.claims import Claims
-from grafiqs.run.journal import Outcome, Scored, line
+from grafiqs.run.journal import Outcome, Scored, line, line_of
 from grafiqs.run.shard_lines import DamagedShardError, ShardLines
 from grafiqs.run.shard_work import Done, Open, has_environment, shard_of, work
 from grafiqs.run.store import Store
@@ -60,6 +59,8 @@ class ShardJournals:
         """The shards that are known to be done."""
         self._own: set[int] = set()
         """Those that this process did."""
+        self.reopened: set[int] = set()
+        """Those that this process found not to be done after all."""
         self._open: dict[int, Open] = {}
         self._last = 0.0
         """When the last shard was done."""
@@ -86,8 +87,9 @@ class ShardJournals:
     def look_for_done(self) -> None:
         """Find the shards that are done by now, on whatever machine."""
         for name, newest in self.claims.newest(anew=True).items():
-            if name.isdecimal() and newest.endswith(".done") and int(name) < len(self.shards):
-                self._close(int(name))
+            number = shard_of(name, self.shards)
+            if number is not None and newest.endswith(".done"):
+                self._close(number)
 
     def is_done(self, index: int) -> bool:
         """Whether a sample is done, as far as this process knows."""
@@ -130,9 +132,9 @@ class ShardJournals:
         turns = self.claims.turns(work(number))
         return not turns or self.claims.is_abandoned(turns[-1])
 
-    def whose(self, number: int) -> str:
-        """Who holds a shard, in words."""
-        turns = self.claims.turns(work(number))
+    def whose(self, claimed: str) -> str:
+        """Who holds a work, in words."""
+        turns = self.claims.turns(claimed)
         return self._who(turns[-1] if turns else "")
 
     def anybody(self) -> str | None:
@@ -214,7 +216,7 @@ class ShardJournals:
         done = Done(
             shard.environments, scored, len(shard.lines) - scored, [[*each] for each in files], self._since(shard)
         )
-        first = json.dumps(vars(done)).encode() + b"\n"
+        first = line_of(list(vars(done).values()))
         self._last = time.monotonic()
         self.claims.finish(shard.claim, [first, *(shard.lines[index] for index in sorted(shard.lines))])
         del self._open[shard.number]
@@ -231,6 +233,7 @@ class ShardJournals:
         self.claims.reopen(work(number), map(line, there), environments=environments)
         self._closed.discard(number)
         self._own.discard(number)
+        self.reopened.add(number)
         every = self.shards.samples(number)
         self._is_done[every.start : every.stop] = False
 

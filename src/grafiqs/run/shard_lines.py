@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import fields
 from typing import Any
 
 from grafiqs.run.claims import Claims
-from grafiqs.run.journal import Outcome, Scored, stated
+from grafiqs.run.journal import Outcome, Scored, stated, values_of
 from grafiqs.run.shard_work import Done, environments_of, has_environment, work
 from grafiqs.shards import Shards
 
@@ -38,10 +38,10 @@ class ShardLines:
         """What a shard came to that is done. Raises OSError when its file is damaged."""
         with self._claims.opened(f"{work(number)}.done") as file:
             file.readline()
-            try:
-                found = Done(**json.loads(file.readline()))
-            except (ValueError, TypeError, RecursionError) as error:
-                raise DamagedShardError(number) from error
+            values = values_of(file.readline())
+        if len(values) != len(fields(Done)):
+            raise DamagedShardError(number)
+        found = Done(*values)
         if not found.is_one() or found.scored + found.failed != len(self._shards.samples(number)):
             raise DamagedShardError(number)
         return found

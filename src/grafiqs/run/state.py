@@ -6,8 +6,10 @@ import os
 import statistics
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from grafiqs.disk import files
@@ -17,9 +19,11 @@ from grafiqs.run import finished
 from grafiqs.run import journal as journals
 from grafiqs.run import manifest as manifests
 from grafiqs.run.claims import STALE
+from grafiqs.run.ending import TABLES
 from grafiqs.run.holder import Holder
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.shard_journals import ShardJournals
+from grafiqs.run.shard_lines import DamagedShardError
 from grafiqs.run.shard_work import shard_of
 from grafiqs.run.tables import FAILURES
 
@@ -64,6 +68,10 @@ class State:
     in_flight: list[InFlight]
     left: list[tuple[int, int]]
     """The shards that nobody has begun, as ranges: (first, last)."""
+    damaged: list[int]
+    """The shards that are done, but for what says so, which is damaged: they are done again."""
+    tables: InFlight | None
+    """Who writes the tables, or did: `number` is that of no shard."""
     reasons: list[tuple[int, str]]
     """How often samples failed for which reason, the most frequent first."""
     seconds_left: float | None
@@ -95,6 +103,8 @@ def look(folder: Path) -> State:
             shards_done=every,
             in_flight=[],
             left=[],
+            damaged=[],
+            tables=None,
             reasons=_most(reasons),
             seconds_left=0.0,
         )
@@ -106,14 +116,22 @@ def look(folder: Path) -> State:
     found, kinds = ShardJournals(folder, shards, lambda _scored: True), Counter[type[Outcome]]()
     times: list[float] = []
     in_flight: list[InFlight] = []
-    untouched = set(range(len(shards)))
+    touched: list[int] = []
+    damaged: list[int] = []
+    tables: InFlight | None = None
     for name, newest in sorted(found.claims.newest().items()):
         number = shard_of(name, shards)
+        if name == TABLES:
+            tables = _in_flight(found, len(shards), newest, 0)
         if number is None:
             continue
-        untouched.discard(number)
+        touched.append(number)
         if newest.endswith(".done"):
-            shard = found.lines.done(number)
+            try:
+                shard = found.lines.done(number)
+            except DamagedShardError:
+                damaged.append(number)
+                continue
             kinds += Counter({Scored: shard.scored, Failed: shard.failed})
             times.append(shard.seconds / max(1, shard.scored + shard.failed))
             outcomes = list(found.lines.read(newest, number)) if shard.failed else []
@@ -132,7 +150,9 @@ def look(folder: Path) -> State:
         shards=len(shards),
         shards_done=len(times),
         in_flight=in_flight,
-        left=_ranges(untouched),
+        left=_gaps(touched, len(shards)),
+        damaged=damaged,
+        tables=tables,
         reasons=_most(reasons),
         seconds_left=_left(left, times, in_flight),
     )
@@ -143,7 +163,8 @@ def _in_flight(found: ShardJournals, number: int, newest: str, done: int) -> InF
     with suppress(FileNotFoundError):
         quiet = max(0.0, time.time() - os.stat(found.folder / newest).st_mtime)
     holder, is_abandoned = found.claims.holder(newest), found.claims.is_abandoned(newest)
-    return InFlight(number, holder, done, len(found.shards.samples(number)), quiet, is_abandoned)
+    total = len(found.shards.samples(number)) if number < len(found.shards) else 0
+    return InFlight(number, holder, done, total, quiet, is_abandoned)
 
 
 def _left(samples: int, times: list[float], in_flight: list[InFlight]) -> float | None:
@@ -158,15 +179,14 @@ def _left(samples: int, times: list[float], in_flight: list[InFlight]) -> float 
     return samples * statistics.median(times[-_RECENT:]) / len(workers)
 
 
-def _ranges(numbers: set[int]) -> list[tuple[int, int]]:
-    """Numbers as ranges, first and last.
+def _gaps(numbers: Iterable[int], count: int) -> list[tuple[int, int]]:
+    """The numbers below `count` that are none of these, as ranges: (first, last).
 
-    >>> _ranges({1, 2, 3, 7})
+    >>> _gaps([0, 4, 5, 6], 8)
     [(1, 3), (7, 7)]
     """
-    firsts = sorted(number for number in numbers if number - 1 not in numbers)
-    lasts = sorted(number for number in numbers if number + 1 not in numbers)
-    return list(zip(firsts, lasts, strict=True))
+    ends = [-1, *sorted(numbers), count]
+    return [(before + 1, after - 1) for before, after in pairwise(ends) if after - before > 1]
 
 
 def _most(reasons: Counter[str]) -> list[tuple[int, str]]:

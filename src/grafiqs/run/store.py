@@ -72,6 +72,9 @@ class Store(Protocol):
         Raises UnreadableSampleError when its file is gone, or holds anything else.
         """
 
+    def path(self, layer: str, index: int) -> str:
+        """The file that holds a gradient: a POSIX path relative to the run folder."""
+
     def verified(self, layer: str, index: int, sha256: str) -> NDArray[Any]:
         """The gradient of a sample, in memory. Raises UnreadableSampleError when its bytes are not those of the run."""
 
