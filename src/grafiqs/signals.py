@@ -50,6 +50,13 @@ class Signals:
         self._raises = True
         self.check()
 
+    def again(self) -> None:
+        """Take over again, after a library that answers signals itself."""
+        with suppress(ValueError):
+            for number in self._found:
+                signal.signal(number, self._hear)
+        self.check()
+
     def rest(self) -> None:
         """Raise nothing any more; what is heard is still remembered."""
         self._raises = False
@@ -88,6 +95,12 @@ class Signals:
 
 
 _listening: Signals | None = None
+
+
+def listen_again() -> None:
+    """Hear signals again, after a library that took them over."""
+    if _listening is not None:
+        _listening.again()
 
 
 def check() -> None:

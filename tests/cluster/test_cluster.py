@@ -106,6 +106,7 @@ def test_a_cluster(tmp_path: Path, weights: Path, capfd: pytest.CaptureFixture[s
         a_worker_that_is_killed_is_replaced(runs)
         a_command_that_is_stopped_ends_its_workers(runs)
         a_node_that_goes_away_is_survived(runs, nodes)
+        a_cluster_that_goes_away_is_said(runs, nodes)
 
 
 def a_run_has_the_bytes_of_one_process(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
@@ -153,15 +154,15 @@ def a_worker_that_is_killed_is_replaced(runs: Runs) -> None:
 
 
 def a_command_that_is_stopped_ends_its_workers(runs: Runs) -> None:
-    """By Ctrl-C; what is done is kept, and one process does the rest."""
+    """By SIGTERM, as Slurm stops it; what is done is kept, and one process does the rest."""
     with (
         subprocess.Popen(
             [sys.executable, "-m", "grafiqs", *runs.on_cluster("stopped")], stderr=subprocess.PIPE, text=True
         ) as process,
-        when(lambda: runs.shards_done("stopped") >= 4, lambda: process.send_signal(signal.SIGINT)),
+        when(lambda: runs.shards_done("stopped") >= 4, lambda: process.send_signal(signal.SIGTERM)),
     ):
         _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 143, said
     assert "what is done is kept, and the same command resumes" in said
     assert "Traceback" not in said
     started = time.monotonic()
@@ -175,6 +176,26 @@ def a_node_that_goes_away_is_survived(runs: Runs, nodes: Any) -> None:
     with when(lambda: runs.shards_done("removed") >= 6, lambda: nodes.remove_node(other, allow_graceful=False)):
         assert main(runs.on_cluster("removed")) == 1
     assert tree(runs.folder / "removed") == runs.alone
+
+
+def a_cluster_that_goes_away_is_said(runs: Runs, nodes: Any) -> None:
+    """The head of it, killed; what is done is kept."""
+    head = nodes.head_node
+    program = f"""
+import sys
+from grafiqs.cluster import driver
+driver._SILENCE = 3.0
+from grafiqs.cli import main
+sys.exit(main({runs.on_cluster("gone")!r}))
+"""
+    with (
+        subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process,
+        when(lambda: runs.shards_done("gone") >= 2, lambda: head.kill_gcs_server(check_alive=False)),
+    ):
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 3, said
+    assert "the Ray cluster no longer answers" in said
+    assert "what is done is kept, and the same command resumes" in said
 
 
 def test_without_ray_it_is_said_what_to_install(

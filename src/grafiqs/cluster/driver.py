@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,7 +27,7 @@ from grafiqs.run.folder import RunFolder, output_of
 from grafiqs.run.shard_journals import ShardJournals
 from grafiqs.run.summary import Summary
 from grafiqs.select import Subset, open_dataset, select_subset
-from grafiqs.signals import check
+from grafiqs.signals import check, listen_again
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ _LOSSES = 5
 
 _ANSWER = 10.0
 """Seconds within which a cluster has to answer."""
+
+_SILENCE = 20.0
+"""Seconds without an answer after which a cluster counts as gone; after 60, Ray ends the process that asks."""
 
 _KEPT = "what is done is kept, and the same command resumes"
 
@@ -68,7 +73,11 @@ def extract_on_cluster(options: Options, extract: Extract) -> Summary | None:
         if options.overwrite and output.is_used():
             with RunFolder(folder, manifests.read(folder, subset), overwrite=True).opened() as run:
                 run.discard()
-        with _begun(folder) as beginning, _crew(options, extract, beginning) as crew:
+        with (
+            _begun(folder) as beginning,
+            _watched(beginning),
+            _crew(options, extract, beginning) as crew,
+        ):
             summary = _supervised(crew, folder, subset, options.quiet)
             for level, line in summary.said(manifests.read(folder, subset)):
                 crew.say(level, line)
@@ -98,6 +107,7 @@ def _cluster(options: Options) -> Iterator[None]:
         no_cluster = options.ray_address == "auto" and isinstance(error, ConnectionError)
         why = "this machine belongs to no cluster" if no_cluster else first_line(error)
         raise RequestError(f"cannot use {where}: {why}{_advice(options)}") from error
+    listen_again()  # Ray answers SIGTERM itself, by exit code 1
     try:
         yield
     finally:
@@ -273,6 +283,38 @@ def _crew(options: Options, extract: Extract, beginning: _Beginning) -> Iterator
         raise
     finally:
         crew.end()
+
+
+@contextmanager
+def _watched(beginning: _Beginning) -> Iterator[None]:
+    """End this process, as a run is stopped, if the head of the cluster does not answer for long.
+
+    Ray's calls wait for it without end, cannot be interrupted, and after a minute end the process with exit code 1.
+    """
+    import ray
+
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    address, ended = (host.strip("[]"), int(port)), threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not ended.wait(_LOOK * 4):
+            try:
+                socket.create_connection(address, _LOOK * 4).close()
+                answered = time.monotonic()
+            except OSError as error:
+                if time.monotonic() - answered > _SILENCE and not ended.is_set():
+                    log.error("the Ray cluster no longer answers (%s): %s", error, _KEPT)
+                    beginning.claims.close()
+                    os._exit(StoppedError.exit_code)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _supervised(crew: _Crew, folder: Path, subset: Subset, quiet: bool) -> Summary:

@@ -62,8 +62,8 @@ class Options(ComputeOptions, SubsetOptions):
         "on this machine, and ended)", default=None, metavar="ADDRESS", decides=False, requires=("engine",),
         which="which is to be ray")
     ray_cpus: int = option(
-        "cluster", "the cores of a worker", default=4, metavar="N", minimum=1, decides=False, requires=("engine",),
-        which="which is to be ray")
+        "cluster", "the cores of a worker, and its threads", default=4, metavar="N", minimum=1, decides=False,
+        requires=("engine",), which="which is to be ray")
 
     reference: Path | None = option(
         "output", "write qualities from 0 to 100 beside the scores, by this reference.json, which 'grafiqs calibrate' "
