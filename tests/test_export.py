@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from grafiqs import open_run, verify_run
 from grafiqs.cli import main
 from support.commands import Capture, extracting, refused
-from support.making import tree
+from support.making import sealed_again, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,6 +50,27 @@ def runs(odd_faces: Path, weights: Path, tmp_path_factory: pytest.TempPathFactor
     for store in ("tree", "shards"):
         assert main(command(odd_faces, weights, root / store, "--store", store)) == 1
     return {store: root / store for store in ("tree", "shards")}
+
+
+@pytest.mark.parametrize("forged", ["garbage", "another shard"])
+def test_verify_reads_shards_whatever_their_checksums_say(
+    forged: str, runs: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    """SHA256SUMS fits them, as a forger would have it."""
+    folder = Path(shutil.copytree(runs["shards"], tmp_path / "run"))
+    content = (folder / "block4" / "00001.safetensors").read_bytes() if forged == "another shard" else b"garbage\n"
+    (folder / "block4" / "00000.safetensors").write_bytes(content)
+    sealed_again(folder)
+    assert main(["verify", str(folder), "--quiet"]) == 1
+    assert "block4/00000.safetensors" in capsys.readouterr().err
+
+
+def test_verify_without_pyarrow_says_what_to_install(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    said = refused(capsys, "verify", str(runs["shards"]))
+    assert "pip install 'grafiqs[store]'" in said
 
 
 def plain(folder: Path) -> dict[str, bytes]:

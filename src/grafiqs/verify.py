@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from grafiqs.run import manifest as manifests
 from grafiqs.run import sweep as sweeps
 from grafiqs.run.journal import Failed, Outcome, Scored
 from grafiqs.run.manifest import Manifest, subset_differences
+from grafiqs.run.parquet import need_pyarrow
 from grafiqs.run.place import place_of
 from grafiqs.run.store import Store
 from grafiqs.run.tables import FAILURES, IMAGE_SUMS, SUMS
@@ -101,6 +102,8 @@ def _sweep(folder: Path, image_path: Path | None, quiet: bool, root: Path | None
 def _run(folder: Path, image_path: Path | None, root: Path | None, quiet: bool) -> tuple[list[str], list[str]]:
     """What is wrong with a run, and what to say if nothing is."""
     manifest = manifests.read(folder)
+    if manifest.has_parquet:
+        need_pyarrow("a run made with --store shards")
     place, root = place_of(manifest.data_set, manifest.options["root"] is not None, image_path, root)
     options = manifest.to_options(image_path=place, root=root) if os.path.exists(place) else None
     counts: Counter[type[Outcome]] = Counter()
@@ -185,14 +188,15 @@ def _problems(
     try:
         changed = finished.changed(folder, manifest)
         yield from (f"{name} {how} since the run finished" for name, how in changed.items())
-        yield from _whole_file_problems(folder, manifest)
+        damaged = dict(_whole_file_problems(folder, manifest))
+        yield from damaged.values()
         with progress_bar(len(samples), 0, quiet) as bar:
             for outcome in finished.read(folder, manifest, "known"):
                 bar.update()
                 counts[type(outcome)] += 1
                 if isinstance(outcome, Scored):
                     own.update(path for _, path in store.sums_of(outcome.index, outcome.files_sha256))
-                    yield from _file_problems(manifest, store, outcome)
+                    yield from _file_problems(manifest, store, outcome, damaged.keys())
                     if dataset is not None:
                         yield from _image_problems(
                             dataset, samples[outcome.index].location, outcome.image_sha256, "scored"
@@ -231,25 +235,25 @@ def _is_same(there: Path, here: Path) -> bool:
     return filecmp.cmp(there, here, shallow=False) or (there.name == parquet.NAME and parquet.is_same(there, here))
 
 
-def _whole_file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """Check the files that hold the gradients of several samples."""
+def _whole_file_problems(folder: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """The files that hold the gradients of several samples and do not have their checksums, each with what is wrong."""
     for checksum, path in finished.whole_files(folder, manifest):
         try:
             if files.sha256(folder / path) != checksum:
-                yield f"{shown(path)} does not have its checksum: its bytes were changed"
+                yield path, f"{shown(path)} does not have its checksum: its bytes were changed"
         except OSError as error:
-            yield f"{shown(path)}: {error.strerror}"
+            yield path, f"{shown(path)}: {error.strerror}"
 
 
-def _file_problems(manifest: Manifest, store: Store, scored: Scored) -> Iterator[str]:
-    """Check the gradient files of one sample, and its embedding."""
+def _file_problems(manifest: Manifest, store: Store, scored: Scored, damaged: Container[str]) -> Iterator[str]:
+    """Check the gradient files of one sample, and its embedding; of `damaged` files it is said that they are."""
     sample = manifest.subset.samples[scored.index]
     if not np.isfinite(finished.vector(scored.embedding)).all():
         yield f"{finished.EMBEDDINGS} holds values that are not finite for {shown(sample.location)}"
     scores = dict(zip(manifest.layers, scored.scores, strict=True))
     for layer, checksum in zip(manifest.dumps, scored.files_sha256, strict=True):
-        if not checksum:
-            continue  # the file that states it is gone or damaged, which is said of it
+        if not checksum and store.path(layer, scored.index) in damaged:
+            continue
         try:
             gradient = store.verified(layer, scored.index, checksum)
         except UnreadableSampleError as error:
