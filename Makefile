@@ -49,9 +49,9 @@ fix: $(INSTALLED)  ## format, and fix what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# One thread a process: with more, they would wait for each other.
+# One thread a process: with more, they would wait for each other. Hundreds of processes load what is compiled once.
 test: $(INSTALLED) $(PAGE_INSTALLED)  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 bench: $(INSTALLED)  ## measure gradients, whole runs, memory, start-up, scan, evaluation, model; print a table, write bench.json
 	$(BIN)/python benchmarks/bench.py

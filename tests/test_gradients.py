@@ -109,6 +109,25 @@ def test_a_layer_needs_only_what_comes_after_it(
     assert all(u.requires_grad for u in taken)
 
 
+def losses_of_its_pass(network: IResNet, batch: Tensor) -> Tensor:
+    """The losses (B,) of what the network's own forward pass gives in its type, summed in float64."""
+    terms: list[Tensor] = []
+
+    def see(norm: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        u = inputs[0].double().flatten(2)
+        mean, variance = u.mean(2) - norm.running_mean, u.var(2, unbiased=False) - norm.running_var
+        terms.append((mean**2).mean(1) + (variance**2).mean(1))
+
+    handles = [norm.register_forward_hook(see) for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)]
+    network(batch)
+    for handle in handles:
+        handle.remove()
+    return torch.stack(terms).mean(0)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("layers", [(), ("image",), ("block2", "block3"), ("block4",), LAYERS])
 def test_the_loss_is_that_of_the_oracle_whatever_gradients_are_taken(
@@ -118,9 +137,10 @@ def test_the_loss_is_that_of_the_oracle_whatever_gradients_are_taken(
     found = measured(typed, batch, layers, losses=True)
     assert found.losses is not None
     assert found.losses.dtype == torch.float64
-    torch.testing.assert_close(
-        found.losses, oracle_losses(network, faces(3)), rtol={torch.float64: 1e-12, torch.float32: 1e-6}[dtype], atol=0
-    )
+    if dtype == torch.float64:
+        torch.testing.assert_close(found.losses, oracle_losses(network, faces(3)), rtol=1e-12, atol=0)
+    else:  # the network's own rounding, which differs by processor, is in both
+        torch.testing.assert_close(found.losses, losses_of_its_pass(typed, batch), rtol=2e-7, atol=0)
     without = image_gradients(typed, batch, layers) if layers else {}
     assert all(torch.equal(found.gradients[layer], without[layer]) for layer in layers)
 

@@ -16,7 +16,7 @@ import pytest
 from grafiqs.compute import programs
 from grafiqs.compute.programs import NoFolderError
 
-VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
+VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_VEC_ISA_OK", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
 
 
 def as_user(

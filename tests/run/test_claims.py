@@ -448,6 +448,7 @@ def work_until_killed(folder: Path, works: list[str], seed: int) -> None:
     dice = random.Random(seed)
     claims = Claims(folder, stale=0.3, beat=0.02)
     while True:
+        time.sleep(0.005)  # when all is done, until it is killed
         for work in dice.sample(works, len(works)):
             if (claim := claims.take(work, by=seed)) is not None:
                 for line in range(5):

@@ -111,8 +111,11 @@ def smooth(image: NDArray[Any]) -> NDArray[Any]:
     """The image under a binomial filter of 5 x 5 pixels: a Gaussian of one pixel."""
     for axis in (0, 1):
         padded = np.pad(image, [(2, 2) if axis == side else (0, 0) for side in (0, 1)], mode="edge")
-        parts = (np.take(padded, range(shift, shift + SIZE), axis) * weight for shift, weight in enumerate(_BINOMIAL))
-        image = sum(parts, np.zeros_like(image))
+        total = np.zeros_like(image)
+        for shift, weight in enumerate(_BINOMIAL):
+            own = slice(shift, shift + SIZE)
+            total += (padded[own] if axis == 0 else padded[:, own]) * weight
+        image = total
     return image
 
 
