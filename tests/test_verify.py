@@ -559,6 +559,31 @@ MANIFESTS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+SUMS_CHANGED: dict[str, Callable[[bytes], bytes]] = {
+    "no end": lambda text: text[:-1],
+    "garbage behind": lambda text: text + b"garbage\n",
+    "empty": lambda _: b"",
+    "a half": lambda text: text[: len(text) // 2],
+    "no table": lambda text: b"".join(line for line in text.splitlines(True) if not line.endswith(b"  scores.csv\n")),
+}
+
+
+@pytest.mark.parametrize("change", SUMS_CHANGED)
+def test_a_list_of_checksums_that_was_changed_is_named_and_no_other_file(
+    change: str, run: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By verify, and by the command that would otherwise call the run finished."""
+    path = run / "SHA256SUMS"
+    path.write_bytes(SUMS_CHANGED[change](path.read_bytes()))
+    code, _, problems = verified(run, capsys)
+    assert code == 1
+    assert "SHA256SUMS was changed since the run finished" in problems
+    assert "csv was changed" not in problems
+    assert main(command(weights)) == 2
+    said = capsys.readouterr().err
+    assert "is damaged (SHA256SUMS was changed since)" in said
+
+
 LISTED: dict[str, Callable[[bytes], bytes]] = {
     "identity upwards": renamed_identity("../faces/ann"),
     "identity at the root": renamed_identity("/etc"),

@@ -287,13 +287,25 @@ def derived(manifest: Manifest) -> tuple[str, ...]:
 
 
 def changed(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """The tables that are not what they were when the run was finished, and whether each was changed, or removed."""
+    """The tables that are not what they were when the run was finished, and whether each was changed, or removed.
+
+    SHA256SUMS is one of them if it has lines that are none, or does not state all tables: these then cannot be told.
+    """
     own = {MANIFEST, *names(manifest)} - {SUMS}
-    stated = {path: checksum for checksum, path in sums.read(folder / SUMS) if path in own}
     found: dict[str, str] = {}
+    stated: dict[str, str] = {}
+    with files.opened(folder / SUMS) as lines:
+        for text in lines:
+            checksum, path = sums.parsed(text)
+            if not sums.is_line(text):
+                found[SUMS] = "was changed"
+            elif path in own:
+                stated[path] = checksum
+    if own - stated.keys():
+        found[SUMS] = "was changed"
     for name in sorted(own):
         try:
-            if stated.get(name) != files.sha256(folder / name):
+            if files.sha256(folder / name) != stated.get(name) and name in stated:
                 found[name] = "was changed"
         except FileNotFoundError:
             found[name] = "was removed"
